@@ -1,0 +1,282 @@
+"""The SDC container, format version 1: bytes to header and chunks, and back.
+
+``docs/format.md`` specifies the layout. This module knows it all, checks every length and checksum before it trusts
+one, and knows nothing of latents, models or Pillow. It imports the standard library alone, so that opening a file
+costs nothing else.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import IO, NamedTuple
+
+from .errors import CorruptFileError, NotSdcError, TruncatedFileError, UnsupportedFileError
+
+# The constants of the format. docs/format.md lists the same, and a test compares the two.
+SIGNATURE = b"\x89SDC\r\n\n"
+FORMAT_VERSION = 1
+MAX_DIMENSION = 65535
+MAX_CHUNKS = 64
+MAX_METADATA_BYTES = 16 * 1024 * 1024
+MAX_PAYLOAD_BYTES_PER_LATENT = 8
+MAX_PAYLOAD_BYTES_FIXED = 4096
+PIXELS_PER_LATENT = 8
+"""Side, in pixels, of the square that one latent stands for."""
+
+MODES = {0: "L", 1: "RGB"}
+"""Pillow modes by the header's mode number; bit 1 is kept for alpha."""
+
+CODECS = {1: "uint8", 2: "palette"}
+"""Latent codecs by the header's codec number; numbers are never given anew."""
+
+LATENT_SPACES = {1: "sd-v1"}
+"""Enumerated, so that a file can say which latents it holds but never name a model to fetch."""
+
+PAYLOAD = ord("P")
+METADATA = {"exif": ord("e"), "icc_profile": ord("i"), "xmp": ord("x")}
+"""Ancillary chunks by the key that Pillow uses for their content in ``Image.info``."""
+
+_ANCILLARY_BIT = 0x20  # as in PNG: a lower-case letter may be skipped by those who do not know it
+_HEADER = struct.Struct(f"<{len(SIGNATURE)}sBBBBHH")
+_CRC = struct.Struct("<I")
+_READ_BLOCK = 1 << 20
+
+HEADER_BYTES = _HEADER.size + _CRC.size
+
+
+class Header(NamedTuple):
+    """What the fixed 19 bytes at the start of a file say.
+
+    Attributes:
+        width, height: Size of the picture in pixels, 1 to 65,535.
+        mode: Pillow mode, one of the values of :data:`MODES`.
+        codec: Latent codec that wrote the payload, one of the values of :data:`CODECS`.
+        latent_space: Space that the latents live in, one of the values of :data:`LATENT_SPACES`.
+    """
+
+    width: int
+    height: int
+    mode: str
+    codec: str
+    latent_space: str = "sd-v1"
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Rows and columns of latents that cover the picture."""
+        return -(-self.height // PIXELS_PER_LATENT), -(-self.width // PIXELS_PER_LATENT)
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Length above which a payload is refused unread."""
+        rows, columns = self.latent_shape
+        return MAX_PAYLOAD_BYTES_FIXED + MAX_PAYLOAD_BYTES_PER_LATENT * rows * columns
+
+
+class Chunk(NamedTuple):
+    """Where a chunk lies in its file: its type byte, the position of its first byte, head and data lengths."""
+
+    type: int
+    position: int
+    head_length: int
+    length: int
+
+
+class Layout(NamedTuple):
+    """A file's header and the places of its chunks, the payload last."""
+
+    header: Header
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def payload(self) -> Chunk:
+        """The chunk that holds the latents."""
+        return self.chunks[-1]
+
+    @property
+    def size(self) -> int:
+        """Bytes from the signature to the end of the payload."""
+        return self.payload.position + self.payload.head_length + self.payload.length + _CRC.size - self._start
+
+    @property
+    def _start(self) -> int:
+        return self.chunks[0].position - HEADER_BYTES
+
+
+def accepts(prefix: bytes) -> bool:
+    """Tell whether a file that begins with ``prefix`` (of any length) is an SDC file."""
+    return prefix.startswith(SIGNATURE)
+
+
+def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None = None) -> bytes:
+    """Return the bytes of a whole file.
+
+    Args:
+        header: What the picture is.
+        payload: The latents, as the codec named in the header wrote them.
+        metadata: Contents of ancillary chunks by their key in :data:`METADATA`.
+
+    Raises:
+        ValueError: A size, the payload or the metadata exceeds the format's limits, or a name is not the format's.
+    """
+    for name, value in (("width", header.width), ("height", header.height)):
+        if not 1 <= value <= MAX_DIMENSION:
+            raise ValueError(f"{name} {value} is outside the format's range of 1 to {MAX_DIMENSION}")
+    if len(payload) > header.max_payload_bytes:
+        raise ValueError(
+            f"payload length {len(payload)} exceeds the {header.width}×{header.height} picture's limit of "
+            f"{header.max_payload_bytes}"
+        )
+    metadata = metadata or {}
+    if not metadata.keys() <= METADATA.keys():
+        raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is none of {', '.join(METADATA)}")
+    chunks = [_chunk(METADATA[key], data) for key, data in metadata.items()]
+    metadata_bytes = sum(map(len, metadata.values()))
+    if metadata_bytes > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
+    head = _HEADER.pack(
+        SIGNATURE,
+        FORMAT_VERSION,
+        _key_of(CODECS, header.codec),
+        _key_of(LATENT_SPACES, header.latent_space),
+        _key_of(MODES, header.mode),
+        header.width,
+        header.height,
+    )
+    return b"".join([head, _CRC.pack(zlib.crc32(head)), *chunks, _chunk(PAYLOAD, payload)])
+
+
+def read_layout(fp: IO[bytes]) -> Layout:
+    """Read the header and the heads of all chunks, from the file's current position; skip what the chunks hold.
+
+    Raises:
+        NotSdcError: The signature is missing.
+        UnsupportedFileError: A newer format version, an unknown latent space, or an unknown chunk that matters.
+        CorruptFileError: Anything else that is wrong.
+    """
+    position = fp.tell()
+    header = _read_header(fp)
+    position += HEADER_BYTES
+    chunks: list[Chunk] = []
+    metadata_bytes = 0
+    while not chunks or chunks[-1].type != PAYLOAD:
+        if len(chunks) == MAX_CHUNKS:
+            raise CorruptFileError(f"no payload among the first {MAX_CHUNKS} chunks")
+        chunk = _read_chunk_head(fp, position)
+        if chunk.type == PAYLOAD:
+            if chunk.length > header.max_payload_bytes:
+                raise CorruptFileError(
+                    f"payload length {chunk.length} exceeds the {header.width}×{header.height} picture's limit of "
+                    f"{header.max_payload_bytes}"
+                )
+        else:
+            _check_ancillary(chunk, chunks)
+            metadata_bytes += chunk.length
+            if metadata_bytes > MAX_METADATA_BYTES:
+                raise CorruptFileError(f"metadata exceeds the limit of {MAX_METADATA_BYTES} bytes")
+        chunks.append(chunk)
+        position += chunk.head_length + chunk.length + _CRC.size
+        fp.seek(position)
+    return Layout(header, tuple(chunks))
+
+
+def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
+    """Return what a chunk holds, its checksum verified.
+
+    Raises:
+        TruncatedFileError: The file ends within the chunk.
+        CorruptFileError: The checksum does not match.
+    """
+    fp.seek(chunk.position)
+    head = _read(fp, chunk.head_length)
+    data = _read(fp, chunk.length)
+    (crc,) = _CRC.unpack(_read(fp, _CRC.size))
+    if zlib.crc32(data, zlib.crc32(head)) != crc:
+        raise CorruptFileError(f"checksum of chunk {chr(chunk.type)!r} does not match: the file is damaged")
+    return data
+
+
+def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
+    """Return the contents of the metadata chunks that this version knows, by their key in :data:`METADATA`."""
+    keys = {chunk_type: key for key, chunk_type in METADATA.items()}
+    return {keys[chunk.type]: read_chunk(fp, chunk) for chunk in layout.chunks if chunk.type in keys}
+
+
+def _read_header(fp: IO[bytes]) -> Header:
+    head = fp.read(HEADER_BYTES)
+    if not accepts(head):
+        raise NotSdcError("not an SDC file")
+    if len(head) > len(SIGNATURE) and head[len(SIGNATURE)] != FORMAT_VERSION:
+        # Only the signature and the version are promised to stay where they are, so this comes before all else.
+        raise UnsupportedFileError(
+            f"format version {head[len(SIGNATURE)]} is not supported: this is version {FORMAT_VERSION}'s reader"
+        )
+    if len(head) < HEADER_BYTES:
+        raise TruncatedFileError("the file ends within its header")
+    fields, crc = head[: _HEADER.size], head[_HEADER.size :]
+    if zlib.crc32(fields) != _CRC.unpack(crc)[0]:
+        raise CorruptFileError("checksum of the header does not match: the file is damaged")
+    _, _, codec_id, latent_space_id, mode_id, width, height = _HEADER.unpack(fields)
+    if width == 0 or height == 0:
+        raise CorruptFileError(f"size {width}×{height}: the smallest picture is 1×1")
+    for name, number, table in (
+        ("codec", codec_id, CODECS),
+        ("latent space", latent_space_id, LATENT_SPACES),
+        ("mode", mode_id, MODES),
+    ):
+        if number not in table:
+            raise UnsupportedFileError(f"{name} number {number} is unknown to this version")
+    return Header(width, height, MODES[mode_id], CODECS[codec_id], LATENT_SPACES[latent_space_id])
+
+
+def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:
+    (chunk_type,) = _read(fp, 1)
+    if not chr(chunk_type).isascii() or not chr(chunk_type).isalpha():
+        raise CorruptFileError(f"chunk type {chunk_type:#04x} is not a letter: the file is damaged")
+    length = shift = 0
+    while True:
+        (byte,) = _read(fp, 1)
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+        if shift == 35:
+            raise CorruptFileError("a chunk's length has more than five bytes: the file is damaged")
+    if byte == 0 and shift > 7:
+        raise CorruptFileError("a chunk's length is padded with zeros: the file is damaged")
+    return Chunk(chunk_type, position, 1 + shift // 7, length)
+
+
+def _check_ancillary(chunk: Chunk, before: list[Chunk]) -> None:
+    if not chunk.type & _ANCILLARY_BIT:
+        raise UnsupportedFileError(f"critical chunk {chr(chunk.type)!r} is unknown to this version")
+    if chunk.type in METADATA.values() and any(chunk.type == other.type for other in before):
+        raise CorruptFileError(f"chunk {chr(chunk.type)!r} occurs twice")
+
+
+def _read(fp: IO[bytes], length: int) -> bytes:
+    """Read exactly ``length`` bytes; memory grows with what the file holds, not with what it claims."""
+    blocks = []
+    while length:
+        block = fp.read(min(length, _READ_BLOCK))
+        if not block:
+            raise TruncatedFileError(f"the file ends {length} bytes too early")
+        blocks.append(block)
+        length -= len(block)
+    return b"".join(blocks)
+
+
+def _chunk(chunk_type: int, data: bytes) -> bytes:
+    head = bytearray([chunk_type])
+    length = len(data)
+    while length >= 0x80:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + data + _CRC.pack(zlib.crc32(data, zlib.crc32(head)))
+
+
+def _key_of(table: Mapping[int, str], name: str) -> int:
+    for key, value in table.items():
+        if value == name:
+            return key
+    raise ValueError(f"{name!r} is none of {', '.join(table.values())}")

@@ -1,0 +1,187 @@
+"""The codec as a whole: samples to file and file to samples, by way of latents.
+
+    samples ─▶ autoencoder ─▶ latents ─▶ latent codec ─▶ container ─▶ bytes
+    bytes ─▶ container ─▶ latent codec ─▶ latents ─▶ denoiser ─▶ autoencoder ─▶ samples
+
+Nothing here knows of Pillow. Samples are 8-bit arrays, ``(H, W)`` for mode ``L`` and ``(H, W, 3)`` for ``RGB``.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import container
+from .errors import InsufficientMemoryError
+from .latent_codecs import LatentCodec, QuantisedLatents, codec_by_name
+from .models import Models, denoise
+from .tiling import blend
+
+TILE = 96
+"""Side of a tile in latents: pictures up to 768 pixels are computed in one piece."""
+
+TILE_OVERLAP = 16
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of Rec. ITU-R BT.601, with which Pillow converts RGB to L."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A decoded picture and how it came about.
+
+    Attributes:
+        samples: uint8, ``(H, W)`` or ``(H, W, 3)``.
+        noise_variance: Noise that quantisation left in the latents, as the codec told.
+        denoise_steps: Evaluations of the denoiser, 0 where there was none or nothing for it to do.
+    """
+
+    samples: NDArray[np.uint8]
+    noise_variance: float
+    denoise_steps: int
+
+
+def encode(
+    samples: NDArray[np.uint8], codec: LatentCodec, models: Models, metadata: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Return the file of a picture.
+
+    Args:
+        samples: uint8, ``(H, W)`` or ``(H, W, 3)``, 1 to 65,535 pixels a side.
+        codec: The latent codec, with its options.
+        models: Whose autoencoder makes the latents.
+        metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
+
+    Raises:
+        ValueError: The array or the metadata does not fit the format.
+        ModelUnavailableError: The model cannot be loaded.
+        ModelFailedError: The model failed on this picture.
+    """
+    height, width = _checked(samples).shape[:2]
+    header = container.Header(width, height, "L" if samples.ndim == 2 else "RGB", codec.name)
+    with _memory_for(width, height):
+        latents = encode_latents(samples, models)
+        return container.write(header, codec.encode(latents), metadata)
+
+
+def decode(fp: IO[bytes], layout: container.Layout, models: Models, denoise_steps: int) -> DecodedImage:
+    """Return the picture of a file whose layout has been read.
+
+    Raises:
+        CorruptFileError: The payload is damaged.
+        ModelUnavailableError: The model cannot be loaded.
+        ModelFailedError: The model failed on this picture.
+    """
+    header = layout.header
+    quantised = decode_latents(fp, layout)
+    latents, noise_variance = quantised.latents, quantised.noise_variance
+    rows, columns = header.latent_shape
+    denoiser = models.denoiser if denoise_steps and noise_variance > 0 else None
+    if denoiser is not None and denoiser.schedule.timestep_of(noise_variance) is None:
+        denoiser, denoise_steps = None, 0
+    if denoiser is not None:
+        bands = blend(
+            rows,
+            columns,
+            lambda y, x: denoise(quantised.latents[:, y, x], noise_variance, denoiser, denoise_steps),
+            tile=TILE,
+            overlap=TILE_OVERLAP,
+        )
+        latents = np.concatenate(list(bands), axis=1)
+    with _memory_for(header.width, header.height):
+        samples = decode_samples(latents, header, models)
+    return DecodedImage(samples, noise_variance, denoise_steps if denoiser is not None else 0)
+
+
+def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
+    """Return a file's latents, no model involved.
+
+    Raises:
+        CorruptFileError: The payload is damaged.
+    """
+    header = layout.header
+    with _memory_for(header.width, header.height):
+        payload = container.read_chunk(fp, layout.payload)
+        return codec_by_name(header.codec).decode(payload, *header.latent_shape)
+
+
+def verify(fp: IO[bytes], layout: container.Layout) -> None:
+    """Check every checksum and the payload's structure; no model is loaded.
+
+    Raises:
+        CorruptFileError: Something is damaged.
+    """
+    for chunk in layout.chunks[:-1]:
+        container.read_chunk(fp, chunk)
+    decode_latents(fp, layout)
+
+
+def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.float32]:
+    """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge."""
+    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in _checked(samples).shape[:2])
+    autoencoder = models.autoencoder
+
+    def encode_tile(y: slice, x: slice) -> NDArray[np.float32]:
+        return autoencoder.encode(_pixels(samples[_in_pixels(y), _in_pixels(x)], y, x))
+
+    return np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=1)
+
+
+def decode_samples(latents: NDArray[np.float32], header: container.Header, models: Models) -> NDArray[np.uint8]:
+    """Return the samples of SD-scaled latents, cropped to the header's size."""
+    autoencoder = models.autoencoder
+    samples = np.empty((header.height, header.width) + ((3,) if header.mode == "RGB" else ()), np.uint8)
+    bands = blend(
+        latents.shape[1],
+        latents.shape[2],
+        lambda y, x: autoencoder.decode(np.ascontiguousarray(latents[:, y, x])),
+        tile=TILE,
+        overlap=TILE_OVERLAP,
+        scale=container.PIXELS_PER_LATENT,
+    )
+    top = 0
+    for band in bands:
+        rows = _samples(band[:, : header.height - top, : header.width], header.mode)
+        samples[top : top + len(rows)] = rows
+        top += len(rows)
+    return samples
+
+
+@contextmanager
+def _memory_for(width: int, height: int) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise InsufficientMemoryError(f"not enough memory for a picture of {width}×{height}") from error
+
+
+def _checked(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or samples.shape[2:] not in ((), (3,)):
+        raise ValueError(f"samples of shape {samples.shape} and type {samples.dtype}; expected uint8 (H, W[, 3])")
+    if not samples.size:
+        raise ValueError(f"size {samples.shape[1]}×{samples.shape[0]}: the smallest picture is 1×1")
+    return samples
+
+
+def _in_pixels(latents: slice) -> slice:
+    return slice(latents.start * container.PIXELS_PER_LATENT, latents.stop * container.PIXELS_PER_LATENT)
+
+
+def _pixels(samples: NDArray[np.uint8], y: slice, x: slice) -> NDArray[np.float32]:
+    """Map samples to pixels ``(3, 8h, 8w)`` in [−1, 1]; where the picture ends within the tile, repeat its edge."""
+    height, width = ((s.stop - s.start) * container.PIXELS_PER_LATENT for s in (y, x))
+    padding = ((0, height - samples.shape[0]), (0, width - samples.shape[1]))
+    padded = np.pad(samples, (padding + ((0, 0),) * (samples.ndim - 2)), mode="edge")
+    colour = padded if padded.ndim == 3 else np.repeat(padded[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(np.moveaxis(colour.astype(np.float32) / 127.5 - 1, 2, 0))
+
+
+def _samples(pixels: NDArray[np.float32], mode: str) -> NDArray[np.uint8]:
+    """Map pixels ``(3, H, W)`` in [−1, 1] to samples of a mode, values beyond clamped."""
+    colour = np.moveaxis(pixels, 0, 2)
+    plane = colour if mode == "RGB" else colour @ _LUMA
+    samples: NDArray[np.uint8] = np.clip(np.round((plane + 1) * 127.5), 0, 255).astype(np.uint8)
+    return samples

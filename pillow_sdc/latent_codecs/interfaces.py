@@ -1,0 +1,48 @@
+"""What a latent codec is, and the data that pass in and out of it."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class QuantisedLatents:
+    """Latents as a payload gives them back.
+
+    Attributes:
+        latents: float32 ``(4, h, w)``, SD-scaled, i.e. of about unit variance.
+        noise_variance: Mean square, per element, of what quantisation added to the encoder's latents, as far as the
+            decoder can tell.
+    """
+
+    latents: NDArray[np.float32]
+    noise_variance: float
+
+
+class LatentCodec(Protocol):
+    """Turns SD-scaled latents into a payload and back.
+
+    An instance carries the encoder's options. Decoding needs none: what it must know stands in the payload.
+    """
+
+    name: ClassVar[str]
+    """Name that users give to ``save(codec=...)`` and that the container has a number for."""
+
+    def encode(self, latents: NDArray[np.float32]) -> bytes:
+        """Return the payload of latents ``(4, h, w)``.
+
+        Raises:
+            ValueError: The latents are not ``(4, h, w)`` with finite values.
+        """
+        ...
+
+    @staticmethod
+    def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+        """Return the latents of a payload, ``(4, rows, columns)``, the same on every machine.
+
+        Raises:
+            CorruptFileError: The payload is not one that :meth:`encode` writes for this shape.
+        """
+        ...

@@ -1,0 +1,21 @@
+"""Models: pixels to latents and back, and the removal of noise from latents.
+
+The rest of the package sees numpy arrays and the two interfaces :class:`Autoencoder` and :class:`Denoiser`. torch,
+diffusers, transformers and huggingface_hub are imported when a model is first used, not with this package.
+"""
+
+from .denoising import denoise
+from .interfaces import Autoencoder, Denoiser
+from .loading import Models, clear_cache, fetch_model, get_models
+from .noise_schedule import NoiseSchedule
+
+__all__ = [
+    "Autoencoder",
+    "Denoiser",
+    "Models",
+    "NoiseSchedule",
+    "clear_cache",
+    "denoise",
+    "fetch_model",
+    "get_models",
+]

@@ -1,0 +1,54 @@
+"""What goes wrong in torch, diffusers and transformers, told as errors of this package."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelFailedError
+from .fork_safety import prepare_torch
+from .hub import Part, unavailable
+
+
+@contextmanager
+def loading(part: Part) -> Iterator[None]:
+    """Turn whatever a part with damaged or unsuitable files makes the libraries raise into one error.
+
+    Raises:
+        ModelUnavailableError: The block raised; the cause is attached.
+    """
+    try:
+        yield
+    except Exception as error:  # json's, safetensors', torch's, diffusers' and transformers' errors have no common base
+        raise unavailable(part.model, f"{part.directory} cannot be loaded ({_summary(error)})") from error
+
+
+@contextmanager
+def computing(what: str) -> Iterator[None]:
+    """Compute with torch in whatever process this is, and turn its errors into one.
+
+    Raises:
+        ModelFailedError: The block ran out of memory, or torch raised for another reason; the cause is attached.
+    """
+    prepare_torch()
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
+        raise ModelFailedError(f"{what} failed ({_summary(error)})") from error
+
+
+def finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """Return ``array`` if all its values are finite.
+
+    Raises:
+        ModelFailedError: They are not.
+    """
+    if not np.isfinite(array).all():
+        raise ModelFailedError(f"{what} failed: its results are not finite numbers")
+    return array
+
+
+def _summary(error: BaseException) -> str:
+    """Return the kind of an error and the first line of its message, for the libraries' run to dozens."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -1,0 +1,64 @@
+"""What lets a forked child go on where its parent stood: locks that are free, and torch without its parent's threads.
+
+``fork`` copies the memory of a process, but only the thread that called it. A lock that another thread held stays
+locked in the child for ever, and the OpenMP pool of torch waits for workers that no longer exist.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+
+def in_forked_children(act: Callable[[], None]) -> None:
+    """Have ``act`` called in every child that this process forks, before anything else runs there."""
+    if hasattr(os, "register_at_fork"):  # Windows neither has it nor forks
+        os.register_at_fork(after_in_child=act)
+
+
+class ForkSafeLock:
+    """A reentrant lock that is free in a forked child, whoever held it in the parent.
+
+    Made for module-level locks: a registration for forks cannot be taken back.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        in_forked_children(self._renew)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+
+_torch_lost_its_threads = False
+
+
+def prepare_torch() -> None:
+    """Make torch safe to compute with in this process; to be called before every computation.
+
+    In a child forked after torch was imported, torch computes with one thread from now on: a parallel region would
+    wait for the parent's workers.
+    """
+    global _torch_lost_its_threads
+    if _torch_lost_its_threads:
+        import torch
+
+        torch.set_num_threads(1)
+        _torch_lost_its_threads = False
+
+
+def _note_lost_threads() -> None:
+    global _torch_lost_its_threads
+    _torch_lost_its_threads = "torch" in sys.modules
+
+
+in_forked_children(_note_lost_threads)

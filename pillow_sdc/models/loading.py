@@ -1,0 +1,188 @@
+"""From settings to models: what ``"auto"`` means here, and each model loaded once per process."""
+
+import gc
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import options
+from ..errors import ModelUnavailableError, OptionError
+from . import hub
+from .diffusers_models import load_autoencoder, load_denoiser
+from .empty_prompt import encode_empty_prompt
+from .fork_safety import ForkSafeLock, in_forked_children
+from .hub import DEFAULT_MODEL, Precision
+from .interfaces import Autoencoder, Denoiser
+from .once import Once
+
+if TYPE_CHECKING:
+    import torch
+
+_logger = logging.getLogger("pillow_sdc")
+
+
+class Models:
+    """The autoencoder and the denoiser of one model on one device; each is loaded when first asked for.
+
+    Attributes:
+        name: The directory or hub id, as the user named it.
+        device: Name of the torch device.
+        dtype: Name of the torch dtype.
+    """
+
+    def __init__(self, name: str, device: str, dtype: str) -> None:
+        self.name = name
+        self.device = device
+        self.dtype = dtype
+        self._autoencoder = Once(partial(_load_autoencoder, name, device, dtype))
+        self._denoiser = Once(partial(_load_denoiser, name, device, dtype))
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder.
+
+        Raises:
+            ModelUnavailableError: It is not here and cannot be had, or is not one of SD v1's latent space.
+            ModelFailedError: The device has too little memory.
+        """
+        return self._autoencoder()
+
+    @property
+    def denoiser(self) -> Denoiser | None:
+        """The denoiser; ``None`` if the model is an autoencoder alone.
+
+        Raises:
+            ModelUnavailableError: It is not here and cannot be had, or is not one that predicts noise.
+            ModelFailedError: The device has too little memory.
+        """
+        return self._denoiser()
+
+
+# By model, device and dtype, both as they were asked for and as "auto" was resolved.
+_models: dict[tuple[str, str, str], Models] = {}
+_choosing = ForkSafeLock()
+
+
+def get_models(settings: options.Settings) -> Models:
+    """Return the models that ``settings`` ask for; the same object each time.
+
+    ``"auto"`` means: the device is CUDA if there is one, else the CPU; the dtype is float16 on CUDA, else float32;
+    the model is Stable Diffusion v1.4, provided that the device is CUDA or that its weights are already in the hub's
+    local cache. Nothing is loaded or downloaded before the models are used.
+
+    Raises:
+        OptionError: ``settings.device`` is not the name of a torch device.
+        ModelUnavailableError: The device is not usable here, or no model is named and none is here.
+    """
+    asked = (settings.model, settings.device, settings.dtype)
+    with _choosing:
+        if asked not in _models:
+            device = _choose_device(settings.device)
+            dtype = _choose_dtype(settings.dtype, device)
+            model = _choose_model(settings.model, device, dtype)
+            resolved = (model, str(device), dtype)
+            _models[asked] = _models.setdefault(resolved, Models(*resolved))
+        return _models[asked]
+
+
+def fetch_model(model: str) -> Path:
+    """Download what encoding and decoding need of a model and is not yet here; return the directory that holds it.
+
+    The weights are of the precision that the current settings compute in. ``"auto"`` stands for Stable Diffusion v1.4.
+
+    Raises:
+        ModelUnavailableError: A part is not here and cannot be had; the cause is attached.
+        OptionError: The device setting is not the name of a torch device.
+    """
+    current = options.settings()
+    dtype = _choose_dtype(current.dtype, _choose_device(current.device))
+    return hub.fetch(DEFAULT_MODEL if model == "auto" else model, _precision_of(dtype))
+
+
+def clear_cache() -> None:
+    """Release all loaded models; those still referred to elsewhere live on until they are not."""
+    with _choosing:
+        if not _models:
+            return
+        _models.clear()
+    import torch
+
+    gc.collect()  # networks contain reference cycles
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def _choose_device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        try:
+            torch.empty(0, device="cuda")
+        except RuntimeError as error:  # in a child forked after CUDA was used, or with a broken driver
+            _logger.info("computing on the CPU, for CUDA cannot be used here: %s", error)
+            return torch.device("cpu")
+        return torch.device("cuda")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(f"device is {name!r}; it must be 'auto' or the name of a torch device") from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+        raise ModelUnavailableError(
+            f"device {name!r} cannot be used here: {error}; name another with pillow_sdc.configure(device=...) or the"
+            " environment variable PILLOW_SDC_DEVICE"
+        ) from error
+    return device
+
+
+def _choose_dtype(name: str, device: "torch.device") -> str:
+    if name == "auto":
+        return "float16" if device.type == "cuda" else "float32"
+    return name
+
+
+def _choose_model(name: str, device: "torch.device", dtype: str) -> str:
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        reason = f"the device is {device}"
+    elif all(hub.find(DEFAULT_MODEL, part, _precision_of(dtype)) for part in hub.PARTS):
+        reason = "it is in the hub's local cache"
+    else:
+        absence = f"no model is named, the device is not CUDA, and {DEFAULT_MODEL} is not in the hub's local cache"
+        raise hub.unavailable(name, absence)
+    _logger.info("using %s on %s in %s, because %s", DEFAULT_MODEL, device, dtype, reason)
+    return DEFAULT_MODEL
+
+
+def _precision_of(dtype: str) -> Precision:
+    return Precision.FULL if dtype == "float32" else Precision.HALF
+
+
+def _load_autoencoder(model: str, device: str, dtype: str) -> Autoencoder:
+    return load_autoencoder(hub.locate(model, "vae", _precision_of(dtype)), device, dtype)
+
+
+def _load_denoiser(model: str, device: str, dtype: str) -> Denoiser | None:
+    if not hub.is_pipeline(model):
+        return None
+    precision = _precision_of(dtype)
+    unet = hub.locate(model, "unet", precision)
+    scheduler = hub.locate(model, "scheduler", precision)
+    tokenizer = hub.locate(model, "tokenizer", precision)
+    text_encoder = hub.locate(model, "text_encoder", precision)
+    return load_denoiser(unet, scheduler, encode_empty_prompt(tokenizer, text_encoder), device, dtype)
+
+
+def _forget_cuda_models() -> None:
+    """CUDA does not survive a fork; the child chooses and loads anew."""
+    for asked, models in list(_models.items()):
+        if models.device.startswith("cuda"):
+            del _models[asked]
+
+
+in_forked_children(_forget_cuda_models)

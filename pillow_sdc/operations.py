@@ -1,0 +1,143 @@
+"""What programs do with SDC files besides opening and saving them through Pillow."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+from . import container
+from .registration import FORMAT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+Source = str | os.PathLike[str] | bytes | IO[bytes]
+"""A path, the bytes of a file, or a seekable binary file object."""
+
+
+class SdcInfo(NamedTuple):
+    """What a file says of itself, read without decoding the picture.
+
+    Attributes:
+        width, height: Size in pixels.
+        mode: Pillow mode.
+        codec: Name of the latent codec.
+        latent_space: Name of the space that the latents live in.
+        file_bytes: Bytes of the whole file.
+        payload_bytes: Bytes of the latents' payload.
+        bits_per_pixel: 8 · ``file_bytes`` / (``width`` · ``height``).
+        chunks: Type letter and data length of every chunk, in the file's order.
+    """
+
+    width: int
+    height: int
+    mode: str
+    codec: str
+    latent_space: str
+    file_bytes: int
+    payload_bytes: int
+    bits_per_pixel: float
+    chunks: tuple[tuple[str, int], ...]
+
+
+def encode(image: "Image.Image | NDArray[np.uint8]", **options: Any) -> bytes:
+    """Return the bytes of an ``.sdc`` file.
+
+    Args:
+        image: A picture of mode L or RGB, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
+        **options: Those of ``Image.save``: ``codec``, ``palette_size``, ``dither``, ``model``, ``device``, ``dtype``,
+            ``exif``, ``icc_profile``, ``xmp``.
+
+    Raises:
+        ValueError: An option is outside its range.
+        OSError: The picture's mode cannot be written, or the model is unavailable or failed.
+    """
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    buffer = io.BytesIO()
+    picture.save(buffer, FORMAT, **options)
+    return buffer.getvalue()
+
+
+def decode(source: Source) -> Image.Image:
+    """Return the picture of an ``.sdc`` file, loaded; ``numpy.asarray`` of it is its array.
+
+    Raises:
+        PIL.UnidentifiedImageError: The file is not an SDC file.
+        OSError: The file is damaged, or the model is unavailable or failed.
+    """
+    with _opened(source) as fp:
+        image = Image.open(fp, formats=[FORMAT])
+        image.load()
+        return image
+
+
+def read_latents(source: Source) -> "NDArray[np.float32]":
+    """Return a file's latents, float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled: a training sample for latent diffusion.
+
+    No model is loaded, and the latents are the same on every machine.
+
+    Raises:
+        NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
+        OSError: The file is damaged.
+    """
+    from . import image_codec
+
+    with _opened(source) as fp:
+        return image_codec.decode_latents(fp, container.read_layout(fp)).latents
+
+
+def info(source: Source) -> SdcInfo:
+    """Return what a file says of itself; the payload is not read.
+
+    Raises:
+        NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
+        OSError: The header or the chunks are damaged.
+    """
+    with _opened(source) as fp:
+        layout = container.read_layout(fp)
+    header = layout.header
+    return SdcInfo(
+        width=header.width,
+        height=header.height,
+        mode=header.mode,
+        codec=header.codec,
+        latent_space=header.latent_space,
+        file_bytes=layout.size,
+        payload_bytes=layout.payload.length,
+        bits_per_pixel=8 * layout.size / (header.width * header.height),
+        chunks=tuple((chr(chunk.type), chunk.length) for chunk in layout.chunks),
+    )
+
+
+def fetch_model(model: str) -> "Path":
+    """Bring a model into the local cache, so that encoding and decoding with it need no network.
+
+    Args:
+        model: Id of a repository on the Hugging Face hub, or a directory, which is checked and left where it is.
+
+    Returns:
+        The directory that holds the model.
+
+    Raises:
+        ModelUnavailableError: The model cannot be had (also an ``OSError``).
+    """
+    from . import models
+
+    return models.fetch_model(model)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        with open(source, "rb") as fp:  # noqa: PTH123 - pathlib would double the time to import the package
+            yield fp
+    else:
+        yield source

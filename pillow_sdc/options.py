@@ -1,0 +1,176 @@
+"""Settings: which model decodes, on which device, with how many denoising steps.
+
+They come, the later over the earlier, from the defaults, from environment variables, from :func:`configure`, and
+from the options of a single call such as ``save``.
+"""
+
+import os
+import threading
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+from .errors import OptionError
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+MAX_DENOISE_STEPS = 1000
+
+_ENVIRONMENT = {
+    "model": "PILLOW_SDC_MODEL",
+    "device": "PILLOW_SDC_DEVICE",
+    "dtype": "PILLOW_SDC_DTYPE",
+    "denoise_steps": "PILLOW_SDC_DENOISE_STEPS",
+}
+
+
+class Settings(NamedTuple):
+    """What decides how pictures become latents and latents pictures.
+
+    Attributes:
+        model: ``"auto"``, a directory in diffusers' layout, or the id of a repository on the Hugging Face hub.
+        device: ``"auto"`` (CUDA where there is one, else the CPU) or the name of a torch device.
+        dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
+    """
+
+    model: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    denoise_steps: int = 4
+
+
+class Changes(TypedDict, total=False):
+    """Some of the fields of :class:`Settings`."""
+
+    model: str | os.PathLike[str]
+    device: str
+    dtype: str
+    denoise_steps: int
+
+
+class configure:  # noqa: N801 - reads as the verb that it is, with or without ``with``
+    """Change settings from now on, or, in a ``with`` statement, until its end.
+
+    A plain call holds for the whole process, threads started later and earlier included. Within a ``with`` block the
+    changes belong to the block's own thread or task and do not disturb others; a plain call made inside such a block
+    ends with it.
+
+    >>> configure(device="cpu")  # doctest: +SKIP
+    >>> with configure(denoise_steps=8):  # doctest: +SKIP
+    ...     image.load()
+
+    Args:
+        **changes: Fields of :class:`Settings`.
+
+    Raises:
+        OptionError: A value is outside its range (also a ``ValueError``).
+        TypeError: A name is not a setting.
+    """
+
+    def __init__(self, **changes: Unpack[Changes]) -> None:
+        unknown = changes.keys() - set(Settings._fields)
+        if unknown:
+            raise TypeError(f"unknown setting {min(unknown)!r}; the settings are {', '.join(Settings._fields)}")
+        self._changes = changes
+        self._outer = _block_settings.get()
+        override(Settings(), changes)  # validates, so that a wrong value fails here and not at the next picture
+        if self._outer is None:
+            _process.change(self)
+        else:
+            _block_settings.set(override(self._outer, changes))
+
+    def __enter__(self) -> Settings:
+        if self._outer is None:
+            _process.withdraw(self)
+            _block_settings.set(override(settings(), self._changes))
+        return settings()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _block_settings.set(self._outer)
+
+
+def settings() -> Settings:
+    """Return the settings that hold here and now."""
+    within_block = _block_settings.get()
+    return within_block if within_block is not None else _process.settings()
+
+
+def override(base: Settings, changes: Changes) -> Settings:
+    """Return ``base`` with some fields changed.
+
+    Raises:
+        OptionError: A value is outside its range.
+    """
+    fields: dict[str, Any] = {**changes}
+    if isinstance(fields.get("model"), os.PathLike):
+        fields["model"] = os.fspath(fields["model"])
+    changed = base._replace(**fields)
+    for name in ("model", "device", "dtype"):
+        value = getattr(changed, name)
+        if not isinstance(value, str) or not value:
+            raise OptionError(f"{name} is {value!r}; it must be a name")
+    if changed.dtype not in DTYPES:
+        raise OptionError(f"dtype is {changed.dtype!r}; it must be one of {', '.join(DTYPES)}")
+    steps = changed.denoise_steps
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= MAX_DENOISE_STEPS:
+        raise OptionError(f"denoise_steps is {steps!r}; it must be a whole number from 0 to {MAX_DENOISE_STEPS}")
+    return changed
+
+
+class _ProcessSettings:
+    """What plain calls of :class:`configure` have set for the whole process.
+
+    A call cannot know whether a ``with`` statement follows. So its changes stay *pending*, in force but revocable,
+    until the same thread calls again; ``__enter__`` revokes them and makes them the block's own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: Changes = {}
+        self._pending: dict[int, configure] = {}
+
+    def change(self, call: configure) -> None:
+        thread = threading.get_ident()
+        with self._lock:
+            earlier = self._pending.pop(thread, None)
+            if earlier is not None:
+                self._kept.update(earlier._changes)
+            self._pending[thread] = call
+
+    def withdraw(self, call: configure) -> None:
+        thread = threading.get_ident()
+        with self._lock:
+            if self._pending.get(thread) is call:
+                del self._pending[thread]
+
+    def settings(self) -> Settings:
+        with self._lock:
+            changes: Changes = {**self._kept}
+            for call in self._pending.values():
+                changes.update(call._changes)
+        return override(_from_environment(), changes)
+
+    def renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+def _from_environment() -> Settings:
+    values: dict[str, str | int] = {}
+    for field, variable in _ENVIRONMENT.items():
+        text = os.environ.get(variable)
+        if text and field == "denoise_steps":
+            try:
+                values[field] = int(text)
+            except ValueError:
+                raise OptionError(f"{variable} is {text!r}; it must be a whole number") from None
+        elif text:
+            values[field] = text
+    return override(Settings(), values)  # type: ignore[arg-type]
+
+
+_block_settings: ContextVar[Settings | None] = ContextVar("pillow_sdc_settings", default=None)
+_process = _ProcessSettings()
+if hasattr(os, "register_at_fork"):  # a lock held by another thread at the fork would stay locked in the child
+    os.register_at_fork(after_in_child=_process.renew_lock)

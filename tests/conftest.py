@@ -1,0 +1,44 @@
+"""Models and pictures that several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("PILLOW_SDC_TEST_DATA", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Stable Diffusion pipeline with random weights."""
+    from tiny_pipeline import save_tiny_pipeline
+
+    return save_tiny_pipeline(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def taesd() -> Path:
+    """The directory of TAESD, a small trained autoencoder of SD v1's latent space."""
+    directory = SHARED / "models" / "taesd"
+    if not directory.is_dir():
+        pytest.skip(f"TAESD is not in {directory}")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def dev_photos() -> list[Path]:
+    """Photographs of 512×512 pixels."""
+    photos = sorted((SHARED / "data" / "dev").glob("*.png"))
+    if not photos:
+        pytest.skip(f"there are no photographs in {SHARED / 'data' / 'dev'}")
+    return photos
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of the Hugging Face hub's caches, in force in this process."""
+    home = tmp_path / "hf_home"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(home))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+    return home

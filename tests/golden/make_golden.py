@@ -1,0 +1,322 @@
+"""Writes the golden files: small ``.sdc`` files, sound and damaged, and what a decoder must make of them.
+
+They were written once and are frozen. The script adds files for entries that are new and leaves every file and every
+expectation that exists as it is; with nothing to add it says so and fails. From the repository's root:
+
+    PYTHONPATH=. python tests/golden/make_golden.py
+"""
+
+import hashlib
+import json
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pillow_sdc import container, image_codec
+from pillow_sdc.container import Header
+from pillow_sdc.latent_codecs import LatentCodec, PaletteCodec, Uint8Codec
+from pillow_sdc.latent_codecs.eight_bit import from_levels, round_levels, to_levels
+
+EXIF = bytes.fromhex("4578696600004d4d002a00000008000101120003000000010001000000000000")  # orientation 1
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+ICC_PROFILE = bytes(range(128)) + bytes(72)  # enough to need a length of two bytes; not a real profile
+
+
+def waves(rows: int, columns: int, scale: float = 1.0) -> NDArray[np.float32]:
+    """Return latents ``(4, rows, columns)`` of about unit variance times ``scale``: smooth waves and a rough one."""
+    y, x, channel = np.arange(rows)[:, None], np.arange(columns), np.arange(4)[:, None, None]
+    smooth = np.sin(0.31 * x + 0.17 * y + 1.3 * channel)
+    rough = np.sin(2.7 * (columns * y + x + 1) ** 1.5 + channel)
+    latents: NDArray[np.float32] = (scale * (1.1 * smooth + 0.7 * rough)).astype(np.float32)
+    return latents
+
+
+def noise(rows: int, columns: int) -> NDArray[np.float32]:
+    """Return latents whose levels are as good as random, so that deflate stores them."""
+    count = 4 * rows * columns
+    stream = b"".join(hashlib.sha256(i.to_bytes(4)).digest() for i in range(-(-count // 32)))[:count]
+    return from_levels(np.frombuffer(stream, np.uint8).reshape(4, rows, columns))
+
+
+def few(rows: int, columns: int, distinct: int) -> NDArray[np.float32]:
+    """Return latents of only so many distinct vectors."""
+    steps = np.arange(rows * columns).reshape(rows, columns) * 7 % distinct
+    return np.stack([steps * weight / 10 - 1 for weight in (1, -2, 3, -4)]).astype(np.float32)
+
+
+class Sound(NamedTuple):
+    """A file that every reader must decode to the same levels."""
+
+    width: int
+    height: int
+    mode: str
+    codec: LatentCodec
+    latents: Callable[[int, int], NDArray[np.float32]] = waves
+    metadata: dict[str, bytes] | None = None
+    before_payload: bytes = b""
+    after: bytes = b""
+
+
+def chunk(letter: str, data: bytes) -> bytes:
+    """Return a chunk of any type."""
+    return raw_chunk(letter.encode("latin-1"), varint(len(data)), data)
+
+
+def raw_chunk(letter: bytes, length: bytes, data: bytes) -> bytes:
+    """Return a chunk with any bytes for its length, its checksum right."""
+    return letter + length + data + struct.pack("<I", zlib.crc32(letter + length + data))
+
+
+def varint(value: int) -> bytes:
+    """Return a length as LEB128."""
+    groups = []
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
+
+
+def head(width: int = 8, height: int = 8, *, version: int = 1, codec: int = 1, space: int = 1, mode: int = 0) -> bytes:
+    """Return a header of any numbers, its checksum right."""
+    fields = struct.pack("<7sBBBBHH", b"\x89SDC\r\n\n", version, codec, space, mode, width, height)
+    return fields + struct.pack("<I", zlib.crc32(fields))
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Return a raw deflate stream."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return deflater.compress(data) + deflater.flush()
+
+
+SOUND = {
+    "uint8-rgb-64x48": Sound(64, 48, "RGB", Uint8Codec()),
+    "uint8-l-17x9": Sound(17, 9, "L", Uint8Codec()),
+    "uint8-rgb-1x1": Sound(1, 1, "RGB", Uint8Codec()),
+    "uint8-l-1x300": Sound(1, 300, "L", Uint8Codec()),
+    "uint8-l-65535x1": Sound(65535, 1, "L", Uint8Codec(), lambda h, w: np.zeros((4, h, w), np.float32)),
+    "uint8-rgb-clamped": Sound(80, 80, "RGB", Uint8Codec(), lambda h, w: waves(h, w, 4.0)),
+    "uint8-rgb-stored": Sound(512, 512, "RGB", Uint8Codec(), noise),
+    "uint8-l-followed-by-other-data": Sound(16, 16, "L", Uint8Codec(), after=b"not part of the file"),
+    "palette-rgb-200x150": Sound(200, 150, "RGB", PaletteCodec()),
+    "palette-l-200x150": Sound(200, 150, "L", PaletteCodec(), lambda h, w: waves(h, w, 1.5)),
+    "palette-rgb-16-entries": Sound(123, 77, "RGB", PaletteCodec(palette_size=16)),
+    "palette-rgb-without-dithering": Sound(123, 77, "RGB", PaletteCodec(palette_size=64, dither=0)),
+    "palette-l-2-entries": Sound(64, 40, "L", PaletteCodec(palette_size=2)),
+    "palette-l-4-entries": Sound(64, 40, "L", PaletteCodec(palette_size=4, dither=0.5)),
+    "palette-rgb-exact": Sound(97, 65, "RGB", PaletteCodec(), lambda h, w: few(h, w, 20)),
+    "palette-l-exact": Sound(100, 9, "L", PaletteCodec(), lambda h, w: few(h, w, 5)),
+    "palette-rgb-9x1": Sound(9, 1, "RGB", PaletteCodec(), lambda h, w: few(h, w, 2)),
+    "palette-l-1x1": Sound(1, 1, "L", PaletteCodec()),
+    "palette-rgb-metadata": Sound(
+        40,
+        24,
+        "RGB",
+        PaletteCodec(),
+        metadata={"exif": EXIF, "icc_profile": ICC_PROFILE, "xmp": XMP},
+        before_payload=chunk("q", b"an ancillary chunk that version 1 does not know") + chunk("q", b""),
+    ),
+}
+
+
+def sound_file(name: str) -> bytes:
+    """Return one of :data:`SOUND`, encoded."""
+    sound = SOUND[name]
+    header = Header(sound.width, sound.height, sound.mode, sound.codec.name)
+    payload = sound.codec.encode(sound.latents(*header.latent_shape))
+    file = container.write(header, payload, sound.metadata)
+    before = len(file) - len(chunk("P", payload))
+    return file[:before] + sound.before_payload + file[before:] + sound.after
+
+
+def expected_of(name: str, path: Path) -> dict[str, Any]:
+    """Return what a reader must find in a sound file."""
+    sound = SOUND[name]
+    with path.open("rb") as fp:
+        layout = container.read_layout(fp)
+        metadata = container.read_metadata(fp, layout)
+        quantised = image_codec.decode_latents(fp, layout)
+    levels = round_levels(to_levels(quantised.latents))
+    if isinstance(sound.codec, Uint8Codec):  # lossless after rounding: take the levels from before encoding
+        levels = round_levels(to_levels(sound.latents(*layout.header.latent_shape)))
+    return {
+        "width": sound.width,
+        "height": sound.height,
+        "mode": sound.mode,
+        "codec": sound.codec.name,
+        "latent_space": "sd-v1",
+        "chunks": "".join(chr(chunk.type) for chunk in layout.chunks),
+        "size": layout.size,
+        "metadata_sha256": {key: hashlib.sha256(value).hexdigest() for key, value in metadata.items()},
+        "levels_sha256": hashlib.sha256(levels.tobytes()).hexdigest(),
+        "noise_variance": repr(quantised.noise_variance),
+    }
+
+
+class Damaged(NamedTuple):
+    """A file that every reader must refuse, the error's class, a part of its message, and when it is noticed."""
+
+    file: bytes
+    error: str
+    message: str
+    noticed_by: str = "open"
+
+
+def damaged_files() -> dict[str, Damaged]:
+    """Return every damaged file; those that are not about checksums have right ones."""
+    picture = container.write(Header(8, 8, "L", "uint8"), Uint8Codec().encode(waves(1, 1)), {"exif": EXIF})
+    plain = head() + chunk("P", Uint8Codec().encode(waves(1, 1)))
+    four = [raw_deflate(bytes([level])) for level in (0, 50, 100, 200)]
+
+    def flipped(position: int) -> bytes:
+        return picture[:position] + bytes([picture[position] ^ 0x10]) + picture[position + 1 :]
+
+    def payload(data: bytes, codec: int = 1, width: int = 8, height: int = 8) -> bytes:
+        return head(width, height, codec=codec) + chunk("P", data)
+
+    palette = bytes([1, 0]) + raw_deflate(bytes(8))
+    not_sdc, corrupt, truncated, unsupported = (
+        "NotSdcError",
+        "CorruptFileError",
+        "TruncatedFileError",
+        "UnsupportedFileError",
+    )
+    mismatch = "checksum of chunk 'P' does not match"
+    exif_end = 19 + 2 + len(EXIF) + 4
+    return {
+        "empty": Damaged(b"", not_sdc, "not an SDC file"),
+        "not-sdc": Damaged(b"\x89PNG\r\n\x1a\n" + picture[8:], not_sdc, "not an SDC file"),
+        "signature-truncated": Damaged(picture[:6], not_sdc, "not an SDC file"),
+        "signature-line-ends-changed": Damaged(picture.replace(b"\r\n", b"\n"), not_sdc, "not an SDC file"),
+        "signature-line-feeds-changed": Damaged(b"\x89SDC\r\n\r\n" + picture[7:], not_sdc, "not an SDC file"),
+        "signature-seven-bits": Damaged(b"\x09" + picture[1:], not_sdc, "not an SDC file"),
+        "header-truncated": Damaged(picture[:12], truncated, "ends within its header"),
+        "header-alone": Damaged(picture[:19], truncated, "too early"),
+        "header-checksum": Damaged(flipped(16), corrupt, "checksum of the header"),
+        "version-newer": Damaged(head(version=2) + plain[19:], unsupported, "format version 2 is not supported"),
+        "version-newer-of-other-layout": Damaged(b"\x89SDC\r\n\n\x02?", unsupported, "format version 2"),
+        "version-zero": Damaged(head(version=0) + plain[19:], unsupported, "format version 0 is not supported"),
+        "mode-alpha": Damaged(head(mode=3) + plain[19:], unsupported, "mode number 3 is unknown"),
+        "latent-space-unknown": Damaged(head(space=77) + plain[19:], unsupported, "latent space number 77 is unknown"),
+        "codec-unknown": Damaged(head(codec=200) + plain[19:], unsupported, "codec number 200 is unknown"),
+        "width-zero": Damaged(head(width=0) + plain[19:], corrupt, "size 0×8"),
+        "height-zero": Damaged(head(height=0) + plain[19:], corrupt, "size 8×0"),
+        "chunk-head-truncated": Damaged(picture[:20], truncated, "too early"),
+        "chunk-type-not-a-letter": Damaged(head() + chunk("\0", b"") + plain[19:], corrupt, "0x00 is not a letter"),
+        "chunk-critical-unknown": Damaged(head() + chunk("Q", b"") + plain[19:], unsupported, "critical chunk 'Q'"),
+        "chunk-alpha": Damaged(head() + chunk("A", b"") + plain[19:], unsupported, "critical chunk 'A'"),
+        "length-padded": Damaged(
+            head() + raw_chunk(b"P", bytes([len(b"".join(four)) | 0x80, 0]), b"".join(four)),
+            corrupt,
+            "padded with zeros",
+        ),
+        "length-of-six-bytes": Damaged(
+            head() + raw_chunk(b"q", b"\x81\x80\x80\x80\x80\x01", b"!") + plain[19:], corrupt, "more than five bytes"
+        ),
+        "length-too-long-for-the-picture": Damaged(
+            head() + b"P" + varint(1 << 30), corrupt, "exceeds the 8×8 picture's limit of 4104"
+        ),
+        "length-too-long-for-the-file": Damaged(head() + b"P" + varint(4000) + bytes(99), truncated, "early", "verify"),
+        "metadata-too-long": Damaged(
+            head() + b"e" + varint((16 << 20) + 1) + bytes(99), corrupt, "metadata exceeds the limit of 16777216"
+        ),
+        "metadata-too-long-in-all": Damaged(
+            head() + chunk("q", bytes(9)) + b"e" + varint((16 << 20) - 8), corrupt, "metadata exceeds the limit"
+        ),
+        "metadata-too-long-for-the-file": Damaged(head() + b"e" + varint(9999) + bytes(99), truncated, "too early"),
+        "metadata-checksum": Damaged(flipped(30), corrupt, "checksum of chunk 'e'"),
+        "metadata-unknown-checksum": Damaged(
+            head() + chunk("q", b"abc")[:-1] + b"?" + plain[19:], corrupt, "checksum of chunk 'q'", "verify"
+        ),
+        "metadata-exif-twice": Damaged(head() + 2 * chunk("e", EXIF) + plain[19:], corrupt, "chunk 'e' occurs twice"),
+        "chunks-too-many": Damaged(
+            head() + 64 * chunk("q", b"") + plain[19:], corrupt, "no payload among the first 64"
+        ),
+        "payload-missing": Damaged(picture[:exif_end], truncated, "too early"),
+        "payload-truncated": Damaged(picture[:-9], truncated, "too early", "verify"),
+        "payload-checksum-truncated": Damaged(picture[:-1], truncated, "too early", "verify"),
+        "payload-checksum": Damaged(flipped(len(picture) - 1), corrupt, mismatch, "verify"),
+        "payload-damaged": Damaged(flipped(len(picture) - 6), corrupt, mismatch, "verify"),
+        "payload-marked-ancillary": Damaged(head() + chunk("p", b"".join(four)), truncated, "too early"),
+        "uint8-empty": Damaged(payload(b""), corrupt, "0 bytes of deflate cannot hold", "verify"),
+        "uint8-three-planes": Damaged(payload(b"".join(four[:3])), corrupt, "cannot hold the 1 bytes", "verify"),
+        "uint8-plane-too-short": Damaged(
+            payload(b"".join(four), width=16), corrupt, "does not hold the 2 bytes", "verify"
+        ),
+        "uint8-plane-too-long": Damaged(
+            payload(raw_deflate(bytes(2)) + b"".join(four[1:])), corrupt, "does not hold the 1 bytes", "verify"
+        ),
+        "uint8-bytes-after-the-end": Damaged(
+            payload(b"".join(four) + b"more"), corrupt, "4 bytes after its end", "verify"
+        ),
+        "deflate-bomb": Damaged(
+            payload(raw_deflate(bytes(1 << 20)) + b"".join(four[1:])), corrupt, "does not hold the 1 bytes", "verify"
+        ),
+        "deflate-too-small-for-the-picture": Damaged(
+            payload(b"".join(four), width=8192, height=8192), corrupt, "cannot hold the 1048576 bytes", "verify"
+        ),
+        "deflate-unknown-block": Damaged(
+            payload(b"\x07" + b"".join(four)), corrupt, "deflate stream is damaged", "verify"
+        ),
+        "deflate-without-end": Damaged(payload(bytes([0, 1, 0, 254, 255, 7])), corrupt, "does not hold", "verify"),
+        "palette-empty": Damaged(payload(b"", 2), corrupt, "too short for a palette", "verify"),
+        "palette-one-byte": Damaged(payload(b"\0", 2), corrupt, "too short for a palette", "verify"),
+        "palette-unknown-flag": Damaged(
+            payload(b"\x01\x02" + palette[2:] + raw_deflate(b"\0"), 2), corrupt, "flags 0x02 are unknown", "verify"
+        ),
+        "palette-of-fewer-entries": Damaged(
+            payload(b"\x02" + palette[1:] + raw_deflate(b"\0"), 2), corrupt, "does not hold the 12 bytes", "verify"
+        ),
+        "palette-index-outside": Damaged(
+            payload(palette + raw_deflate(b"\2"), 2), corrupt, "index 2 is outside the palette of 2", "verify"
+        ),
+        "palette-without-indices": Damaged(payload(palette, 2), corrupt, "0 bytes of deflate cannot hold", "verify"),
+        "palette-bytes-after-the-end": Damaged(
+            payload(palette + raw_deflate(b"\1") + b"!", 2), corrupt, "1 bytes after its end", "verify"
+        ),
+    }
+
+
+def add_missing(directory: Path) -> list[str]:
+    """Write the files and expectations that are not there yet, and return their names.
+
+    Raises:
+        FileExistsError: A file is there without its expectation, or an expectation without its file.
+    """
+    added = []
+    for folder, names in ((directory, list(SOUND)), (directory / "damaged", list(damaged_files()))):
+        folder.mkdir(parents=True, exist_ok=True)
+        record = folder / "expected.json"
+        expected: dict[str, Any] = json.loads(record.read_text("utf-8")) if record.exists() else {}
+        for name in names:
+            path = folder / f"{name}.sdc"
+            if path.exists() != (name in expected):
+                raise FileExistsError(f"{path} and {record} do not agree; golden files are frozen")
+            if name in expected:
+                continue
+            if folder is directory:
+                file = sound_file(name)
+            else:
+                damaged = damaged_files()[name]
+                file = damaged.file
+                expected[name] = damaged._asdict()
+                del expected[name]["file"]
+            with path.open("xb") as fp:
+                fp.write(file)
+            if folder is directory:
+                expected[name] = expected_of(name, path)
+            added.append(name)
+        record.write_text(json.dumps(expected, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return added
+
+
+if __name__ == "__main__":
+    names = add_missing(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    if not names:
+        sys.exit("every golden file exists already; they are frozen, and none was touched")
+    sys.stderr.write(f"added {', '.join(names)}\n")

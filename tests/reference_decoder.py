@@ -1,0 +1,134 @@
+"""A decoder of SDC files as far as the latents, written from ``docs/format.md`` alone, without code of the package.
+
+Standard library only and plain loops: what it says is what the specification says. Every departure from the
+specification is a ``ValueError``.
+"""
+
+import struct
+import zlib
+from typing import NamedTuple
+
+Plane = list[list[int]]
+
+STEP = 0.18215 * 0.18215
+ROUNDING_VARIANCE = STEP * STEP / 12
+
+
+class Header(NamedTuple):
+    version: int
+    codec: int
+    latent_space: int
+    mode: int
+    width: int
+    height: int
+
+
+class Decoded(NamedTuple):
+    """What a file holds: ``levels`` are 4 planes of rows, ``size`` is the number of bytes that belong to the file."""
+
+    header: Header
+    metadata: dict[str, bytes]
+    levels: list[Plane]
+    noise_variance: float
+    size: int
+
+
+def decode(file: bytes) -> Decoded:
+    require(file[:7] == b"\x89SDC\x0d\x0a\x0a", "signature")
+    require(len(file) >= 8 and file[7] == 1, "version")
+    require(len(file) >= 19 and struct.unpack("<I", file[15:19])[0] == zlib.crc32(file[:15]), "header")
+    header = Header(*struct.unpack("<BBBBHH", file[7:15]))
+    require(header.width > 0 and header.height > 0, "size")
+    require(header.codec in (1, 2) and header.latent_space == 1 and header.mode in (0, 1), "unknown number")
+    rows, columns = (header.height + 7) // 8, (header.width + 7) // 8
+    metadata: dict[str, bytes] = {}
+    position, metadata_bytes = 19, 0
+    for _ in range(64):
+        letter, data, position = read_chunk(file, position)
+        if letter == "P":
+            require(len(data) <= 4096 + 8 * rows * columns, "payload length")
+            levels, noise_variance = (uint8 if header.codec == 1 else palette)(data, rows, columns)
+            return Decoded(header, metadata, levels, noise_variance, position)
+        require(letter.islower() and letter not in metadata, "chunk type")
+        metadata_bytes += len(data)
+        require(metadata_bytes <= 16777216, "metadata length")
+        if letter in "eix":
+            metadata[letter] = data
+    raise ValueError("number of chunks")
+
+
+def read_chunk(file: bytes, start: int) -> tuple[str, bytes, int]:
+    """Return a chunk's type, its data, and where the next one starts."""
+    require(start < len(file) and chr(file[start]).isalpha() and file[start] < 128, "chunk type")
+    length, position = 0, start + 1
+    for group in range(5):
+        require(position < len(file), "end of file")
+        length |= (file[position] & 127) << 7 * group
+        position += 1
+        if file[position - 1] < 128:
+            break
+    require(file[position - 1] < 128 and (file[position - 1] > 0 or position == start + 2), "chunk length")
+    end = position + length
+    require(end + 4 <= len(file), "end of file")
+    require(struct.unpack("<I", file[end : end + 4])[0] == zlib.crc32(file[start:end]), "chunk checksum")
+    return chr(file[start]), file[position:end], end + 4
+
+
+def inflate(data: bytes, length: int) -> tuple[bytes, bytes]:
+    """Return the ``length`` bytes of the first deflate stream in ``data``, and what follows it."""
+    inflater = zlib.decompressobj(-15)
+    try:
+        inflated = inflater.decompress(data, length + 1)
+    except zlib.error as error:
+        raise ValueError("deflate stream") from error
+    require(inflater.eof and len(inflated) == length, "deflate stream")
+    return inflated, inflater.unused_data
+
+
+def uint8(payload: bytes, rows: int, columns: int) -> tuple[list[Plane], float]:
+    levels = []
+    for _ in range(4):
+        residuals, payload = inflate(payload, rows * columns)
+        plane = [[0] * columns for _ in range(rows)]
+        for y in range(rows):
+            for x in range(columns):
+                left = plane[y][x - 1] - 128 if x > 0 else 0
+                up = plane[y - 1][x] - 128 if y > 0 else 0
+                plane[y][x] = (residuals[y * columns + x] + (left + up) // 4 + 128) % 256
+        levels.append(plane)
+    require(payload == b"", "end of payload")
+    return levels, ROUNDING_VARIANCE
+
+
+def palette(payload: bytes, rows: int, columns: int) -> tuple[list[Plane], float]:
+    require(len(payload) >= 2 and payload[1] in (0, 1), "palette head")
+    count, exact = payload[0] + 1, payload[1] == 1
+    differences, payload = inflate(payload[2:], 4 * count)
+    indices, payload = inflate(payload, rows * columns)
+    require(payload == b"" and max(indices) < count, "indices")
+    entries = [[0] * 4 for _ in range(count)]
+    for channel in range(4):
+        value = 0
+        for entry in range(count):
+            value = (value + differences[channel * count + entry]) % 256
+            entries[entry][channel] = value
+    levels = [[[entries[indices[y * columns + x]][c] for x in range(columns)] for y in range(rows)] for c in range(4)]
+    return levels, ROUNDING_VARIANCE if exact or count == 1 else palette_noise(entries, indices)
+
+
+def palette_noise(entries: list[list[int]], indices: bytes) -> float:
+    total = 0.0
+    for k, entry in enumerate(entries):
+        distances = [squared_distance(entry, other) for j, other in enumerate(entries) if j != k]
+        nearest = sorted(distances)[:4]
+        total += max(indices.count(k) - 1, 0) * (sum(nearest) / len(nearest))
+    return max(ROUNDING_VARIANCE, 0.093 * (total / len(indices)) * (STEP * STEP))
+
+
+def squared_distance(a: list[int], b: list[int]) -> int:
+    return sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
+
+
+def require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(what)

@@ -1,0 +1,202 @@
+"""The file tree as an architecture: a module imports only from layers below it, and nothing heavy before its time."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pillow_sdc"
+GOLDEN = Path(__file__).parent / "golden"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("container", "options"),
+    ("latent_codecs", "models"),
+    ("image_codec", "tiling"),
+    ("plugin", "registration", "operations"),
+    ("__init__",),
+    ("autoload", "batch", "cli", "report", "__main__"),
+)
+"""From low to high; each entry is a module of the package or a package in it."""
+
+SIDE_BY_SIDE = {
+    ("image_codec", "tiling"),
+    ("plugin", "registration"),
+    ("operations", "registration"),
+    ("__main__", "cli"),
+}
+"""Imports within a layer; ``registration`` reaches the plugin only inside functions, which is tested below."""
+
+HEAVY = {"accelerate", "diffusers", "faiss", "huggingface_hub", "safetensors", "torch", "transformers"}
+
+ALLOWED_PACKAGES = {
+    "errors": set(),
+    "container": set(),
+    "options": set(),
+    "latent_codecs": {"numpy", "faiss"},
+    "models": {"numpy", *HEAVY - {"faiss"}},
+    "image_codec": {"numpy"},
+    "tiling": {"numpy"},
+    "plugin": {"PIL", "numpy"},
+    "registration": {"PIL"},
+    "operations": {"PIL", "numpy"},
+    "__init__": set(),
+}
+"""What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""
+
+
+class Import(NamedTuple):
+    module: str
+    """Absolute name, e.g. ``torch.nn`` or ``pillow_sdc.container``."""
+    at_import: bool
+    """Whether importing the module runs it: not inside a function, nor for type checkers alone."""
+    line: int
+
+
+def modules() -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def imports(path: Path) -> list[Import]:
+    return list(imports_within(ast.parse(path.read_text("utf-8")), path, True))
+
+
+def imports_within(node: ast.AST, path: Path, at_import: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(alias.name, at_import, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield from (Import(name, at_import, child.lineno) for name in names_of(child, path))
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from imports_within(child, path, False)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for statement in child.body:
+                yield from imports_within(ast.Module([statement], []), path, False)
+            for statement in child.orelse:
+                yield from imports_within(ast.Module([statement], []), path, at_import)
+        else:
+            yield from imports_within(child, path, at_import)
+
+
+def names_of(node: ast.ImportFrom, path: Path) -> list[str]:
+    """Return the modules that ``from … import …`` reaches; a name that is no module stands for its parent."""
+    if node.level:
+        package = ["pillow_sdc", *path.relative_to(PACKAGE).parts[:-1]]
+        package = package[: len(package) - node.level + 1]
+        base = ".".join([*package, *filter(None, [node.module])])
+    else:
+        base = node.module or ""
+    if base.split(".")[0] != "pillow_sdc":
+        return [base]
+    known = {f"pillow_sdc.{name}" for name in modules()}
+    return [full if (full := f"{base}.{alias.name}") in known else base for alias in node.names]
+
+
+def unit_of(module: str) -> str:
+    """Return the entry of :data:`LAYERS` that a module name, with or without ``pillow_sdc.``, belongs to."""
+    parts = module.split(".")
+    if parts[0] == "pillow_sdc":
+        parts = parts[1:]
+    return parts[0] if parts else "__init__"
+
+
+def layer_of(unit: str) -> int:
+    return next(i for i, units in enumerate(LAYERS) if unit in units)
+
+
+every_module = pytest.mark.parametrize("module", modules())
+
+
+@every_module
+def test_module_has_a_layer(module: str) -> None:
+    assert any(unit_of(module) in units for units in LAYERS), f"give {module} its place in LAYERS"
+
+
+@every_module
+def test_module_imports_only_from_layers_below(module: str) -> None:
+    unit = unit_of(module)
+    for imported in imports(modules()[module]):
+        if imported.module.split(".")[0] != "pillow_sdc":
+            continue
+        other = unit_of(imported.module)
+        below = layer_of(other) < layer_of(unit)
+        allowed = below or other == unit or (unit, other) in SIDE_BY_SIDE
+        lazily = (unit, other) == ("registration", "plugin") and not imported.at_import
+        assert allowed or lazily, f"{module}, line {imported.line}, imports {imported.module}"
+
+
+@every_module
+def test_module_imports_only_the_packages_of_its_layer(module: str) -> None:
+    allowed = ALLOWED_PACKAGES.get(unit_of(module))
+    if allowed is None:
+        return
+    for imported in imports(modules()[module]):
+        package = imported.module.split(".")[0]
+        if package != "pillow_sdc" and package not in sys.stdlib_module_names:
+            assert package in allowed, f"{module}, line {imported.line}, imports {imported.module}"
+
+
+@every_module
+def test_module_imports_nothing_heavy_when_it_is_imported(module: str) -> None:
+    for imported in imports(modules()[module]):
+        heavy = imported.at_import and imported.module.split(".")[0] in HEAVY
+        assert not heavy, f"{module}, line {imported.line}, imports {imported.module}"
+
+
+def test_modules_that_the_package_loads_do_not_import_numpy() -> None:
+    loaded, waiting = set(), ["__init__", "plugin"]
+    while waiting:
+        module = waiting.pop()
+        loaded.add(module)
+        for imported in imports(modules()[module]):
+            if not imported.at_import:
+                continue
+            assert imported.module.split(".")[0] != "numpy", f"{module}, line {imported.line}"
+            if imported.module.startswith("pillow_sdc."):
+                name = imported.module.removeprefix("pillow_sdc.")
+                waiting.extend({name, name.split(".")[0]} - loaded)
+    assert {"errors", "container", "options", "registration", "operations"} <= loaded
+
+
+def test_latent_codecs_and_models_do_not_know_each_other() -> None:
+    for module, path in modules().items():
+        if unit_of(module) in ("latent_codecs", "models"):
+            others = {unit_of(i.module) for i in imports(path) if i.module.startswith("pillow_sdc")}
+            assert len(others & {"latent_codecs", "models"}) <= 1
+
+
+def loaded_after(statements: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter holds after some statements."""
+    code = f"{statements}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PILLOW_SDC_AUTOLOAD": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_neither_numpy_nor_anything_heavy() -> None:
+    loaded = loaded_after("import pillow_sdc")
+    assert "pillow_sdc" in loaded
+    assert not loaded & {"numpy", *HEAVY}
+
+
+def test_opening_a_file_imports_neither_numpy_nor_anything_heavy() -> None:
+    loaded = loaded_after(
+        f"import pillow_sdc; from PIL import Image; Image.open({str(GOLDEN / 'palette-l-1x1.sdc')!r})"
+    )
+    assert not loaded & {"numpy", *HEAVY}
+
+
+@pytest.mark.parametrize("name", ["palette-rgb-metadata", "uint8-rgb-64x48"])
+def test_verifying_a_file_imports_nothing_heavy(name: str) -> None:
+    path = str(GOLDEN / f"{name}.sdc")
+    loaded = loaded_after(f"import pillow_sdc; from PIL import Image; Image.open({path!r}).verify()")
+    assert "numpy" in loaded
+    assert not loaded & HEAVY

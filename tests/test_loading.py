@@ -1,0 +1,202 @@
+"""From settings to models, in one process and in its threads and children."""
+
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+from hub_stand_in import run_against, running_hub
+from numpy.typing import NDArray
+
+from pillow_sdc.errors import ModelUnavailableError, OptionError
+from pillow_sdc.models import Models, clear_cache, denoise, fetch_model, get_models, loading
+from pillow_sdc.models.hub import DEFAULT_MODEL
+from pillow_sdc.options import Settings
+
+CHILD_TIMEOUT = 60
+LATENTS = np.random.default_rng(1).standard_normal((4, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_loaded_or_cached(hub_cache: Path) -> Iterator[None]:
+    clear_cache()
+    yield
+    clear_cache()
+
+
+def decode(model: str) -> NDArray[np.float32]:
+    models = get_models(Settings(model=model, device="cpu"))
+    assert models.denoiser is not None
+    return models.autoencoder.decode(denoise(LATENTS, 0.035, models.denoiser, 2))
+
+
+def save_decoded(model: str, home: str, file: str) -> None:
+    """Decode in a child process; ``home`` is where the hub's caches are."""
+    import huggingface_hub.constants
+
+    huggingface_hub.constants.HF_HOME = home
+    np.save(file, decode(model))
+
+
+def test_importing_the_models_imports_none_of_the_libraries_behind_them(tmp_path: Path) -> None:
+    code = """
+        import sys
+        import pillow_sdc.models
+        print(*{"torch", "diffusers", "transformers", "huggingface_hub", "safetensors"} & sys.modules.keys())
+    """
+    assert run_against("http://127.0.0.1:9", tmp_path, code).strip() == ""
+
+
+def test_models_are_loaded_when_used_and_only_once(tiny_pipeline: Path) -> None:
+    models = get_models(Settings(model=str(tiny_pipeline), device="cpu"))
+    assert (models.name, models.device, models.dtype) == (str(tiny_pipeline), "cpu", "float32")
+    assert models.autoencoder is models.autoencoder
+    assert models.denoiser is models.denoiser
+    assert get_models(Settings(model=str(tiny_pipeline), device="cpu", denoise_steps=9)) is models
+    half = get_models(Settings(model=str(tiny_pipeline), device="cpu", dtype="float16"))
+    assert half is not models
+    assert half.dtype == "float16"
+
+
+def test_sixteen_threads_at_once_load_once(tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    for name in ("load_autoencoder", "load_denoiser"):
+        load = getattr(loading, name)
+        monkeypatch.setattr(loading, name, lambda *args, load=load, name=name: (loads.append(name), load(*args))[1])
+    barrier = Barrier(16)
+
+    def use(_: int) -> tuple[Models, object, object]:
+        barrier.wait()
+        models = get_models(Settings(model=str(tiny_pipeline), device="cpu"))
+        return models, models.autoencoder, models.denoiser
+
+    with ThreadPoolExecutor(16) as threads:
+        used = list(threads.map(use, range(16)))
+    assert sorted(loads) == ["load_autoencoder", "load_denoiser"]
+    assert len(set(used)) == 1
+
+
+def test_an_autoencoder_alone_has_no_denoiser(tiny_pipeline: Path) -> None:
+    models = get_models(Settings(model=str(tiny_pipeline / "vae"), device="cpu"))
+    assert models.denoiser is None
+    assert models.autoencoder.decode(LATENTS).shape == (3, 64, 64)
+    assert fetch_model(str(tiny_pipeline / "vae")) == tiny_pipeline / "vae"
+
+
+def test_clearing_the_cache_releases_the_models(tiny_pipeline: Path) -> None:
+    import weakref
+
+    models = get_models(Settings(model=str(tiny_pipeline), device="cpu"))
+    reference = weakref.ref(models.autoencoder)
+    del models
+    clear_cache()
+    assert reference() is None
+
+
+def test_a_missing_model_is_reported_at_every_use(tmp_path: Path) -> None:
+    models = get_models(Settings(model=str(tmp_path / "nothing"), device="cpu"))
+    for _ in range(2):
+        with pytest.raises(ModelUnavailableError, match="neither a directory nor"):
+            _ = models.autoencoder
+
+
+def test_a_device_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(OptionError, match="device is 'toaster'"):
+        get_models(Settings(device="toaster"))
+
+
+@pytest.fixture
+def _no_cuda() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+
+
+@pytest.mark.usefixtures("_no_cuda")
+class TestWithoutCuda:
+    def test_a_device_that_is_not_here_is_reported(self, tiny_pipeline: Path) -> None:
+        with pytest.raises(ModelUnavailableError, match=r"device 'cuda' .* PILLOW_SDC_DEVICE"):
+            get_models(Settings(model=str(tiny_pipeline), device="cuda"))
+
+    def test_auto_without_weights_explains_what_to_do(self) -> None:
+        with pytest.raises(ModelUnavailableError) as caught:
+            get_models(Settings())
+        for advice in ("not in the hub's local cache", "PILLOW_SDC_MODEL", f"sdc models fetch {DEFAULT_MODEL}"):
+            assert advice in str(caught.value)
+
+    def test_auto_takes_stable_diffusion_from_the_hubs_cache(
+        self, tiny_pipeline: Path, hub_cache: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        repository = hub_cache / "hub" / "models--CompVis--stable-diffusion-v1-4"
+        shutil.copytree(tiny_pipeline, repository / "snapshots" / ("0" * 40))
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0" * 40)
+        with caplog.at_level(logging.INFO, "pillow_sdc"):
+            models = get_models(Settings())
+        assert (models.name, models.device, models.dtype) == (DEFAULT_MODEL, "cpu", "float32")
+        assert f"using {DEFAULT_MODEL} on cpu in float32, because it is in the hub's local cache" in caplog.text
+        assert get_models(Settings(model=DEFAULT_MODEL)) is models
+        assert models.autoencoder.decode(LATENTS).shape == (3, 64, 64)
+        assert fetch_model("auto") == repository / "snapshots" / ("0" * 40)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_decodes_after_its_parent_has(tiny_pipeline: Path, hub_cache: Path, tmp_path: Path) -> None:
+    import torch
+
+    assert torch.get_num_threads() > 1 or os.cpu_count() == 1
+    expected = decode(str(tiny_pipeline))
+    with loading._choosing:  # held, as it may be by another thread at the moment of a fork
+        np.testing.assert_allclose(decode_in_child("fork", tiny_pipeline, hub_cache, tmp_path), expected, atol=1e-5)
+
+
+def test_a_spawned_child_decodes(tiny_pipeline: Path, hub_cache: Path, tmp_path: Path) -> None:
+    expected = decode(str(tiny_pipeline))
+    np.testing.assert_allclose(decode_in_child("spawn", tiny_pipeline, hub_cache, tmp_path), expected, atol=1e-5)
+
+
+def decode_in_child(method: str, model: Path, home: Path, directory: Path) -> NDArray[np.float32]:
+    file = directory / "decoded.npy"
+    child = multiprocessing.get_context(method).Process(target=save_decoded, args=(str(model), str(home), str(file)))
+    child.start()
+    child.join(CHILD_TIMEOUT)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        pytest.fail(f"the child hung for {CHILD_TIMEOUT} s")
+    assert child.exitcode == 0
+    decoded: NDArray[np.float32] = np.load(file)
+    return decoded
+
+
+def test_a_model_on_the_hub_is_downloaded_as_far_as_it_is_used(tiny_pipeline: Path, tmp_path: Path) -> None:
+    code = """
+        import numpy as np
+        from huggingface_hub.constants import HF_HUB_CACHE
+        from pathlib import Path
+        from pillow_sdc.models import get_models
+        from pillow_sdc.options import Settings
+
+        def print_weights():
+            print(*sorted(f"{path.parent.name}/{path.name}" for path in Path(HF_HUB_CACHE).rglob("*.safetensors")))
+
+        models = get_models(Settings(model="artist/tiny", device="cpu", dtype="float16"))
+        latents = models.autoencoder.encode(np.zeros((3, 16, 16), np.float32))
+        print_weights()
+        assert models.denoiser.predict_noise(latents, 7.5).shape == (4, 2, 2)
+        print_weights()
+    """
+    with running_hub() as stand_in:
+        stand_in.repositories["artist/tiny"] = tiny_pipeline
+        after_encoding, after_denoising = run_against(stand_in.url, tmp_path, code).splitlines()
+    vae = "vae/diffusion_pytorch_model.fp16.safetensors"
+    assert after_encoding.split() == [vae]
+    text_encoder, unet = "text_encoder/model.fp16.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"
+    assert after_denoising.split() == [text_encoder, unet, vae]

@@ -1,0 +1,147 @@
+import asyncio
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillow_sdc import OptionError, Settings, configure, options, settings
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS"):
+        monkeypatch.delenv(f"PILLOW_SDC_{variable}", raising=False)
+    monkeypatch.setattr(options, "_process", options._ProcessSettings())
+
+
+def in_new_thread() -> Settings:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(settings).result()
+
+
+def test_defaults() -> None:
+    assert settings() == Settings("auto", "auto", "auto", 4)
+
+
+def test_environment_variables_set_what_no_call_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLOW_SDC_MODEL", "some/model")
+    monkeypatch.setenv("PILLOW_SDC_DENOISE_STEPS", "7")
+    assert settings() == Settings(model="some/model", denoise_steps=7)
+    configure(model="other/model")
+    assert settings() == Settings(model="other/model", denoise_steps=7)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("DENOISE_STEPS", "few"), ("DENOISE_STEPS", "-1"), ("DTYPE", "int8")])
+def test_environment_variables_outside_their_range_are_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(f"PILLOW_SDC_{variable}", value)
+    with pytest.raises(OptionError, match=variable.lower() + "|" + variable):
+        settings()
+
+
+def test_a_plain_call_holds_for_all_threads() -> None:
+    configure(denoise_steps=1)
+    configure(model=Path("folder"))
+    assert settings() == Settings(model="folder", denoise_steps=1)
+    assert in_new_thread() == settings()
+
+
+def test_a_block_ends_with_its_changes() -> None:
+    configure(denoise_steps=1)
+    with configure(denoise_steps=2) as inner:
+        assert inner.denoise_steps == settings().denoise_steps == 2
+        with configure(model="m"):
+            assert settings() == Settings(model="m", denoise_steps=2)
+        assert settings().model == "auto"
+    assert settings().denoise_steps == 1
+
+
+def test_a_block_ends_with_its_changes_when_it_raises() -> None:
+    with pytest.raises(KeyError), configure(denoise_steps=2):
+        raise KeyError
+    assert settings() == Settings()
+
+
+def test_a_plain_call_within_a_block_ends_with_the_block() -> None:
+    with configure(denoise_steps=2):
+        configure(denoise_steps=3)
+        assert settings().denoise_steps == 3
+    assert settings().denoise_steps == 4
+
+
+def test_blocks_of_threads_do_not_disturb_each_other() -> None:
+    barrier = threading.Barrier(8)
+
+    def work(steps: int) -> bool:
+        for _ in range(200):
+            with configure(denoise_steps=steps):
+                if settings().denoise_steps != steps:
+                    return False
+        barrier.wait()
+        return settings() == Settings()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+    assert settings() == Settings()
+
+
+def test_a_block_is_not_seen_by_other_threads() -> None:
+    with configure(denoise_steps=2):
+        assert in_new_thread() == Settings()
+
+
+def test_blocks_of_tasks_do_not_disturb_each_other() -> None:
+    async def work(steps: int) -> bool:
+        with configure(denoise_steps=steps):
+            await asyncio.sleep(0)
+            return settings().denoise_steps == steps
+
+    async def gather() -> list[bool]:
+        return await asyncio.gather(*(work(steps) for steps in range(20)))
+
+    assert all(asyncio.run(gather()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"denoise_steps": -1},
+        {"denoise_steps": 1001},
+        {"denoise_steps": True},
+        {"denoise_steps": 2.5},
+        {"dtype": "float64"},
+        {"device": ""},
+        {"model": ""},
+        {"model": 3},
+    ],
+)
+def test_values_outside_their_range_are_refused_and_change_nothing(changes: Any) -> None:
+    with pytest.raises(OptionError, match=next(iter(changes))):
+        configure(**changes)
+    assert settings() == Settings()
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(TypeError, match="'modle'; the settings are model, device, dtype, denoise_steps"):
+        configure(modle="x")  # type: ignore[call-arg]
+
+
+def test_settings_work_in_a_forked_child_of_a_busy_parent() -> None:
+    if sys.platform == "win32":
+        pytest.skip("there is no fork on Windows")
+    script = """
+import os, threading
+from pillow_sdc import configure, options, settings
+configure(denoise_steps=9)
+options._process._lock.acquire()  # as if another thread were at it
+child = os.fork()
+if not child:
+    os._exit(0 if settings().denoise_steps == 9 else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)

@@ -1,0 +1,315 @@
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+import pillow_sdc
+from pillow_sdc import container
+from pillow_sdc.latent_codecs import PaletteCodec, Uint8Codec
+
+
+@pytest.fixture(autouse=True)
+def small_model(tiny_pipeline: Path) -> Iterator[None]:
+    with pillow_sdc.configure(model=tiny_pipeline, device="cpu", denoise_steps=1):
+        yield
+
+
+def picture(width: int = 40, height: int = 24, mode: str = "RGB") -> Image.Image:
+    samples = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(samples).convert(mode)
+
+
+def saved(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "SDC", **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def file_bytes(tiny_pipeline: Path) -> bytes:
+    with pillow_sdc.configure(model=tiny_pipeline, device="cpu"):
+        return saved(picture())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("codec", ["uint8", "palette"])
+def test_save_by_extension_and_open(tmp_path: Path, mode: str, codec: str) -> None:
+    path = tmp_path / "photo.sdc"
+    picture(mode=mode).save(path, codec=codec)
+    with Image.open(path) as image:
+        assert (image.format, image.mode, image.size) == ("SDC", mode, (40, 24))
+        assert image.get_format_mimetype() == "image/x-sdc"
+        image.load()
+        assert image.info["sdc"]["codec"] == codec
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (7, 9), (8, 8), (65, 3)])
+@pytest.mark.parametrize("codec", ["uint8", "palette"])
+def test_pictures_of_any_size_keep_it(size: tuple[int, int], codec: str) -> None:
+    assert Image.open(io.BytesIO(saved(picture(*size), codec=codec))).copy().size == size
+
+
+def test_info_names_what_decoded_the_picture(tiny_pipeline: Path, file_bytes: bytes) -> None:
+    image = Image.open(io.BytesIO(file_bytes))
+    assert image.info["sdc"] == {"codec": "palette", "latent_space": "sd-v1"}
+    image.load()
+    report = image.info["sdc"]
+    assert report["model"] == str(tiny_pipeline)
+    assert report["device"] == "cpu"
+    assert report["noise_variance"] > 0
+
+
+def test_denoising_is_done_where_there_is_noise() -> None:
+    # Unit-variance latents, as Stable Diffusion's autoencoder gives them; the small random one's are nearly zero.
+    latents = np.random.default_rng(0).standard_normal((4, 20, 20)).astype(np.float32)
+    noisy, clean = (
+        container.write(container.Header(160, 160, "RGB", codec.name), codec.encode(latents))
+        for codec in (PaletteCodec(palette_size=16), Uint8Codec())
+    )
+    for data, steps in ((noisy, 1), (clean, 0)):
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        assert image.info["sdc"]["denoise_steps"] == steps
+    with pillow_sdc.configure(denoise_steps=0):
+        plain = np.asarray(Image.open(io.BytesIO(noisy)))
+    assert np.any(plain != np.asarray(Image.open(io.BytesIO(noisy))))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"codec": "jpeg"}, "codec is 'jpeg'; it must be one of uint8, palette"),
+        ({"palette_size": 1}, "palette_size is 1; it must be a whole number from 2 to 256"),
+        ({"dither": 2}, "dither is 2; it must be a number from 0 to 1"),
+        ({"codec": "uint8", "dither": 0.5}, "dither is an option of the codec palette, not of uint8"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_bad_options_are_refused_and_leave_no_file(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = tmp_path / "photo.sdc"
+    with pytest.raises(ValueError, match=message):
+        picture().save(path, **options)
+    assert not path.exists()
+
+
+def test_options_of_other_formats_are_ignored() -> None:
+    assert saved(picture(), progressive=True, subsampling=0) == saved(picture())
+
+
+def test_options_of_save_win_over_settings(tiny_pipeline: Path) -> None:
+    with pillow_sdc.configure(model="no/such-model"):
+        assert saved(picture(), model=tiny_pipeline) == saved(picture(), model=str(tiny_pipeline))
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGBA", "LA", "CMYK", "I;16", "F"])
+def test_modes_that_the_format_lacks_are_refused_and_leave_no_file(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "photo.sdc"
+    with pytest.raises(OSError, match=f"cannot write mode {mode} as SDC"):
+        Image.new(mode, (8, 8)).save(path)
+    assert not path.exists()
+
+
+def test_a_model_that_is_missing_gives_one_clear_error_and_no_file(tmp_path: Path) -> None:
+    path, missing = tmp_path / "photo.sdc", tmp_path / "no-model"
+    with pytest.raises(pillow_sdc.ModelUnavailableError, match="no-model"):
+        picture().save(path, model=missing)
+    assert not path.exists()
+
+
+def test_a_target_that_fails_midway_raises_its_own_error() -> None:
+    class FullDisk(io.RawIOBase):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        picture().save(FullDisk(), "SDC")  # type: ignore[arg-type]
+
+
+def test_a_target_needs_nothing_but_write(file_bytes: bytes) -> None:
+    class Sink:
+        def __init__(self) -> None:
+            self.pieces: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.pieces.append(data)
+
+    sink = Sink()
+    picture().save(sink, "SDC")  # type: ignore[arg-type]
+    assert sink.pieces == [file_bytes]
+
+
+def test_metadata_come_back() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    image = Image.open(io.BytesIO(saved(picture(), exif=exif, icc_profile=b"profile", xmp=b"<x:xmpmeta/>")))
+    assert image.getexif()[0x010E] == "a description"
+    assert image.info["icc_profile"] == b"profile"
+    assert image.info["xmp"] == b"<x:xmpmeta/>"
+    again = Image.open(io.BytesIO(saved(image)))
+    assert again.info["icc_profile"] == b"profile"
+    assert "exif" not in again.info
+    assert "icc_profile" not in Image.open(io.BytesIO(saved(image, icc_profile=None))).info
+
+
+def test_open_reads_the_header_alone(file_bytes: bytes) -> None:
+    class Counting(io.BytesIO):
+        total = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.total += len(data)
+            return data
+
+    layout = container.read_layout(io.BytesIO(file_bytes))
+    large = layout.header._replace(width=9000, height=9000)
+    fp = Counting(container.write(large, bytes(1_000_000)))
+    assert Image.open(fp).size == (9000, 9000)
+    assert fp.total <= 4096
+
+
+def test_open_and_verify_import_nothing_heavy(tmp_path: Path, file_bytes: bytes) -> None:
+    path = tmp_path / "photo.sdc"
+    path.write_bytes(file_bytes)
+    script = f"""
+import sys
+import pillow_sdc
+from PIL import Image
+assert "numpy" not in sys.modules
+image = Image.open({str(path)!r})
+assert "numpy" not in sys.modules
+image.verify()
+heavy = {{name.partition(".")[0] for name in sys.modules}} & {{"torch", "diffusers", "transformers", "faiss"}}
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_verify_accepts_a_good_file_and_closes_it(tmp_path: Path, file_bytes: bytes) -> None:
+    path = tmp_path / "photo.sdc"
+    path.write_bytes(file_bytes)
+    image = Image.open(path)
+    image.verify()
+    assert image.fp is None  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="directly after open"):
+        image.verify()
+
+
+def test_verify_finds_every_flipped_bit(file_bytes: bytes) -> None:
+    for position in range(8 * len(file_bytes)):
+        damaged = bytearray(file_bytes)
+        damaged[position // 8] ^= 1 << position % 8
+        with pytest.raises((OSError, UnidentifiedImageError)):
+            Image.open(io.BytesIO(damaged)).verify()
+
+
+def test_every_truncation_is_noticed(file_bytes: bytes) -> None:
+    for length in range(len(file_bytes)):
+        with pytest.raises(OSError):  # noqa: PT011 - UnidentifiedImageError is one too
+            Image.open(io.BytesIO(file_bytes[:length])).load()
+
+
+def test_a_damaged_file_stays_damaged_when_loaded_again(file_bytes: bytes) -> None:
+    damaged = bytearray(file_bytes)
+    damaged[-9] ^= 4
+    image = Image.open(io.BytesIO(damaged))
+    for _ in range(2):
+        with pytest.raises(OSError, match="checksum"):
+            image.load()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89SDC", b"\x89SDC\r\n", b"\x89PNG\r\n\x1a\n" + bytes(60)])
+def test_files_of_other_kinds_are_not_identified(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "renamed.sdc"
+    path.write_bytes(content)
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(path)
+
+
+def test_a_png_renamed_to_sdc_opens_as_the_png_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.sdc"
+    picture().save(path, "PNG")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(path, formats=["SDC"])
+
+
+def test_the_decompression_bomb_check_comes_before_any_decoding() -> None:
+    header = container.Header(65535, 65535, "RGB", "palette")
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(container.write(header, b"x")))
+
+
+def test_a_parser_fed_in_pieces_gives_the_picture(file_bytes: bytes) -> None:
+    parser = ImageFile.Parser()
+    for start in range(0, len(file_bytes), 100):
+        parser.feed(file_bytes[start : start + 100])
+    np.testing.assert_array_equal(np.asarray(parser.close()), np.asarray(Image.open(io.BytesIO(file_bytes))))
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_images_can_be_pickled_and_copied(file_bytes: bytes, loaded: bool) -> None:
+    image = Image.open(io.BytesIO(file_bytes))
+    if loaded:
+        image.load()
+    for other in (pickle.loads(pickle.dumps(image)), copy.deepcopy(image), image.copy()):
+        np.testing.assert_array_equal(np.asarray(other), np.asarray(image))
+        assert other.info["sdc"]["codec"] == "palette"
+
+
+def test_register_twice_changes_nothing() -> None:
+    before = Image.ID.count("SDC")
+    pillow_sdc.register()
+    assert Image.ID.count("SDC") == before == 1
+
+
+def test_arrays_and_images_encode_alike() -> None:
+    image = picture()
+    assert pillow_sdc.encode(image) == pillow_sdc.encode(np.asarray(image)) == saved(image)
+    grey = picture(mode="L")
+    assert pillow_sdc.encode(np.asarray(grey)) == saved(grey)
+
+
+def test_decode_takes_bytes_paths_and_files(tmp_path: Path, file_bytes: bytes) -> None:
+    path = tmp_path / "photo.sdc"
+    path.write_bytes(file_bytes)
+    expected = np.asarray(Image.open(io.BytesIO(file_bytes)))
+    for source in (file_bytes, path, str(path), io.BytesIO(file_bytes)):
+        np.testing.assert_array_equal(np.asarray(pillow_sdc.decode(source)), expected)
+
+
+def test_decode_refuses_other_formats() -> None:
+    png = io.BytesIO()
+    picture().save(png, "PNG")
+    with pytest.raises(UnidentifiedImageError):
+        pillow_sdc.decode(png.getvalue())
+
+
+def test_read_latents_gives_a_training_sample(file_bytes: bytes) -> None:
+    latents = pillow_sdc.read_latents(file_bytes)
+    assert latents.shape == (4, 3, 5)
+    assert latents.dtype == np.float32
+    assert np.isfinite(latents).all()
+
+
+def test_read_latents_and_info_refuse_other_files() -> None:
+    for function in (pillow_sdc.read_latents, pillow_sdc.info):
+        with pytest.raises(pillow_sdc.NotSdcError):
+            function(b"GIF89a")
+
+
+def test_info_tells_what_the_file_holds(file_bytes: bytes) -> None:
+    info = pillow_sdc.info(file_bytes)
+    assert (info.width, info.height, info.mode, info.codec, info.latent_space) == (40, 24, "RGB", "palette", "sd-v1")
+    assert info.file_bytes == len(file_bytes)
+    assert info.chunks == (("P", info.payload_bytes),)
+    assert info.bits_per_pixel == 8 * len(file_bytes) / (40 * 24)
