@@ -19,7 +19,7 @@ from rich.table import Table
 
 import pillow_sdc
 from pillow_sdc import container
-from pillow_sdc.image_codec import decode_samples, encode_latents
+from pillow_sdc.image_codec import decode_samples
 from pillow_sdc.models import get_models
 
 CODECS = {
@@ -58,7 +58,7 @@ def main() -> None:
     for path in paths:
         with Image.open(path) as photo:
             samples = np.asarray(photo.convert("RGB"))
-        latents = encode_latents(samples, models)
+        latents = pillow_sdc.encode_latents(samples)
         header = container.Header(samples.shape[1], samples.shape[0], "RGB", "uint8")
         scores["float"].append(Score(latents.nbytes, 0, psnr(samples, decode_samples(latents, header, models))))
         for name, options in CODECS.items():

@@ -12,9 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc.image_codec import encode_latents
 from pillow_sdc.latent_codecs import PaletteCodec
-from pillow_sdc.models import get_models
 
 
 def main() -> None:
@@ -22,11 +20,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", required=True)
     arguments = parser.parse_args()
-    models = get_models(pillow_sdc.Settings(model=arguments.model))
+    pillow_sdc.configure(model=arguments.model)
     pictures = []
     for path in sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"}):
         with Image.open(path) as photo:
-            pictures.append(encode_latents(np.asarray(photo.convert("RGB")), models))
+            pictures.append(pillow_sdc.encode_latents(photo.convert("RGB")))
 
     table = Table("entries", "dither", "true, mean", "estimate / true: least", "mean", "most")
     for size in (16, 64, 256):

@@ -19,7 +19,7 @@ from .errors import (
     TruncatedFileError,
     UnsupportedFileError,
 )
-from .operations import SdcInfo, decode, encode, fetch_model, info, read_latents
+from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents
 from .options import Settings, configure, settings
 from .registration import register
 
@@ -38,6 +38,7 @@ __all__ = [
     "configure",
     "decode",
     "encode",
+    "encode_latents",
     "fetch_model",
     "info",
     "read_latents",

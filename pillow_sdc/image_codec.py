@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import container
 from .errors import InsufficientMemoryError
 from .latent_codecs import LatentCodec, QuantisedLatents, codec_by_name
-from .models import Models, denoise
+from .models import Denoiser, Models, NoiseSchedule, denoise
 from .tiling import blend
 
 TILE = 96
@@ -77,23 +77,13 @@ def decode(fp: IO[bytes], layout: container.Layout, models: Models, denoise_step
     """
     header = layout.header
     quantised = decode_latents(fp, layout)
-    latents, noise_variance = quantised.latents, quantised.noise_variance
-    rows, columns = header.latent_shape
-    denoiser = models.denoiser if denoise_steps and noise_variance > 0 else None
-    if denoiser is not None and denoiser.schedule.timestep_of(noise_variance) is None:
-        denoiser, denoise_steps = None, 0
-    if denoiser is not None:
-        bands = blend(
-            rows,
-            columns,
-            lambda y, x: denoise(quantised.latents[:, y, x], noise_variance, denoiser, denoise_steps),
-            tile=TILE,
-            overlap=TILE_OVERLAP,
-        )
-        latents = np.concatenate(list(bands), axis=1)
+    denoiser = _denoiser_for(quantised.noise_variance, models) if denoise_steps else None
     with _memory_for(header.width, header.height):
+        latents = quantised.latents
+        if denoiser is not None:
+            latents = _denoise(quantised, denoiser, denoise_steps)
         samples = decode_samples(latents, header, models)
-    return DecodedImage(samples, noise_variance, denoise_steps if denoiser is not None else 0)
+    return DecodedImage(samples, quantised.noise_variance, denoise_steps if denoiser is not None else 0)
 
 
 def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
@@ -148,6 +138,25 @@ def decode_samples(latents: NDArray[np.float32], header: container.Header, model
         samples[top : top + len(rows)] = rows
         top += len(rows)
     return samples
+
+
+def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
+    """Return the denoiser if there is one and it has something to do."""
+    # The family's own schedule is asked first, so that no U-Net of gigabytes is loaded to say that it is not needed.
+    if NoiseSchedule.scaled_linear().timestep_of(noise_variance) is None:
+        return None
+    denoiser = models.denoiser
+    if denoiser is None or denoiser.schedule.timestep_of(noise_variance) is None:
+        return None
+    return denoiser
+
+
+def _denoise(quantised: QuantisedLatents, denoiser: Denoiser, steps: int) -> NDArray[np.float32]:
+    def denoise_tile(y: slice, x: slice) -> NDArray[np.float32]:
+        return denoise(quantised.latents[:, y, x], quantised.noise_variance, denoiser, steps)
+
+    _, rows, columns = quantised.latents.shape
+    return np.concatenate(list(blend(rows, columns, denoise_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=1)
 
 
 @contextmanager

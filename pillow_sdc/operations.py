@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from . import container
+from . import container, options
 from .registration import FORMAT
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class SdcInfo(NamedTuple):
     chunks: tuple[tuple[str, int], ...]
 
 
-def encode(image: "Image.Image | NDArray[np.uint8]", **options: Any) -> bytes:
+def encode(image: "Image.Image | NDArray[np.uint8]", **save_options: Any) -> bytes:
     """Return the bytes of an ``.sdc`` file.
 
     Args:
         image: A picture of mode L or RGB, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
-        **options: Those of ``Image.save``: ``codec``, ``palette_size``, ``dither``, ``model``, ``device``, ``dtype``,
-            ``exif``, ``icc_profile``, ``xmp``.
+        **save_options: Those of ``Image.save``: ``codec``, ``palette_size``, ``dither``, ``model``, ``device``,
+            ``dtype``, ``exif``, ``icc_profile``, ``xmp``.
 
     Raises:
         ValueError: An option is outside its range.
@@ -60,7 +60,7 @@ def encode(image: "Image.Image | NDArray[np.uint8]", **options: Any) -> bytes:
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()
-    picture.save(buffer, FORMAT, **options)
+    picture.save(buffer, FORMAT, **save_options)
     return buffer.getvalue()
 
 
@@ -90,6 +90,26 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
 
     with _opened(source) as fp:
         return image_codec.decode_latents(fp, container.read_layout(fp)).latents
+
+
+def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.float32]":
+    """Return the latents that the model of the current settings makes of a picture, before any quantisation.
+
+    Args:
+        image: A picture of mode L or RGB, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
+
+    Returns:
+        float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled.
+
+    Raises:
+        ValueError: The array or the picture's mode is none of these.
+        OSError: The model is unavailable or failed.
+    """
+    import numpy as np
+
+    from . import image_codec, models
+
+    return image_codec.encode_latents(np.asarray(image), models.get_models(options.settings()))
 
 
 def info(source: Source) -> SdcInfo:

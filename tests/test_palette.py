@@ -36,10 +36,11 @@ def raster_dither(values: Levels, palette: NDArray[np.uint8], strength: float, l
     for y in range(height):
         for x in range(width):
             above, left = errors[y, x : x + 3], errors[y + 1, x]
-            wanted = values[y, x] + (strength / 16) * (above[0] + 5 * above[1] + 3 * above[2] + 7 * left)
+            wanted = values[y, x] + (above[0] + 5 * above[1] + 3 * above[2] + 7 * left)
             query = np.clip(np.round(wanted * 4) / 4, 0, 255).astype(np.float32)
             indices[y, x] = index.search(query[None], 1)[1][0, 0]
-            errors[y + 1, x + 1] = np.clip(wanted - palette[indices[y, x]].astype(float), -limit, limit)
+            error = np.clip(wanted - palette[indices[y, x]].astype(float), -limit, limit)
+            errors[y + 1, x + 1] = error * (strength / 16)
     return indices
 
 

@@ -36,7 +36,7 @@ def dither(
     colours = palette.astype(np.float64)
     indices = np.empty((height, width), np.uint8)
     searched = values.copy()
-    # The errors of the wavefronts t − 1, t − 2 and t − 3, by row; their first row stands for what is above the picture.
+    # Sixteenths of the errors that wavefronts t − 1, t − 2, t − 3 hand on, by row; the first row is above the picture.
     one, two, three = (np.zeros((height + 1, values.shape[2])) for _ in range(3))
     with single_threaded_faiss():
         nearest = faiss_search(palette)
@@ -46,13 +46,16 @@ def dither(
             columns = t - 2 * rows
             own, above = slice(top + 1, bottom + 2), slice(top, bottom + 1)
             wanted = searched[rows, columns]
-            wanted += (strength / 16) * (three[above] + 5 * two[above] + 3 * one[above] + 7 * one[own])
+            wanted += three[above] + 5 * two[above] + 3 * one[above] + 7 * one[own]
             found = nearest(wanted)
             indices[rows, columns] = found
             searched[rows, columns] = wanted
             one, two, three = three, one, two
             one.fill(0)
-            one[own] = np.clip(wanted - colours[found], -error_limit, error_limit)
+            error = wanted - colours[found]
+            np.maximum(error, -error_limit, out=error)
+            np.minimum(error, error_limit, out=error)
+            one[own] = error * (strength / 16)
     return indices, searched
 
 
@@ -64,8 +67,11 @@ def faiss_search(palette: NDArray[np.uint8]) -> Callable[[NDArray[np.float64]], 
     index.add(palette.astype(np.float32))
 
     def nearest(values: NDArray[np.float64]) -> NDArray[np.int64]:
-        queries = np.clip(np.round(values * _SEARCH_GRID) / _SEARCH_GRID, 0, 255).astype(np.float32)
-        found: NDArray[np.int64] = index.search(queries, 1)[1][:, 0]
+        queries = np.rint(values * _SEARCH_GRID)
+        queries *= 1 / _SEARCH_GRID
+        np.maximum(queries, 0, out=queries)  # np.clip takes as long as the search
+        np.minimum(queries, 255, out=queries)
+        found: NDArray[np.int64] = index.search(queries.astype(np.float32), 1)[1][:, 0]
         return found
 
     return nearest

@@ -1,0 +1,94 @@
+"""The main job on a real photograph: save it as .sdc, open it in another process, and look at both.
+
+Writes ``out/astronaut.sdc`` and ``out/comparison.png``, the photograph beside what the file brings back and beside JPEG
+and WebP of the same size or, where they cannot be that small, of the least they can.
+
+The model is the one that PILLOW_SDC_MODEL names; else, so that the demonstration is quick on any machine, a small
+autoencoder of Stable Diffusion's latent space, from a folder named in PILLOW_SDC_TEST_DATA (or ../shared) or from the
+Hugging Face hub (10 MB). Stable Diffusion v1.4 itself is better and slower:
+PILLOW_SDC_MODEL=CompVis/stable-diffusion-v1-4.
+"""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from skimage.data import astronaut
+
+import pillow_sdc
+
+SMALL_MODEL = "madebyollin/taesd"
+ROOT = Path(__file__).resolve().parent.parent
+OPEN_AND_SAVE = """
+import sys
+import pillow_sdc
+from PIL import Image
+pillow_sdc.configure(model=sys.argv[1])
+Image.open(sys.argv[2]).save(sys.argv[3])
+"""
+
+
+def choose_model() -> str:
+    """Return the model to demonstrate with."""
+    local = Path(os.environ.get("PILLOW_SDC_TEST_DATA", ROOT.parent / "shared"), "models", "taesd")
+    return os.environ.get("PILLOW_SDC_MODEL") or (str(local) if local.is_dir() else SMALL_MODEL)
+
+
+def best_that_fits(photo: Image.Image, file_format: str, size: int) -> bytes:
+    """Return the file of the highest quality that takes no more than ``size`` bytes, or of the lowest."""
+    best = b""
+    for quality in range(1, 96):
+        buffer = io.BytesIO()
+        photo.save(
+            buffer, file_format, quality=quality, **({"optimize": True} if file_format == "JPEG" else {"method": 6})
+        )
+        if best and len(buffer.getvalue()) > size:
+            break
+        best = buffer.getvalue()
+    return best
+
+
+def side_by_side(columns: dict[str, Image.Image]) -> Image.Image:
+    """Return pictures of one size in a row, each under its caption."""
+    caption = 40
+    width, height = next(iter(columns.values())).size
+    sheet = Image.new("RGB", (width * len(columns), height + caption), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(20)
+    for i, (text, picture) in enumerate(columns.items()):
+        sheet.paste(picture, (i * width, caption))
+        draw.text((i * width + 8, 8), text, "black", font)
+    return sheet
+
+
+def main() -> None:
+    out = ROOT / "out"
+    out.mkdir(exist_ok=True)
+    model = choose_model()
+    photo = Image.fromarray(astronaut())
+
+    compressed, opened = out / "astronaut.sdc", out / "astronaut.png"
+    photo.save(compressed, model=model)
+    subprocess.run([sys.executable, "-c", OPEN_AND_SAVE, model, str(compressed), str(opened)], check=True)
+
+    size = compressed.stat().st_size
+    columns = {f"original, {photo.width * photo.height * 3:,} bytes": photo, f"SDC, {size:,} bytes": Image.open(opened)}
+    for file_format in ("JPEG", "WEBP"):
+        data = best_that_fits(photo, file_format, size)
+        columns[f"{file_format}, {len(data):,} bytes"] = Image.open(io.BytesIO(data))
+    comparison = out / "comparison.png"
+    side_by_side(columns).save(comparison)
+
+    error = np.mean((np.asarray(photo, float) - np.asarray(Image.open(opened), float)) ** 2)
+    print(f"model       {model}")
+    print(f"file        {compressed.relative_to(ROOT)}: {pillow_sdc.info(compressed)}")
+    print(f"PSNR        {10 * np.log10(255**2 / error):.2f} dB")
+    print(f"look at     {comparison.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+import io
+from typing import cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pillow_sdc import container, image_codec
+from pillow_sdc.errors import InsufficientMemoryError
+from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents, Uint8Codec
+from pillow_sdc.models import Denoiser, Models, NoiseSchedule
+
+Samples = NDArray[np.uint8]
+
+
+class MeanAutoencoder:
+    """The means of 8×8 squares as latents: an autoencoder whose result at a place depends on that place alone."""
+
+    def __init__(self) -> None:
+        self.largest = 0
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.largest = max(self.largest, *pixels.shape)
+        channels, height, width = pixels.shape
+        means = pixels.reshape(channels, height // 8, 8, width // 8, 8).mean(axis=(2, 4))
+        return np.concatenate([means, means[:1]])
+
+    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.largest = max(self.largest, *latents.shape)
+        return latents[:3].repeat(8, axis=1).repeat(8, axis=2)
+
+
+class ZeroDenoiser:
+    """Sees no noise anywhere, and counts how often it was asked."""
+
+    schedule = NoiseSchedule.scaled_linear()
+
+    def __init__(self) -> None:
+        self.evaluations = 0
+
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
+        self.evaluations += 1
+        return np.zeros_like(diffused)
+
+
+class PlainModels:
+    def __init__(self, denoiser: Denoiser | None = None) -> None:
+        self.autoencoder = MeanAutoencoder()
+        self._denoiser = denoiser
+        self.denoiser_was_loaded = False
+
+    @property
+    def denoiser(self) -> Denoiser | None:
+        self.denoiser_was_loaded = True
+        return self._denoiser
+
+
+def models(denoiser: Denoiser | None = None) -> Models:
+    return cast("Models", PlainModels(denoiser))
+
+
+def decode(data: bytes, using: Models, steps: int = 4) -> image_codec.DecodedImage:
+    fp = io.BytesIO(data)
+    return image_codec.decode(fp, container.read_layout(fp), using, steps)
+
+
+def blocks(height: int, width: int, channels: int = 3) -> Samples:
+    """A picture that is flat within each square of 8×8, so that the mean autoencoder can bring it back."""
+    small = np.random.default_rng(height * width).integers(
+        0, 256, (-(-height // 8), -(-width // 8), channels), np.uint8
+    )
+    return small.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+
+
+@settings(max_examples=40, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+def test_every_size_is_padded_with_its_edge_and_cropped_exactly(height: int, width: int) -> None:
+    samples = blocks(height, width)
+    decoded = decode(image_codec.encode(samples, Uint8Codec(), models()), models())
+    assert decoded.samples.shape == samples.shape
+    assert np.abs(decoded.samples.astype(int) - samples).max() <= 3
+
+
+def test_grey_pictures_stay_grey() -> None:
+    samples = blocks(21, 30, 1)[:, :, 0]
+    data = image_codec.encode(samples, Uint8Codec(), models())
+    assert container.read_layout(io.BytesIO(data)).header.mode == "L"
+    decoded = decode(data, models()).samples
+    assert decoded.shape == samples.shape
+    assert np.abs(decoded.astype(int) - samples).max() <= 3
+
+
+def test_large_pictures_are_computed_in_tiles_without_seams() -> None:
+    samples = blocks(8, 8 * (2 * image_codec.TILE + 7))
+    using = models()
+    decoded = decode(image_codec.encode(samples, Uint8Codec(), using), using).samples
+    assert cast("PlainModels", using).autoencoder.largest == 8 * image_codec.TILE
+    assert np.abs(decoded.astype(int) - samples).max() <= 3
+
+
+@pytest.mark.parametrize("size", [(1, 65535), (65535, 1)])
+def test_the_longest_strips_keep_their_size(size: tuple[int, int]) -> None:
+    decoded = decode(image_codec.encode(np.zeros((*size, 3), np.uint8), PaletteCodec(), models()), models())
+    assert decoded.samples.shape == (*size, 3)
+
+
+def test_noise_is_removed_with_as_many_evaluations_as_asked() -> None:
+    denoiser = ZeroDenoiser()
+    noisy = np.random.default_rng(0).standard_normal((4, 20, 20)).astype(np.float32)
+    payload = PaletteCodec(palette_size=8).encode(noisy)
+    data = container.write(container.Header(160, 160, "RGB", "palette"), payload)
+    assert decode(data, models(denoiser), steps=3).denoise_steps == 3
+    assert denoiser.evaluations == 3
+    assert decode(data, models(denoiser), steps=0).denoise_steps == 0
+    assert decode(data, models(None), steps=3).denoise_steps == 0
+    assert denoiser.evaluations == 3
+
+
+def test_no_denoiser_is_loaded_where_there_is_nothing_to_denoise() -> None:
+    using = models(ZeroDenoiser())
+    assert decode(image_codec.encode(blocks(16, 16), Uint8Codec(), models()), using).denoise_steps == 0
+    assert not cast("PlainModels", using).denoiser_was_loaded
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 0), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(samples: Samples) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8|smallest picture"):
+        image_codec.encode(samples, Uint8Codec(), models())
+
+
+def test_a_picture_larger_than_the_format_allows_is_refused() -> None:
+    with pytest.raises(ValueError, match="width 65536 is outside the format's range"):
+        image_codec.encode(np.zeros((1, 65536), np.uint8), Uint8Codec(), models())
+
+
+def test_memory_that_runs_out_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = image_codec.encode(blocks(16, 16), Uint8Codec(), models())
+
+    def exhausted(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+        raise MemoryError
+
+    monkeypatch.setattr(Uint8Codec, "decode", exhausted)
+    with pytest.raises(InsufficientMemoryError, match="16×16"):
+        decode(data, models())
