@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .errors import OptionError
+from .fork_safety import ForkSafeLock
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_DENOISE_STEPS = 1000
@@ -127,7 +128,7 @@ class _ProcessSettings:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._kept: Changes = {}
         self._pending: dict[int, configure] = {}
 
@@ -152,9 +153,6 @@ class _ProcessSettings:
                 changes.update(call._changes)
         return override(_from_environment(), changes)
 
-    def renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
 
 def _from_environment() -> Settings:
     values: dict[str, str | int] = {}
@@ -172,5 +170,3 @@ def _from_environment() -> Settings:
 
 _block_settings: ContextVar[Settings | None] = ContextVar("pillow_sdc_settings", default=None)
 _process = _ProcessSettings()
-if hasattr(os, "register_at_fork"):  # a lock held by another thread at the fork would stay locked in the child
-    os.register_at_fork(after_in_child=_process.renew_lock)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "pillow_sdc"
 GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "fork_safety"),
     ("container", "options"),
     ("latent_codecs", "models"),
     ("image_codec", "tiling"),
@@ -36,6 +36,7 @@ HEAVY = {"accelerate", "diffusers", "faiss", "huggingface_hub", "safetensors", "
 
 ALLOWED_PACKAGES = {
     "errors": set(),
+    "fork_safety": set(),
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss"},

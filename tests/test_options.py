@@ -138,7 +138,9 @@ def test_settings_work_in_a_forked_child_of_a_busy_parent() -> None:
 import os, threading
 from pillow_sdc import configure, options, settings
 configure(denoise_steps=9)
-options._process._lock.acquire()  # as if another thread were at it
+holder = threading.Thread(target=options._process._lock.__enter__)  # takes the lock and never lets go
+holder.start()
+holder.join()
 child = os.fork()
 if not child:
     os._exit(0 if settings().denoise_steps == 9 else 1)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelFailedError
-from .fork_safety import prepare_torch
+from .forked_torch import prepare_torch
 from .hub import Part, unavailable
 
 

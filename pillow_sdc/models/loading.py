@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from .. import options
 from ..errors import ModelUnavailableError, OptionError
+from ..fork_safety import ForkSafeLock, in_forked_children
 from . import hub
 from .diffusers_models import load_autoencoder, load_denoiser
 from .empty_prompt import encode_empty_prompt
-from .fork_safety import ForkSafeLock, in_forked_children
 from .hub import DEFAULT_MODEL, Precision
 from .interfaces import Autoencoder, Denoiser
 from .once import Once

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from .fork_safety import ForkSafeLock
+from ..fork_safety import ForkSafeLock
 
 T = TypeVar("T")
 
