@@ -20,11 +20,11 @@ TileFunction = Callable[[slice, slice], NDArray[np.float32]]
 
 
 def split(length: int, tile: int, overlap: int, scale: int = 1) -> list[Span]:
-    """Cover an axis with evenly spread tiles of equal length that overlap by ``overlap`` or more.
+    """Cover an axis with as few tiles as possible, evenly spread and of equal length.
 
     Args:
         length: Elements along the axis.
-        tile: Length of a tile; an axis no longer than that is one tile.
+        tile: Greatest length of a tile; an axis no longer than that is one tile.
         overlap: Least number of elements that neighbours share, less than ``tile``.
         scale: Weights are given for ``scale`` times as many elements.
 
@@ -34,6 +34,7 @@ def split(length: int, tile: int, overlap: int, scale: int = 1) -> list[Span]:
     if length <= tile:
         return [Span(0, length, np.ones(length * scale, np.float32))]
     count = -(-(length - overlap) // (tile - overlap))
+    tile = -(-(length + (count - 1) * overlap) // count)  # no longer than so many tiles need to be
     starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
     rising = np.minimum(np.arange(1, tile * scale + 1) / (overlap * scale + 1), 1)
     window = np.minimum(rising, rising[::-1])

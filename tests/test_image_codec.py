@@ -96,7 +96,7 @@ def test_large_pictures_are_computed_in_tiles_without_seams() -> None:
     samples = blocks(8, 8 * (2 * image_codec.TILE + 7))
     using = models()
     decoded = decode(image_codec.encode(samples, Uint8Codec(), using), using).samples
-    assert cast("PlainModels", using).autoencoder.largest == 8 * image_codec.TILE
+    assert 4 * image_codec.TILE < cast("PlainModels", using).autoencoder.largest <= 8 * image_codec.TILE
     assert np.abs(decoded.astype(int) - samples).max() <= 3
 
 

@@ -32,31 +32,31 @@ def dither(
     Returns:
         Indices, uint8 ``(h, w)``, and the values with the errors received, float64 ``(h, w, 4)``.
     """
-    height, width, _ = values.shape
+    height, width, channels = values.shape
     colours = palette.astype(np.float64)
-    indices = np.empty((height, width), np.uint8)
-    searched = values.copy()
+    indices = np.empty(height * width, np.uint8)
+    searched = values.reshape(-1, channels).copy()
     # Sixteenths of the errors that wavefronts t − 1, t − 2, t − 3 hand on, by row; the first row is above the picture.
-    one, two, three = (np.zeros((height + 1, values.shape[2])) for _ in range(3))
+    one, two, three = (np.zeros((height + 1, channels)) for _ in range(3))
     with single_threaded_faiss():
         nearest = faiss_search(palette)
         for t in range(width + 2 * (height - 1)):
             top, bottom = max(0, (t - width + 2) // 2), min(height - 1, t // 2)
-            rows = np.arange(top, bottom + 1)
-            columns = t - 2 * rows
+            # In raster order, from one row's pixel to the next one's: a row on, two columns back.
+            first, stride = top * width + t - 2 * top, max(width - 2, 1)
+            front = slice(first, first + stride * (bottom - top) + 1, stride)
             own, above = slice(top + 1, bottom + 2), slice(top, bottom + 1)
-            wanted = searched[rows, columns]
+            wanted = searched[front]
             wanted += three[above] + 5 * two[above] + 3 * one[above] + 7 * one[own]
             found = nearest(wanted)
-            indices[rows, columns] = found
-            searched[rows, columns] = wanted
+            indices[front] = found
             one, two, three = three, one, two
             one.fill(0)
             error = wanted - colours[found]
             np.maximum(error, -error_limit, out=error)
             np.minimum(error, error_limit, out=error)
             one[own] = error * (strength / 16)
-    return indices, searched
+    return indices.reshape(height, width), searched.reshape(values.shape)
 
 
 def faiss_search(palette: NDArray[np.uint8]) -> Callable[[NDArray[np.float64]], NDArray[np.int64]]:
