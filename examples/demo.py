@@ -1,7 +1,9 @@
 """The main job on a real photograph: save it as .sdc, open it in another process, and look at both.
 
-Writes ``out/astronaut.sdc`` and ``out/comparison.png``, the photograph beside what the file brings back and beside JPEG
-and WebP of the same size or, where they cannot be that small, of the least they can.
+    python examples/demo.py [FOLDER]
+
+Writes ``astronaut.sdc`` and ``comparison.png`` into a folder (``out``), the latter with the photograph beside what the
+file brings back and beside JPEG and WebP of the same size or, where they cannot be that small, of the least they can.
 
 The model is the one that PILLOW_SDC_MODEL names; else, so that the demonstration is quick on any machine, a small
 autoencoder of Stable Diffusion's latent space, from a folder named in PILLOW_SDC_TEST_DATA (or ../shared) or from the
@@ -66,7 +68,7 @@ def side_by_side(columns: dict[str, Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    out = ROOT / "out"
+    out = Path(*sys.argv[1:] or ["out"])
     out.mkdir(exist_ok=True)
     model = choose_model()
     photo = Image.fromarray(astronaut())
@@ -85,9 +87,9 @@ def main() -> None:
 
     error = np.mean((np.asarray(photo, float) - np.asarray(Image.open(opened), float)) ** 2)
     print(f"model       {model}")
-    print(f"file        {compressed.relative_to(ROOT)}: {pillow_sdc.info(compressed)}")
+    print(f"file        {compressed}: {pillow_sdc.info(compressed)}")
     print(f"PSNR        {10 * np.log10(255**2 / error):.2f} dB")
-    print(f"look at     {comparison.relative_to(ROOT)}")
+    print(f"look at     {comparison}")
 
 
 if __name__ == "__main__":

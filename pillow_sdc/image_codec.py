@@ -6,6 +6,7 @@
 Nothing here knows of Pillow. Samples are 8-bit arrays, ``(H, W)`` for mode ``L`` and ``(H, W, 3)`` for ``RGB``.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .errors import InsufficientMemoryError
 from .latent_codecs import LatentCodec, QuantisedLatents, codec_by_name
 from .models import Denoiser, Models, NoiseSchedule, denoise
 from .tiling import blend
+
+_logger = logging.getLogger("pillow_sdc")
 
 TILE = 96
 """Side of a tile in latents: pictures up to 768 pixels are computed in one piece."""
@@ -146,7 +149,10 @@ def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
     if NoiseSchedule.scaled_linear().timestep_of(noise_variance) is None:
         return None
     denoiser = models.denoiser
-    if denoiser is None or denoiser.schedule.timestep_of(noise_variance) is None:
+    if denoiser is None:
+        _logger.info("%s has no U-Net: the noise that quantisation left is not removed", models.name)
+        return None
+    if denoiser.schedule.timestep_of(noise_variance) is None:
         return None
     return denoiser
 

@@ -46,6 +46,8 @@ class ZeroDenoiser:
 
 
 class PlainModels:
+    name = "means"
+
     def __init__(self, denoiser: Denoiser | None = None) -> None:
         self.autoencoder = MeanAutoencoder()
         self._denoiser = denoiser
@@ -116,6 +118,14 @@ def test_noise_is_removed_with_as_many_evaluations_as_asked() -> None:
     assert decode(data, models(denoiser), steps=0).denoise_steps == 0
     assert decode(data, models(None), steps=3).denoise_steps == 0
     assert denoiser.evaluations == 3
+
+
+def test_a_model_that_cannot_denoise_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    noisy = np.random.default_rng(0).standard_normal((4, 20, 20)).astype(np.float32)
+    data = container.write(container.Header(160, 160, "RGB", "palette"), PaletteCodec(palette_size=8).encode(noisy))
+    with caplog.at_level("INFO", "pillow_sdc"):
+        decode(data, models(None))
+    assert "means has no U-Net" in caplog.text
 
 
 def test_no_denoiser_is_loaded_where_there_is_nothing_to_denoise() -> None:

@@ -194,6 +194,12 @@ def test_options_outside_their_range_are_refused(make: Callable[[], PaletteCodec
         make()
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    latents = random_latents(8, 9)
+    codec = PaletteCodec(np.int64(16), np.float32(0.5))  # type: ignore[arg-type]
+    assert codec.encode(latents) == PaletteCodec(16, 0.5).encode(latents)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_latents_that_are_not_finite_are_refused(bad: float) -> None:
     latents = random_latents(4, 4)

@@ -1,10 +1,15 @@
 """Real photographs through the plugin, with the small autoencoder of Stable Diffusion's latent space."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from conftest import ROOT
+from PIL import Image
+
+import pillow_sdc
 
 
 def test_the_round_trip_example_keeps_every_photograph(taesd: Path, dev_photos: list[Path]) -> None:
@@ -28,12 +33,22 @@ def test_the_round_trip_example_keeps_every_photograph(taesd: Path, dev_photos: 
     assert mean_latent_error <= 0.030
 
 
+def test_the_demonstration_shows_four_pictures(tiny_pipeline: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py", tmp_path],
+        env={**os.environ, "PILLOW_SDC_MODEL": str(tiny_pipeline), "PILLOW_SDC_DENOISE_STEPS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert "PSNR" in done.stdout
+    with Image.open(tmp_path / "comparison.png") as comparison:
+        assert comparison.size == (4 * 512, 512 + 40)
+    assert pillow_sdc.info(tmp_path / "astronaut.sdc").width == 512
+
+
 def test_the_8_bit_codec_is_all_but_lossless_on_latents(taesd: Path, dev_photos: list[Path]) -> None:
-    import numpy as np
-    from PIL import Image
-
-    import pillow_sdc
-
     with pillow_sdc.configure(model=taesd, device="cpu"), Image.open(dev_photos[0]) as photo:
         file = pillow_sdc.encode(np.asarray(photo), codec="uint8")
         error = np.mean((pillow_sdc.read_latents(file) - pillow_sdc.encode_latents(photo)) ** 2)

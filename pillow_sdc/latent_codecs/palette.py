@@ -5,6 +5,7 @@ plane by plane, each value as its difference to the one before; a deflate stream
 """
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
@@ -45,11 +46,11 @@ class PaletteCodec:
 
     def __post_init__(self) -> None:
         size, strength = self.palette_size, self.dither
-        if isinstance(size, bool) or not isinstance(size, int) or not MIN_PALETTE_SIZE <= size <= MAX_PALETTE_SIZE:
+        if not isinstance(size, Integral) or not MIN_PALETTE_SIZE <= size <= MAX_PALETTE_SIZE:
             raise OptionError(
                 f"palette_size is {size!r}; it must be a whole number from {MIN_PALETTE_SIZE} to {MAX_PALETTE_SIZE}"
             )
-        if not isinstance(strength, int | float) or not 0 <= strength <= 1:
+        if not isinstance(strength, Real) or not 0 <= strength <= 1:
             raise OptionError(f"dither is {strength!r}; it must be a number from 0 to 1")
 
     def encode(self, latents: NDArray[np.float32]) -> bytes:
