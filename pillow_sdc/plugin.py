@@ -75,7 +75,7 @@ class SdcDecoder(ImageFile.PyDecoder):
 
     _pulls_fd = True
 
-    def decode(self, buffer: Image.DecoderInput) -> tuple[int, int]:
+    def decode(self, buffer: "Image.DecoderInput") -> tuple[int, int]:
         """Read the payload from the file and set the picture."""
         from . import image_codec
         from .models import get_models
