@@ -70,16 +70,13 @@ def encode(
         return container.write(header, codec.encode(latents), metadata)
 
 
-def decode(fp: IO[bytes], layout: container.Layout, models: Models, denoise_steps: int) -> DecodedImage:
-    """Return the picture of a file whose layout has been read.
+def decode(quantised: QuantisedLatents, header: container.Header, models: Models, denoise_steps: int) -> DecodedImage:
+    """Return the picture that a file's latents stand for.
 
     Raises:
-        CorruptFileError: The payload is damaged.
         ModelUnavailableError: The model cannot be loaded.
         ModelFailedError: The model failed on this picture.
     """
-    header = layout.header
-    quantised = decode_latents(fp, layout)
     denoiser = _denoiser_for(quantised.noise_variance, models) if denoise_steps else None
     with _memory_for(header.width, header.height):
         latents = quantised.latents

@@ -82,9 +82,10 @@ class SdcDecoder(ImageFile.PyDecoder):
 
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
         layout, report = self.args
+        quantised = image_codec.decode_latents(self.fd, layout)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
-        picture = image_codec.decode(self.fd, layout, models, settings.denoise_steps)
+        picture = image_codec.decode(quantised, layout.header, models, settings.denoise_steps)
         self.set_as_raw(picture.samples.tobytes())
         report.update(
             model=models.name,
@@ -127,14 +128,14 @@ def _save_options(im: Image.Image) -> _SaveOptions:
 
 
 def _metadata(im: Image.Image) -> dict[str, bytes]:
-    """Collect what ``save`` was given; a colour profile and XMP also from the picture itself, as WebP's plugin does."""
+    """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does."""
     exif = im.encoderinfo.get("exif")
     if isinstance(exif, Image.Exif):
         exif = exif.tobytes()
     found = {
         "exif": exif.removeprefix(b"Exif\0\0") if exif else None,  # what JPEG needs before it, a chunk does not
         "icc_profile": im.encoderinfo.get("icc_profile", im.info.get("icc_profile")),
-        "xmp": im.encoderinfo.get("xmp", im.info.get("xmp")),
+        "xmp": im.encoderinfo.get("xmp"),
     }
     return {key: bytes(value) for key, value in found.items() if value}
 

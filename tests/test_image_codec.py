@@ -65,7 +65,8 @@ def models(denoiser: Denoiser | None = None) -> Models:
 
 def decode(data: bytes, using: Models, steps: int = 4) -> image_codec.DecodedImage:
     fp = io.BytesIO(data)
-    return image_codec.decode(fp, container.read_layout(fp), using, steps)
+    layout = container.read_layout(fp)
+    return image_codec.decode(image_codec.decode_latents(fp, layout), layout.header, using, steps)
 
 
 def blocks(height: int, width: int, channels: int = 3) -> Samples:

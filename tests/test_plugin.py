@@ -157,6 +157,7 @@ def test_metadata_come_back() -> None:
     again = Image.open(io.BytesIO(saved(image)))
     assert again.info["icc_profile"] == b"profile"
     assert "exif" not in again.info
+    assert "xmp" not in again.info
     assert "icc_profile" not in Image.open(io.BytesIO(saved(image, icc_profile=None))).info
 
 
@@ -224,6 +225,12 @@ def test_a_damaged_file_stays_damaged_when_loaded_again(file_bytes: bytes) -> No
     for _ in range(2):
         with pytest.raises(OSError, match="checksum"):
             image.load()
+
+
+def test_damage_is_reported_even_where_no_model_is(file_bytes: bytes) -> None:
+    damaged = file_bytes[:-1] + bytes([file_bytes[-1] ^ 1])
+    with pillow_sdc.configure(model="no/such-model"), pytest.raises(pillow_sdc.CorruptFileError, match="checksum"):
+        Image.open(io.BytesIO(damaged)).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89SDC", b"\x89SDC\r\n", b"\x89PNG\r\n\x1a\n" + bytes(60)])
