@@ -118,21 +118,14 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
     Raises:
         ValueError: A size, the payload or the metadata exceeds the format's limits, or a name is not the format's.
     """
-    for name, value in (("width", header.width), ("height", header.height)):
-        if not 1 <= value <= MAX_DIMENSION:
-            raise ValueError(f"{name} {value} is outside the format's range of 1 to {MAX_DIMENSION}")
+    metadata = metadata or {}
+    check(header, metadata)
     if len(payload) > header.max_payload_bytes:
         raise ValueError(
             f"payload length {len(payload)} exceeds the {header.width}×{header.height} picture's limit of "
             f"{header.max_payload_bytes}"
         )
-    metadata = metadata or {}
-    if not metadata.keys() <= METADATA.keys():
-        raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is none of {', '.join(METADATA)}")
     chunks = [_chunk(METADATA[key], data) for key, data in metadata.items()]
-    metadata_bytes = sum(map(len, metadata.values()))
-    if metadata_bytes > MAX_METADATA_BYTES:
-        raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
     head = _HEADER.pack(
         SIGNATURE,
         FORMAT_VERSION,
@@ -143,6 +136,22 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
         header.height,
     )
     return b"".join([head, _CRC.pack(zlib.crc32(head)), *chunks, _chunk(PAYLOAD, payload)])
+
+
+def check(header: Header, metadata: Mapping[str, bytes]) -> None:
+    """Refuse what :func:`write` would, before the work that a payload takes.
+
+    Raises:
+        ValueError: A size or the metadata exceeds the format's limits, or a name is not the format's.
+    """
+    for name, value in (("width", header.width), ("height", header.height)):
+        if not 1 <= value <= MAX_DIMENSION:
+            raise ValueError(f"{name} {value} is outside the format's range of 1 to {MAX_DIMENSION}")
+    if not metadata.keys() <= METADATA.keys():
+        raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is none of {', '.join(METADATA)}")
+    metadata_bytes = sum(map(len, metadata.values()))
+    if metadata_bytes > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
 
 
 def read_layout(fp: IO[bytes]) -> Layout:
@@ -202,7 +211,9 @@ def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
 
 
 def _read_header(fp: IO[bytes]) -> Header:
-    head = fp.read(HEADER_BYTES)
+    head = b""
+    while len(head) < HEADER_BYTES and (block := fp.read(HEADER_BYTES - len(head))):
+        head += block
     if not accepts(head):
         raise NotSdcError("not an SDC file")
     if len(head) > len(SIGNATURE) and head[len(SIGNATURE)] != FORMAT_VERSION:

@@ -63,8 +63,9 @@ def encode(
         ModelUnavailableError: The model cannot be loaded.
         ModelFailedError: The model failed on this picture.
     """
-    height, width = _checked(samples).shape[:2]
+    height, width = check_samples(samples).shape[:2]
     header = container.Header(width, height, "L" if samples.ndim == 2 else "RGB", codec.name)
+    container.check(header, metadata or {})
     with _memory_for(width, height):
         latents = encode_latents(samples, models)
         return container.write(header, codec.encode(latents), metadata)
@@ -109,9 +110,22 @@ def verify(fp: IO[bytes], layout: container.Layout) -> None:
     decode_latents(fp, layout)
 
 
+def check_samples(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return ``samples`` if they are uint8, ``(H, W)`` or ``(H, W, 3)`` with H, W ≥ 1.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or samples.shape[2:] not in ((), (3,)):
+        raise ValueError(f"samples of shape {samples.shape} and type {samples.dtype}; expected uint8 (H, W[, 3])")
+    if not samples.size:
+        raise ValueError(f"size {samples.shape[1]}×{samples.shape[0]}: the smallest picture is 1×1")
+    return samples
+
+
 def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.float32]:
     """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge."""
-    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in _checked(samples).shape[:2])
+    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in check_samples(samples).shape[:2])
     autoencoder = models.autoencoder
 
     def encode_tile(y: slice, x: slice) -> NDArray[np.float32]:
@@ -168,14 +182,6 @@ def _memory_for(width: int, height: int) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise InsufficientMemoryError(f"not enough memory for a picture of {width}×{height}") from error
-
-
-def _checked(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or samples.shape[2:] not in ((), (3,)):
-        raise ValueError(f"samples of shape {samples.shape} and type {samples.dtype}; expected uint8 (H, W[, 3])")
-    if not samples.size:
-        raise ValueError(f"size {samples.shape[1]}×{samples.shape[0]}: the smallest picture is 1×1")
-    return samples
 
 
 def _in_pixels(latents: slice) -> slice:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Source = str | os.PathLike[str] | bytes | IO[bytes]
-"""A path, the bytes of a file, or a seekable binary file object."""
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+"""A path, the bytes of a file, or a seekable binary file object, which is read from its start, as Pillow does."""
 
 
 class SdcInfo(NamedTuple):
@@ -29,7 +29,7 @@ class SdcInfo(NamedTuple):
         mode: Pillow mode.
         codec: Name of the latent codec.
         latent_space: Name of the space that the latents live in.
-        file_bytes: Bytes of the whole file.
+        file_bytes: Bytes from the signature to the payload's end, as the chunks say; truncation goes unnoticed.
         payload_bytes: Bytes of the latents' payload.
         bits_per_pixel: 8 · ``file_bytes`` / (``width`` · ``height``).
         chunks: Type letter and data length of every chunk, in the file's order.
@@ -55,10 +55,12 @@ def encode(image: "Image.Image | NDArray[np.uint8]", **save_options: Any) -> byt
             ``dtype``, ``exif``, ``icc_profile``, ``xmp``.
 
     Raises:
-        ValueError: An option is outside its range.
+        ValueError: An option is outside its range, or the array is none of these.
         OSError: The picture's mode cannot be written, or the model is unavailable or failed.
     """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    from . import image_codec
+
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image_codec.check_samples(image))
     buffer = io.BytesIO()
     picture.save(buffer, FORMAT, **save_options)
     return buffer.getvalue()
@@ -80,7 +82,8 @@ def decode(source: Source) -> Image.Image:
 def read_latents(source: Source) -> "NDArray[np.float32]":
     """Return a file's latents, float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled: a training sample for latent diffusion.
 
-    No model is loaded, and the latents are the same on every machine.
+    No model is loaded, and the latents are the same on every machine. They take a quarter of a byte a pixel, and the
+    file may be much smaller; Pillow's limit on decompression bombs does not apply.
 
     Raises:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
@@ -109,6 +112,8 @@ def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.floa
 
     from . import image_codec, models
 
+    if isinstance(image, Image.Image) and image.mode not in container.MODES.values():
+        raise ValueError(f"picture of mode {image.mode}; expected {' or '.join(container.MODES.values())}")
     return image_codec.encode_latents(np.asarray(image), models.get_models(options.settings()))
 
 
@@ -154,10 +159,11 @@ def fetch_model(model: str) -> "Path":
 
 @contextmanager
 def _opened(source: Source) -> Iterator[IO[bytes]]:
-    if isinstance(source, bytes):
+    if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):
         with open(source, "rb") as fp:  # noqa: PTH123 - pathlib would double the time to import the package
             yield fp
     else:
+        source.seek(0)
         yield source

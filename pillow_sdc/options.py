@@ -4,9 +4,11 @@ They come, the later over the earlier, from the defaults, from environment varia
 from the options of a single call such as ``save``.
 """
 
+import itertools
 import os
 import threading
 from contextvars import ContextVar
+from numbers import Integral
 from types import TracebackType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -66,25 +68,29 @@ class configure:  # noqa: N801 - reads as the verb that it is, with or without `
     Raises:
         OptionError: A value is outside its range (also a ``ValueError``).
         TypeError: A name is not a setting.
+        RuntimeError: A ``with`` statement enters a call that it did not make itself.
     """
 
     def __init__(self, **changes: Unpack[Changes]) -> None:
         unknown = changes.keys() - set(Settings._fields)
         if unknown:
             raise TypeError(f"unknown setting {min(unknown)!r}; the settings are {', '.join(Settings._fields)}")
+        override(Settings(), changes)  # validates, so that a wrong value fails here and not at the next picture
         self._changes = changes
         self._outer = _block_settings.get()
-        override(Settings(), changes)  # validates, so that a wrong value fails here and not at the next picture
+        self._inner = None if self._outer is None else override(self._outer, changes)
         if self._outer is None:
-            _process.change(self)
+            _process.change(changes)
         else:
-            _block_settings.set(override(self._outer, changes))
+            _block_settings.set(self._inner)
 
     def __enter__(self) -> Settings:
-        if self._outer is None:
-            _process.withdraw(self)
-            _block_settings.set(override(settings(), self._changes))
-        return settings()
+        if _block_settings.get() is not self._inner or (self._outer is None and not _process.withdraw(self._changes)):
+            raise RuntimeError("configure(...) can be entered only by the with statement that calls it, and once")
+        if self._inner is None:
+            self._inner = override(_process.settings(), self._changes)
+            _block_settings.set(self._inner)
+        return self._inner
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -114,44 +120,55 @@ def override(base: Settings, changes: Changes) -> Settings:
             raise OptionError(f"{name} is {value!r}; it must be a name")
     if changed.dtype not in DTYPES:
         raise OptionError(f"dtype is {changed.dtype!r}; it must be one of {', '.join(DTYPES)}")
-    steps = changed.denoise_steps
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 <= steps <= MAX_DENOISE_STEPS:
+    steps: object = changed.denoise_steps
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 0 <= int(steps) <= MAX_DENOISE_STEPS:
         raise OptionError(f"denoise_steps is {steps!r}; it must be a whole number from 0 to {MAX_DENOISE_STEPS}")
-    return changed
+    return changed._replace(denoise_steps=int(steps))
 
 
 class _ProcessSettings:
-    """What plain calls of :class:`configure` have set for the whole process.
+    """What plain calls of :class:`configure` have set for the whole process, the later over the earlier.
 
     A call cannot know whether a ``with`` statement follows. So its changes stay *pending*, in force but revocable,
-    until the same thread calls again; ``__enter__`` revokes them and makes them the block's own.
+    until the same thread calls again; ``__enter__`` withdraws them and makes them the block's own.
     """
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._kept: Changes = {}
-        self._pending: dict[int, configure] = {}
+        self._calls = itertools.count()
+        self._kept: dict[str, tuple[int, Any]] = {}  # by field: the number of the call, and the value
+        self._pending: dict[int, tuple[int, Changes]] = {}  # by thread
 
-    def change(self, call: configure) -> None:
+    def change(self, changes: Changes) -> None:
         thread = threading.get_ident()
         with self._lock:
-            earlier = self._pending.pop(thread, None)
-            if earlier is not None:
-                self._kept.update(earlier._changes)
-            self._pending[thread] = call
+            self._kept = self._in_force(thread)
+            self._pending[thread] = next(self._calls), changes
 
-    def withdraw(self, call: configure) -> None:
+    def withdraw(self, changes: Changes) -> bool:
+        """Take back this thread's last call; tell whether that is the one that made ``changes``."""
         thread = threading.get_ident()
         with self._lock:
-            if self._pending.get(thread) is call:
-                del self._pending[thread]
+            _, last = self._pending.get(thread, (0, None))
+            if last is not changes:
+                return False
+            del self._pending[thread]
+            return True
 
     def settings(self) -> Settings:
         with self._lock:
-            changes: Changes = {**self._kept}
-            for call in self._pending.values():
-                changes.update(call._changes)
+            in_force = self._in_force(*self._pending)
+        changes: Any = {field: value for field, (_, value) in in_force.items()}
         return override(_from_environment(), changes)
+
+    def _in_force(self, *threads: int) -> dict[str, tuple[int, Any]]:
+        """Return what is kept together with what is pending of some threads."""
+        in_force = dict(self._kept)
+        for number, changes in (self._pending[thread] for thread in threads if thread in self._pending):
+            for field, value in changes.items():
+                if field not in in_force or in_force[field][0] < number:
+                    in_force[field] = number, value
+        return in_force
 
 
 def _from_environment() -> Settings:

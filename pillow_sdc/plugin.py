@@ -27,6 +27,8 @@ class SdcImageFile(ImageFile.ImageFile):
 
     format = FORMAT
     format_description = "Stable Diffusion latents"
+    n_frames = 1
+    is_animated = False
 
     _layout: container.Layout | None = None
 
@@ -52,12 +54,12 @@ class SdcImageFile(ImageFile.ImageFile):
             OSError: The file is damaged.
             RuntimeError: The file has been loaded, verified or closed before.
         """
-        if self.fp is None or self._layout is None:
+        if getattr(self, "fp", None) is None or self._layout is None:
             raise RuntimeError("verify must be called directly after open")
         from . import image_codec
 
         try:
-            image_codec.verify(self.fp, self._layout)
+            image_codec.verify(self._file(), self._layout)
         finally:
             super().verify()
 
@@ -129,15 +131,19 @@ def _save_options(im: Image.Image) -> _SaveOptions:
 
 def _metadata(im: Image.Image) -> dict[str, bytes]:
     """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does."""
-    exif = im.encoderinfo.get("exif")
-    if isinstance(exif, Image.Exif):
-        exif = exif.tobytes()
-    found = {
-        "exif": exif.removeprefix(b"Exif\0\0") if exif else None,  # what JPEG needs before it, a chunk does not
-        "icc_profile": im.encoderinfo.get("icc_profile", im.info.get("icc_profile")),
-        "xmp": im.encoderinfo.get("xmp"),
-    }
-    return {key: bytes(value) for key, value in found.items() if value}
+    given = {key: im.encoderinfo[key] for key in container.METADATA if im.encoderinfo.get(key) is not None}
+    if isinstance(given.get("exif"), Image.Exif):
+        given["exif"] = given["exif"].tobytes()
+    for key, value in given.items():
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise OptionError(f"{key} is a {type(value).__name__}; it must be bytes")
+    own_profile = im.info.get("icc_profile")
+    if "icc_profile" not in im.encoderinfo and isinstance(own_profile, bytes):  # a TIFF can make it anything
+        given["icc_profile"] = own_profile
+    metadata = {key: bytes(value) for key, value in given.items() if value}
+    if "exif" in metadata:
+        metadata["exif"] = metadata["exif"].removeprefix(b"Exif\0\0")  # what JPEG needs before it, a chunk does not
+    return metadata
 
 
 class SdcEncoder(ImageFile.PyEncoder):

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pillow_sdc import OptionError, Settings, configure, options, settings
@@ -72,6 +73,39 @@ def test_a_plain_call_within_a_block_ends_with_the_block() -> None:
         configure(denoise_steps=3)
         assert settings().denoise_steps == 3
     assert settings().denoise_steps == 4
+
+
+def test_the_later_of_two_plain_calls_holds_whichever_thread_made_it() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(configure, denoise_steps=5).result()
+    configure(denoise_steps=8)
+    configure(dtype="float32")
+    assert settings() == Settings(dtype="float32", denoise_steps=8)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(configure, denoise_steps=6).result()
+    assert settings().denoise_steps == 6
+
+
+def test_a_block_is_entered_only_where_it_is_made_and_once() -> None:
+    process_wide = configure(denoise_steps=7)
+    with configure(denoise_steps=2):
+        with pytest.raises(RuntimeError, match="only by the with statement"), process_wide:
+            pass
+        assert settings().denoise_steps == 2
+    configure(dtype="float32")
+    with pytest.raises(RuntimeError), process_wide:
+        pass
+    once = configure(denoise_steps=3)
+    with once:
+        pass
+    with pytest.raises(RuntimeError), once:
+        pass
+    assert settings() == Settings(dtype="float32", denoise_steps=7)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    configure(denoise_steps=np.int64(3))  # type: ignore[arg-type]
+    assert settings().denoise_steps == 3
 
 
 def test_blocks_of_threads_do_not_disturb_each_other() -> None:

@@ -161,6 +161,33 @@ def test_metadata_come_back() -> None:
     assert "icc_profile" not in Image.open(io.BytesIO(saved(image, icc_profile=None))).info
 
 
+@pytest.mark.parametrize(
+    "options", [{"exif": "text"}, {"exif": 5}, {"xmp": "<x/>"}, {"xmp": 5}, {"icc_profile": True}, {"xmp": np.zeros(3)}]
+)
+def test_metadata_that_are_no_bytes_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(pillow_sdc.OptionError, match=f"{next(iter(options))} is a .*; it must be bytes"):
+        saved(picture(), **options)
+
+
+def test_metadata_may_be_anything_like_bytes() -> None:
+    image = Image.open(io.BytesIO(saved(picture(), exif=memoryview(b"Exif\0\0abc"), xmp=bytearray(b"x"))))
+    assert (image.info["exif"], image.info["xmp"]) == (b"abc", b"x")
+
+
+def test_a_colour_profile_that_is_none_is_left_out() -> None:
+    image = picture()
+    image.info["icc_profile"] = 3_000_000_000  # as a TIFF's tag of the wrong type makes it
+    assert saved(image) == saved(picture())
+
+
+def test_pictures_that_cannot_be_stored_are_refused_before_the_model_runs() -> None:
+    with pillow_sdc.configure(model="no/such-model"):
+        with pytest.raises(ValueError, match="metadata of 17825792 bytes exceeds"):
+            saved(picture(), exif=bytes(17 << 20))
+        with pytest.raises(ValueError, match="width 70000"):
+            saved(Image.new("L", (70_000, 8)))
+
+
 def test_open_reads_the_header_alone(file_bytes: bytes) -> None:
     class Counting(io.BytesIO):
         total = 0
@@ -264,6 +291,16 @@ def test_a_parser_fed_in_pieces_gives_the_picture(file_bytes: bytes) -> None:
 
 
 @pytest.mark.parametrize("loaded", [False, True])
+def test_a_picture_is_one_frame(file_bytes: bytes, loaded: bool) -> None:
+    image: Any = Image.open(io.BytesIO(file_bytes))
+    if loaded:
+        image = pickle.loads(pickle.dumps(image))
+        with pytest.raises(RuntimeError, match="directly after open"):
+            image.verify()
+    assert (image.n_frames, image.is_animated) == (1, False)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
 def test_images_can_be_pickled_and_copied(file_bytes: bytes, loaded: bool) -> None:
     image = Image.open(io.BytesIO(file_bytes))
     if loaded:
@@ -292,6 +329,36 @@ def test_decode_takes_bytes_paths_and_files(tmp_path: Path, file_bytes: bytes) -
     expected = np.asarray(Image.open(io.BytesIO(file_bytes)))
     for source in (file_bytes, path, str(path), io.BytesIO(file_bytes)):
         np.testing.assert_array_equal(np.asarray(pillow_sdc.decode(source)), expected)
+
+
+def test_files_are_read_from_their_start_wherever_they_are(file_bytes: bytes) -> None:
+    file = io.BytesIO(file_bytes)
+    for function in (pillow_sdc.info, pillow_sdc.read_latents, pillow_sdc.decode) * 2:
+        file.seek(0, io.SEEK_END)
+        function(file)
+
+
+def test_files_may_come_in_small_pieces(file_bytes: bytes) -> None:
+    class Trickle(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(16 if size is None or size < 0 else min(size, 16))
+
+    assert pillow_sdc.info(Trickle(file_bytes)) == pillow_sdc.info(file_bytes)
+    assert pillow_sdc.decode(Trickle(file_bytes)).size == (40, 24)
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(3, np.uint8), np.zeros((4, 4, 1), np.uint8), np.zeros((4, 4)), np.ones((4, 4), bool)]
+)
+def test_arrays_that_are_no_pictures_are_refused(array: Any) -> None:
+    with pytest.raises(ValueError, match="expected uint8"):
+        pillow_sdc.encode(array)
+
+
+@pytest.mark.parametrize("mode", ["P", "HSV", "RGBA"])
+def test_latents_are_made_of_grey_and_colour_only(mode: str) -> None:
+    with pytest.raises(ValueError, match=f"mode {mode}; expected L or RGB"):
+        pillow_sdc.encode_latents(Image.new(mode, (8, 8)))
 
 
 def test_decode_refuses_other_formats() -> None:
