@@ -8,6 +8,9 @@
 Importing this package costs little: numpy, torch and diffusers are imported when a picture is first coded.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .errors import (
     CorruptFileError,
     InsufficientMemoryError,
@@ -19,9 +22,11 @@ from .errors import (
     TruncatedFileError,
     UnsupportedFileError,
 )
-from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents
-from .options import Settings, configure, settings
 from .registration import register
+
+if TYPE_CHECKING:
+    from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents
+    from .options import Settings, configure, settings
 
 __all__ = [
     "CorruptFileError",
@@ -47,5 +52,23 @@ __all__ = [
 ]
 
 __version__ = "0.1.0.dev0"
+
+_MODULES = {
+    "operations": ("SdcInfo", "decode", "encode", "encode_latents", "fetch_model", "info", "read_latents"),
+    "options": ("Settings", "configure", "settings"),
+}
+"""Where the names are that few programs need; what most do is to import the package and let Pillow do the rest."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 register()

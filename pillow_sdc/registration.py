@@ -1,13 +1,11 @@
 """Registers the format with Pillow at the cost of a few dictionary entries.
 
-``PIL.ImageFile``, which the plugin's classes derive from, is imported when the first file is opened or saved.
+The container, the plugin and ``PIL.ImageFile``, which its classes derive from, are imported when they are first needed.
 """
 
 from typing import IO, TYPE_CHECKING
 
 from PIL import Image
-
-from . import container
 
 if TYPE_CHECKING:
     from .plugin import SdcImageFile
@@ -17,10 +15,16 @@ FORMAT = "SDC"
 
 def register() -> None:
     """Make Pillow read and write ``.sdc`` files; calling it again does no harm."""
-    Image.register_open(FORMAT, _open, container.accepts)
+    Image.register_open(FORMAT, _open, _accept)
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, ".sdc")
     Image.register_mime(FORMAT, "image/x-sdc")
+
+
+def _accept(prefix: bytes) -> bool:
+    from .container import accepts
+
+    return accepts(prefix)
 
 
 def _open(fp: IO[bytes], filename: str | bytes) -> "SdcImageFile":

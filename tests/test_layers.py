@@ -153,7 +153,7 @@ def test_module_imports_nothing_heavy_when_it_is_imported(module: str) -> None:
 
 
 def test_modules_that_the_package_loads_do_not_import_numpy() -> None:
-    loaded, waiting = set(), ["__init__", "plugin"]
+    loaded, waiting = set(), ["__init__", "operations", "plugin"]
     while waiting:
         module = waiting.pop()
         loaded.add(module)
@@ -201,3 +201,22 @@ def test_verifying_a_file_imports_nothing_heavy(name: str) -> None:
     loaded = loaded_after(f"import pillow_sdc; from PIL import Image; Image.open({path!r}).verify()")
     assert "numpy" in loaded
     assert not loaded & HEAVY
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    import pillow_sdc
+
+    for name in pillow_sdc.__all__:
+        assert getattr(pillow_sdc, name) is not None
+        assert name in dir(pillow_sdc)
+    with pytest.raises(AttributeError, match="no attribute 'encod'"):
+        pillow_sdc.encod  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_importing_the_package_leaves_the_format_itself_unread() -> None:
+    script = """
+import sys
+import pillow_sdc
+assert not {"pillow_sdc.container", "PIL.ImageFile"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
