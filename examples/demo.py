@@ -23,6 +23,7 @@ from skimage.data import astronaut
 
 import pillow_sdc
 
+PEERS = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}
 SMALL_MODEL = "madebyollin/taesd"
 ROOT = Path(__file__).resolve().parent.parent
 OPEN_AND_SAVE = """
@@ -45,9 +46,7 @@ def best_that_fits(photo: Image.Image, file_format: str, size: int) -> bytes:
     best = b""
     for quality in range(1, 96):
         buffer = io.BytesIO()
-        photo.save(
-            buffer, file_format, quality=quality, **({"optimize": True} if file_format == "JPEG" else {"method": 6})
-        )
+        photo.save(buffer, file_format, quality=quality, **PEERS[file_format])
         if best and len(buffer.getvalue()) > size:
             break
         best = buffer.getvalue()
@@ -69,7 +68,7 @@ def side_by_side(columns: dict[str, Image.Image]) -> Image.Image:
 
 def main() -> None:
     out = Path(*sys.argv[1:] or ["out"])
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     model = choose_model()
     photo = Image.fromarray(astronaut())
 
@@ -79,7 +78,7 @@ def main() -> None:
 
     size = compressed.stat().st_size
     columns = {f"original, {photo.width * photo.height * 3:,} bytes": photo, f"SDC, {size:,} bytes": Image.open(opened)}
-    for file_format in ("JPEG", "WEBP"):
+    for file_format in PEERS:
         data = best_that_fits(photo, file_format, size)
         columns[f"{file_format}, {len(data):,} bytes"] = Image.open(io.BytesIO(data))
     comparison = out / "comparison.png"

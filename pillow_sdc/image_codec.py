@@ -141,7 +141,7 @@ def decode_samples(latents: NDArray[np.float32], header: container.Header, model
     bands = blend(
         latents.shape[1],
         latents.shape[2],
-        lambda y, x: autoencoder.decode(np.ascontiguousarray(latents[:, y, x])),
+        lambda y, x: autoencoder.decode(latents[:, y, x]),
         tile=TILE,
         overlap=TILE_OVERLAP,
         scale=container.PIXELS_PER_LATENT,

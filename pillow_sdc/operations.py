@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
@@ -12,8 +13,6 @@ from . import container, options
 from .registration import FORMAT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -140,7 +139,7 @@ def info(source: Source) -> SdcInfo:
     )
 
 
-def fetch_model(model: str) -> "Path":
+def fetch_model(model: str) -> Path:
     """Bring a model into the local cache, so that encoding and decoding with it need no network.
 
     Args:
@@ -162,7 +161,7 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):
-        with open(source, "rb") as fp:  # noqa: PTH123 - pathlib would double the time to import the package
+        with Path(source).open("rb") as fp:
             yield fp
     else:
         source.seek(0)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROOT
 from PIL import Image
 
@@ -34,6 +35,7 @@ def test_the_round_trip_example_keeps_every_photograph(taesd: Path, dev_photos: 
 
 
 def test_the_demonstration_shows_four_pictures(tiny_pipeline: Path, tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="the demonstration's photograph comes with scikit-image")
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py", tmp_path],
         env={**os.environ, "PILLOW_SDC_MODEL": str(tiny_pipeline), "PILLOW_SDC_DENOISE_STEPS": "1"},
