@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from metrics import laplacian_ratio, psnr
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -23,6 +24,7 @@ from rich.table import Table
 import pillow_sdc
 from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples
+from pillow_sdc.latent_codecs import QuantisedLatents
 from pillow_sdc.models import get_models
 
 CODECS = {
@@ -43,21 +45,8 @@ class Score(NamedTuple):
     laplacian_ratio: float
 
 
-def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of 8-bit samples in decibels."""
-    return float(10 * np.log10(255**2 / np.mean((first.astype(float) - second.astype(float)) ** 2)))
-
-
-def laplacian_energy(samples: NDArray[np.uint8]) -> float:
-    """Mean square of luma filtered with the Laplacian [0 1 0; 1 −4 1; 0 1 0]: how much fine texture there is."""
-    luma = samples @ np.array([0.299, 0.587, 0.114])
-    neighbours = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
-    return float(np.mean((neighbours - 4 * luma[1:-1, 1:-1]) ** 2))
-
-
 def score(original: NDArray[np.uint8], decoded: NDArray[np.uint8], size: int, latent_mse: float) -> Score:
-    ratio = laplacian_energy(decoded) / laplacian_energy(original)
-    return Score(size, latent_mse, psnr(original, decoded), ratio)
+    return Score(size, latent_mse, psnr(original, decoded), laplacian_ratio(original, decoded))
 
 
 def best_that_fits(photo: Image.Image, file_format: str, size: int) -> io.BytesIO:
@@ -91,7 +80,8 @@ def main() -> None:
             samples = np.asarray(photo.convert("RGB"))
         latents = pillow_sdc.encode_latents(samples)
         header = container.Header(samples.shape[1], samples.shape[0], "RGB", "uint8")
-        scores["float"].append(score(samples, decode_samples(latents, header, models), latents.nbytes, 0))
+        decoded = decode_samples(QuantisedLatents(latents, 0.0), header, models)
+        scores["float"].append(score(samples, decoded, latents.nbytes, 0))
         for name, options in CODECS.items():
             file = io.BytesIO()
             Image.fromarray(samples).save(file, "SDC", **options)

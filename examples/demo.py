@@ -5,9 +5,8 @@
 Writes ``astronaut.sdc`` and ``comparison.png`` into a folder (``out``), the latter with the photograph beside what the
 file brings back and beside JPEG and WebP of the same size or, where they cannot be that small, of the least they can.
 
-The model is the one that PILLOW_SDC_MODEL names; else, so that the demonstration is quick on any machine, a small
-autoencoder of Stable Diffusion's latent space, from a folder named in PILLOW_SDC_TEST_DATA (or ../shared) or from the
-Hugging Face hub (10 MB). Stable Diffusion v1.4 itself is better and slower:
+The model is the one that PILLOW_SDC_MODEL names; else the one that comes with the package, so that the demonstration is
+quick on any machine and needs no network. Stable Diffusion v1.4 itself is better and slower:
 PILLOW_SDC_MODEL=CompVis/stable-diffusion-v1-4.
 """
 
@@ -24,8 +23,6 @@ from skimage.data import astronaut
 import pillow_sdc
 
 PEERS = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}
-SMALL_MODEL = "madebyollin/taesd"
-ROOT = Path(__file__).resolve().parent.parent
 OPEN_AND_SAVE = """
 import sys
 import pillow_sdc
@@ -33,12 +30,6 @@ from PIL import Image
 pillow_sdc.configure(model=sys.argv[1])
 Image.open(sys.argv[2]).save(sys.argv[3])
 """
-
-
-def choose_model() -> str:
-    """Return the model to demonstrate with."""
-    local = Path(os.environ.get("PILLOW_SDC_TEST_DATA", ROOT.parent / "shared"), "models", "taesd")
-    return os.environ.get("PILLOW_SDC_MODEL") or (str(local) if local.is_dir() else SMALL_MODEL)
 
 
 def best_that_fits(photo: Image.Image, file_format: str, size: int) -> bytes:
@@ -69,7 +60,7 @@ def side_by_side(columns: dict[str, Image.Image]) -> Image.Image:
 def main() -> None:
     out = Path(*sys.argv[1:] or ["out"])
     out.mkdir(parents=True, exist_ok=True)
-    model = choose_model()
+    model = os.environ.get("PILLOW_SDC_MODEL") or "compact"
     photo = Image.fromarray(astronaut())
 
     compressed, opened = out / "astronaut.sdc", out / "astronaut.png"

@@ -25,7 +25,7 @@ from .errors import (
 from .registration import register
 
 if TYPE_CHECKING:
-    from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents
+    from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents, read_preview
     from .options import Settings, configure, settings
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "fetch_model",
     "info",
     "read_latents",
+    "read_preview",
     "register",
     "settings",
 ]
@@ -54,7 +55,16 @@ __all__ = [
 __version__ = "0.1.0.dev0"
 
 _MODULES = {
-    "operations": ("SdcInfo", "decode", "encode", "encode_latents", "fetch_model", "info", "read_latents"),
+    "operations": (
+        "SdcInfo",
+        "decode",
+        "encode",
+        "encode_latents",
+        "fetch_model",
+        "info",
+        "read_latents",
+        "read_preview",
+    ),
     "options": ("Settings", "configure", "settings"),
 }
 """Where the names are that few programs need; what most do is to import the package and let Pillow do the rest."""

@@ -6,7 +6,6 @@
 Nothing here knows of Pillow. Samples are 8-bit arrays, ``(H, W)`` for mode ``L`` and ``(H, W, 3)`` for ``RGB``.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from . import container
 from .errors import InsufficientMemoryError
 from .latent_codecs import LatentCodec, QuantisedLatents, codec_by_name
 from .models import Denoiser, Models, NoiseSchedule, denoise
+from .preview import preview
 from .tiling import blend
-
-_logger = logging.getLogger("pillow_sdc")
 
 TILE = 96
 """Side of a tile in latents: pictures up to 768 pixels are computed in one piece."""
@@ -39,11 +37,14 @@ class DecodedImage:
     Attributes:
         samples: uint8, ``(H, W)`` or ``(H, W, 3)``.
         noise_variance: Noise that quantisation left in the latents, as the codec told.
-        denoise_steps: Evaluations of the denoiser, 0 where there was none or nothing for it to do.
+        denoiser: Name of what removed the noise from the latents; ``None`` where there was too little for a denoiser,
+            where none was wanted, or where the decoder removes noise itself.
+        denoise_steps: Evaluations of the denoiser.
     """
 
     samples: NDArray[np.uint8]
     noise_variance: float
+    denoiser: str | None
     denoise_steps: int
 
 
@@ -80,11 +81,12 @@ def decode(quantised: QuantisedLatents, header: container.Header, models: Models
     """
     denoiser = _denoiser_for(quantised.noise_variance, models) if denoise_steps else None
     with _memory_for(header.width, header.height):
-        latents = quantised.latents
-        if denoiser is not None:
-            latents = _denoise(quantised, denoiser, denoise_steps)
-        samples = decode_samples(latents, header, models)
-    return DecodedImage(samples, quantised.noise_variance, denoise_steps if denoiser is not None else 0)
+        if denoiser is None:
+            samples = decode_samples(quantised, header, models)
+            return DecodedImage(samples, quantised.noise_variance, None, 0)
+        clean = QuantisedLatents(_denoise(quantised, denoiser, denoise_steps), noise_variance=0.0)
+        samples = decode_samples(clean, header, models)
+        return DecodedImage(samples, quantised.noise_variance, denoiser.name, denoise_steps)
 
 
 def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
@@ -134,14 +136,15 @@ def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.flo
     return np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=1)
 
 
-def decode_samples(latents: NDArray[np.float32], header: container.Header, models: Models) -> NDArray[np.uint8]:
-    """Return the samples of SD-scaled latents, cropped to the header's size."""
+def decode_samples(quantised: QuantisedLatents, header: container.Header, models: Models) -> NDArray[np.uint8]:
+    """Return the samples of SD-scaled latents and of what noise is left in them, cropped to the header's size."""
     autoencoder = models.autoencoder
+    latents, noise_variance = quantised.latents, quantised.noise_variance
     samples = np.empty((header.height, header.width) + ((3,) if header.mode == "RGB" else ()), np.uint8)
     bands = blend(
         latents.shape[1],
         latents.shape[2],
-        lambda y, x: autoencoder.decode(latents[:, y, x]),
+        lambda y, x: autoencoder.decode(latents[:, y, x], noise_variance),
         tile=TILE,
         overlap=TILE_OVERLAP,
         scale=container.PIXELS_PER_LATENT,
@@ -154,16 +157,18 @@ def decode_samples(latents: NDArray[np.float32], header: container.Header, model
     return samples
 
 
+def preview_samples(latents: NDArray[np.float32], header: container.Header) -> NDArray[np.uint8]:
+    """Return the picture at an eighth of its size, a sample for every latent; no model is involved."""
+    return _samples(preview(latents), header.mode)
+
+
 def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
     """Return the denoiser if there is one and it has something to do."""
     # The family's own schedule is asked first, so that no U-Net of gigabytes is loaded to say that it is not needed.
     if NoiseSchedule.scaled_linear().timestep_of(noise_variance) is None:
         return None
     denoiser = models.denoiser
-    if denoiser is None:
-        _logger.info("%s has no U-Net: the noise that quantisation left is not removed", models.name)
-        return None
-    if denoiser.schedule.timestep_of(noise_variance) is None:
+    if denoiser is None or denoiser.schedule.timestep_of(noise_variance) is None:
         return None
     return denoiser
 

@@ -94,6 +94,21 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
         return image_codec.decode_latents(fp, container.read_layout(fp)).latents
 
 
+def read_preview(source: Source) -> Image.Image:
+    """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, in milliseconds and without any model.
+
+    Raises:
+        NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
+        OSError: The file is damaged.
+    """
+    from . import image_codec
+
+    with _opened(source) as fp:
+        layout = container.read_layout(fp)
+        latents = image_codec.decode_latents(fp, layout).latents
+        return Image.fromarray(image_codec.preview_samples(latents, layout.header))
+
+
 def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.float32]":
     """Return the latents that the model of the current settings makes of a picture, before any quantisation.
 

@@ -92,6 +92,7 @@ class SdcDecoder(ImageFile.PyDecoder):
         report.update(
             model=models.name,
             device=models.device,
+            denoiser=picture.denoiser,
             denoise_steps=picture.denoise_steps,
             noise_variance=picture.noise_variance,
         )

@@ -20,6 +20,7 @@ class MeanAutoencoder:
 
     def __init__(self) -> None:
         self.largest = 0
+        self.noise_variances: set[float] = set()
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         self.largest = max(self.largest, *pixels.shape)
@@ -27,14 +28,16 @@ class MeanAutoencoder:
         means = pixels.reshape(channels, height // 8, 8, width // 8, 8).mean(axis=(2, 4))
         return np.concatenate([means, means[:1]])
 
-    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
         self.largest = max(self.largest, *latents.shape)
+        self.noise_variances.add(noise_variance)
         return latents[:3].repeat(8, axis=1).repeat(8, axis=2)
 
 
 class ZeroDenoiser:
     """Sees no noise anywhere, and counts how often it was asked."""
 
+    name = "zero"
     schedule = NoiseSchedule.scaled_linear()
 
     def __init__(self) -> None:
@@ -114,19 +117,22 @@ def test_noise_is_removed_with_as_many_evaluations_as_asked() -> None:
     noisy = np.random.default_rng(0).standard_normal((4, 20, 20)).astype(np.float32)
     payload = PaletteCodec(palette_size=8).encode(noisy)
     data = container.write(container.Header(160, 160, "RGB", "palette"), payload)
-    assert decode(data, models(denoiser), steps=3).denoise_steps == 3
-    assert denoiser.evaluations == 3
-    assert decode(data, models(denoiser), steps=0).denoise_steps == 0
-    assert decode(data, models(None), steps=3).denoise_steps == 0
+    decoded = decode(data, models(denoiser), steps=3)
+    assert (decoded.denoiser, decoded.denoise_steps, denoiser.evaluations) == ("zero", 3, 3)
+    for undenoised in (decode(data, models(denoiser), steps=0), decode(data, models(None), steps=3)):
+        assert (undenoised.denoiser, undenoised.denoise_steps) == (None, 0)
     assert denoiser.evaluations == 3
 
 
-def test_a_model_that_cannot_denoise_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_decoder_is_told_what_noise_the_denoiser_left() -> None:
     noisy = np.random.default_rng(0).standard_normal((4, 20, 20)).astype(np.float32)
     data = container.write(container.Header(160, 160, "RGB", "palette"), PaletteCodec(palette_size=8).encode(noisy))
-    with caplog.at_level("INFO", "pillow_sdc"):
-        decode(data, models(None))
-    assert "means has no U-Net" in caplog.text
+    for denoiser, steps in ((ZeroDenoiser(), 1), (ZeroDenoiser(), 0), (None, 1)):
+        using = models(denoiser)
+        decoded = decode(data, using, steps)
+        assert decoded.noise_variance > 0.1
+        left = 0.0 if decoded.denoise_steps else decoded.noise_variance
+        assert cast("PlainModels", using).autoencoder.noise_variances == {left}
 
 
 def test_no_denoiser_is_loaded_where_there_is_nothing_to_denoise() -> None:

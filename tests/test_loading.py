@@ -82,9 +82,10 @@ def test_sixteen_threads_at_once_load_once(tiny_pipeline: Path, monkeypatch: pyt
     assert len(set(used)) == 1
 
 
-def test_an_autoencoder_alone_has_no_denoiser(tiny_pipeline: Path) -> None:
+def test_an_autoencoder_alone_is_given_the_embedded_denoiser(tiny_pipeline: Path) -> None:
     models = get_models(Settings(model=str(tiny_pipeline / "vae"), device="cpu"))
-    assert models.denoiser is None
+    assert models.denoiser is not None
+    assert models.denoiser.name == "compact"
     assert models.autoencoder.decode(LATENTS).shape == (3, 64, 64)
     assert fetch_model(str(tiny_pipeline / "vae")) == tiny_pipeline / "vae"
 
@@ -125,11 +126,13 @@ class TestWithoutCuda:
         with pytest.raises(ModelUnavailableError, match=r"device 'cuda' .* PILLOW_SDC_DEVICE"):
             get_models(Settings(model=str(tiny_pipeline), device="cuda"))
 
-    def test_auto_without_weights_explains_what_to_do(self) -> None:
-        with pytest.raises(ModelUnavailableError) as caught:
-            get_models(Settings())
-        for advice in ("not in the hub's local cache", "PILLOW_SDC_MODEL", f"sdc models fetch {DEFAULT_MODEL}"):
-            assert advice in str(caught.value)
+    def test_auto_without_weights_takes_the_embedded_model(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, "pillow_sdc"):
+            models = get_models(Settings())
+        assert (models.name, models.device, models.dtype) == ("compact", "cpu", "float32")
+        assert "using compact on cpu in float32, because the device is not CUDA, and" in caplog.text
+        assert get_models(Settings(model="compact")) is models
+        assert any(file.suffix == ".safetensors" for file in fetch_model("compact").iterdir())
 
     def test_auto_takes_stable_diffusion_from_the_hubs_cache(
         self, tiny_pipeline: Path, hub_cache: Path, caplog: pytest.LogCaptureFixture

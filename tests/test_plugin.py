@@ -67,17 +67,18 @@ def test_info_names_what_decoded_the_picture(tiny_pipeline: Path, file_bytes: by
     assert report["noise_variance"] > 0
 
 
-def test_denoising_is_done_where_there_is_noise() -> None:
+def test_denoising_is_done_where_there_is_noise(tiny_pipeline: Path) -> None:
     # Unit-variance latents, as Stable Diffusion's autoencoder gives them; the small random one's are nearly zero.
     latents = np.random.default_rng(0).standard_normal((4, 20, 20)).astype(np.float32)
     noisy, clean = (
         container.write(container.Header(160, 160, "RGB", codec.name), codec.encode(latents))
         for codec in (PaletteCodec(palette_size=16), Uint8Codec())
     )
-    for data, steps in ((noisy, 1), (clean, 0)):
+    for data, steps, denoiser in ((noisy, 1, str(tiny_pipeline)), (clean, 0, None)):
         image = Image.open(io.BytesIO(data))
         image.load()
         assert image.info["sdc"]["denoise_steps"] == steps
+        assert image.info["sdc"]["denoiser"] == denoiser
     with pillow_sdc.configure(denoise_steps=0):
         plain = np.asarray(Image.open(io.BytesIO(noisy)))
     assert np.any(plain != np.asarray(Image.open(io.BytesIO(noisy))))

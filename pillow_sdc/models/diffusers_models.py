@@ -76,7 +76,7 @@ def load_denoiser(
         "class_embed_type": None,
     }
     _check_family(unet, network.config, wanted)
-    return DiffusersDenoiser(_place(network, device), schedule, prompt)
+    return DiffusersDenoiser(unet.model, _place(network, device), schedule, prompt)
 
 
 class DiffusersAutoencoder:
@@ -90,8 +90,8 @@ class DiffusersAutoencoder:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         return self._apply(_encode, pixels)
 
-    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)``."""
+    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+        """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)``, their noise with the rest."""
         return self._apply(_decode, latents)
 
     def _apply(
@@ -111,10 +111,16 @@ class DiffusersAutoencoder:
 class DiffusersDenoiser:
     """A :class:`~.interfaces.Denoiser`: a U-Net that is told the empty prompt."""
 
-    def __init__(self, network: Any, schedule: NoiseSchedule, prompt: NDArray[np.float32]) -> None:
+    def __init__(self, name: str, network: Any, schedule: NoiseSchedule, prompt: NDArray[np.float32]) -> None:
+        self._name = name
         self._network = network
         self._schedule = schedule
         self._prompt = _to_tensor(prompt, network)
+
+    @property
+    def name(self) -> str:
+        """The directory or hub id of the model, as the user named it."""
+        return self._name
 
     @property
     def schedule(self) -> NoiseSchedule:

@@ -54,7 +54,8 @@ def unavailable(model: str, reason: str) -> ModelUnavailableError:
     fetchable = model if _is_hub_id(model) else DEFAULT_MODEL
     return ModelUnavailableError(
         f"model {model!r} is not available: {reason}; name another with pillow_sdc.configure(model=...) or the"
-        f" environment variable PILLOW_SDC_MODEL, or fetch one with `sdc models fetch {fetchable}`"
+        " environment variable PILLOW_SDC_MODEL ('compact' comes with this package), or fetch one with"
+        f" `sdc models fetch {fetchable}`"
     )
 
 

@@ -21,13 +21,21 @@ class Autoencoder(Protocol):
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         ...
 
-    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)``."""
+    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+        """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance left in them.
+
+        Decoders that were trained on clean latents alone take no notice of the variance.
+        """
         ...
 
 
 class Denoiser(Protocol):
     """Predicts the noise ε in diffused latents x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε (Ho et al. 2020, eq. 4)."""
+
+    @property
+    def name(self) -> str:
+        """Who predicts, for people to read."""
+        ...
 
     @property
     def schedule(self) -> "NoiseSchedule":

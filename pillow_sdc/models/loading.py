@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import options
 from ..errors import ModelUnavailableError, OptionError
 from ..fork_safety import ForkSafeLock, in_forked_children
-from . import hub
+from . import compact, hub
 from .diffusers_models import load_autoencoder, load_denoiser
 from .empty_prompt import encode_empty_prompt
 from .hub import DEFAULT_MODEL, Precision
@@ -26,7 +26,7 @@ class Models:
     """The autoencoder and the denoiser of one model on one device; each is loaded when first asked for.
 
     Attributes:
-        name: The directory or hub id, as the user named it.
+        name: The directory or hub id, as the user named it, or ``"compact"``, the embedded model.
         device: Name of the torch device.
         dtype: Name of the torch dtype.
     """
@@ -50,7 +50,9 @@ class Models:
 
     @property
     def denoiser(self) -> Denoiser | None:
-        """The denoiser; ``None`` if the model is an autoencoder alone.
+        """The denoiser: the model's U-Net, or the embedded one if the model is an autoencoder alone.
+
+        ``None`` if there is no need of one: the embedded decoder was trained on noisy latents.
 
         Raises:
             ModelUnavailableError: It is not here and cannot be had, or is not one that predicts noise.
@@ -68,12 +70,12 @@ def get_models(settings: options.Settings) -> Models:
     """Return the models that ``settings`` ask for; the same object each time.
 
     ``"auto"`` means: the device is CUDA if there is one, else the CPU; the dtype is float16 on CUDA, else float32;
-    the model is Stable Diffusion v1.4, provided that the device is CUDA or that its weights are already in the hub's
-    local cache. Nothing is loaded or downloaded before the models are used.
+    the model is Stable Diffusion v1.4 if the device is CUDA or if its weights are already in the hub's local cache,
+    else the embedded one. Nothing is loaded or downloaded before the models are used.
 
     Raises:
         OptionError: ``settings.device`` is not the name of a torch device.
-        ModelUnavailableError: The device is not usable here, or no model is named and none is here.
+        ModelUnavailableError: The device is not usable here.
     """
     asked = (settings.model, settings.device, settings.dtype)
     with _choosing:
@@ -89,12 +91,15 @@ def get_models(settings: options.Settings) -> Models:
 def fetch_model(model: str) -> Path:
     """Download what encoding and decoding need of a model and is not yet here; return the directory that holds it.
 
-    The weights are of the precision that the current settings compute in. ``"auto"`` stands for Stable Diffusion v1.4.
+    The weights are of the precision that the current settings compute in. ``"auto"`` stands for Stable Diffusion v1.4;
+    ``"compact"`` is always here.
 
     Raises:
         ModelUnavailableError: A part is not here and cannot be had; the cause is attached.
         OptionError: The device setting is not the name of a torch device.
     """
+    if model == compact.NAME:
+        return compact.WEIGHTS
     current = options.settings()
     dtype = _choose_dtype(current.dtype, _choose_device(current.device))
     return hub.fetch(DEFAULT_MODEL if model == "auto" else model, _precision_of(dtype))
@@ -148,15 +153,16 @@ def _choose_dtype(name: str, device: "torch.device") -> str:
 def _choose_model(name: str, device: "torch.device", dtype: str) -> str:
     if name != "auto":
         return name
+    model = DEFAULT_MODEL
     if device.type == "cuda":
         reason = f"the device is {device}"
     elif all(hub.find(DEFAULT_MODEL, part, _precision_of(dtype)) for part in hub.PARTS):
         reason = "it is in the hub's local cache"
     else:
-        absence = f"no model is named, the device is not CUDA, and {DEFAULT_MODEL} is not in the hub's local cache"
-        raise hub.unavailable(name, absence)
-    _logger.info("using %s on %s in %s, because %s", DEFAULT_MODEL, device, dtype, reason)
-    return DEFAULT_MODEL
+        model = compact.NAME
+        reason = f"the device is not CUDA, and {DEFAULT_MODEL} is not in the hub's local cache"
+    _logger.info("using %s on %s in %s, because %s", model, device, dtype, reason)
+    return model
 
 
 def _precision_of(dtype: str) -> Precision:
@@ -164,12 +170,16 @@ def _precision_of(dtype: str) -> Precision:
 
 
 def _load_autoencoder(model: str, device: str, dtype: str) -> Autoencoder:
+    if model == compact.NAME:
+        return compact.load_autoencoder(device, dtype)
     return load_autoencoder(hub.locate(model, "vae", _precision_of(dtype)), device, dtype)
 
 
 def _load_denoiser(model: str, device: str, dtype: str) -> Denoiser | None:
-    if not hub.is_pipeline(model):
+    if model == compact.NAME:
         return None
+    if not hub.is_pipeline(model):
+        return compact.load_denoiser(device, dtype)
     precision = _precision_of(dtype)
     unet = hub.locate(model, "unet", precision)
     scheduler = hub.locate(model, "scheduler", precision)

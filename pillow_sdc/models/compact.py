@@ -1,0 +1,139 @@
+"""The embedded model: small networks of our own in SD v1's latent space, whose weights come with the package.
+
+How they were trained, on what, and what they are bad at: ``training/MODEL_CARD.md``.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelUnavailableError
+from .failures import computing, finite
+from .noise_schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "compact"
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+CHECKSUMS = "SHA256SUMS"
+"""What :data:`WEIGHTS` holds, as ``sha256sum`` writes it; a file other than the released one is not loaded."""
+
+
+def load_autoencoder(device: str, dtype: str) -> "CompactAutoencoder":
+    """Load the embedded encoder and decoder.
+
+    Raises:
+        ModelUnavailableError: The installation is damaged.
+        ModelFailedError: The device has too little memory.
+    """
+    return CompactAutoencoder(_load("encoder", device, dtype), _load("decoder", device, dtype), device, dtype)
+
+
+def load_denoiser(device: str, dtype: str) -> "CompactDenoiser":
+    """Load the embedded denoiser.
+
+    Raises:
+        ModelUnavailableError: The installation is damaged.
+        ModelFailedError: The device has too little memory.
+    """
+    return CompactDenoiser(_load("denoiser", device, dtype), device, dtype)
+
+
+class CompactAutoencoder:
+    """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself."""
+
+    def __init__(self, encoder: Any, decoder: Any, device: str, dtype: str) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+        self._device = device
+        self._dtype = dtype
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
+        import torch
+
+        with computing("the encoder"), torch.inference_mode():
+            latents = _to_array(self._encoder(_to_tensor(pixels, self._device, self._dtype)))
+        return finite(latents, "the encoder")
+
+    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+        """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance in them."""
+        import torch
+
+        with computing("the decoder"), torch.inference_mode():
+            batch = _to_tensor(latents, self._device, self._dtype)
+            pixels = self._decoder(batch, batch.new_tensor([noise_variance]))
+            decoded = _to_array(pixels.clamp(-1.0, 1.0))
+        return finite(decoded, "the decoder")
+
+
+class CompactDenoiser:
+    """A :class:`~.interfaces.Denoiser` for low noise, up to timestep 200, and above all for that of quantisation."""
+
+    def __init__(self, network: Any, device: str, dtype: str) -> None:
+        self._network = network
+        self._device = device
+        self._dtype = dtype
+        self._schedule = NoiseSchedule.scaled_linear()
+
+    @property
+    def name(self) -> str:
+        """``"compact"``."""
+        return NAME
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """SD v1's noise schedule."""
+        return self._schedule
+
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
+        """Return ε, shaped like ``diffused`` ``(4, h, w)``."""
+        import torch
+
+        alpha = self._schedule.alpha_cumprod(timestep)
+        with computing("the denoiser"), torch.inference_mode():
+            batch = _to_tensor(diffused / np.float32(alpha**0.5), self._device, self._dtype)
+            noise = _to_array(self._network(batch, batch.new_tensor([(1 - alpha) / alpha])))
+        return finite(noise, "the denoiser")
+
+
+def _load(name: str, device: str, dtype: str) -> Any:
+    """Load one of the networks, if its file is the one that was released."""
+    import torch
+    from safetensors.torch import load
+
+    from . import compact_networks
+
+    path = WEIGHTS / f"{name}.safetensors"
+    try:
+        data = path.read_bytes()
+        released = (WEIGHTS / CHECKSUMS).read_text(encoding="ascii").splitlines()
+        if f"{hashlib.sha256(data).hexdigest()}  {path.name}" not in released:
+            raise ValueError("its checksum is wrong")
+    except (OSError, ValueError) as error:
+        raise ModelUnavailableError(f"{path} is damaged or missing ({error}); install pillow-sdc again") from error
+    network: torch.nn.Module = getattr(compact_networks, name.capitalize())()
+    network.load_state_dict(load(data))
+    network = network.eval().requires_grad_(False)
+    with computing("moving the model to its device"):
+        network.to(torch.device(device), getattr(torch, dtype))
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _to_tensor(array: NDArray[np.float32], device: str, dtype: str) -> "torch.Tensor":
+    """Return a batch of one, in channels-last memory, in which convolutions are faster."""
+    import torch
+
+    batch = torch.from_numpy(array[np.newaxis].astype(np.float32))
+    return batch.to(torch.device(device), getattr(torch, dtype), memory_format=torch.channels_last)
+
+
+def _to_array(batch: "torch.Tensor") -> NDArray[np.float32]:
+    array: NDArray[np.float32] = batch[0].float().cpu().numpy()
+    return array

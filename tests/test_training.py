@@ -1,0 +1,104 @@
+"""The training recipe from a folder of pictures to weights that the package loads, at toy size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from diffusers import AutoencoderTiny
+from PIL import Image
+
+from pillow_sdc.models import compact
+
+PHOTOGRAPHS = 3
+
+
+def run(module: str, *arguments: object) -> str:
+    command = [sys.executable, "-m", f"training.{module}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures of clouds, run through an untrained teacher."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "photographs").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(PHOTOGRAPHS):
+        samples = random.integers(0, 256, (9, 11, 3), np.uint8)
+        cloud = Image.fromarray(samples).resize((259, 245), Image.Resampling.BICUBIC)
+        cloud.save(folder / "photographs" / f"{i}.webp")
+    torch.manual_seed(0)
+    AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+    ).save_pretrained(folder / "teacher")
+    run("prepare", folder / "photographs", folder / "teacher", folder / "prepared")
+    run("quantise", folder / "prepared")
+    return folder / "prepared"
+
+
+def test_preparation_keeps_photograph_latents_and_what_quantisation_leaves(prepared: Path) -> None:
+    from training.crops import load
+
+    training, held_out = load(prepared)
+    assert (len(training), len(held_out)) == (PHOTOGRAPHS - 1, 1)
+    for photograph in (*training, *held_out):
+        assert photograph.photo.shape == photograph.decoded.shape == (240, 256, 3)
+        assert photograph.latents.shape == (4, 30, 32)
+        assert photograph.quarter.shape == (60, 64, 8)
+        assert photograph.eighth.shape == (30, 32, 8)
+        assert photograph.quantised.shape == (len(photograph.noise_variance), 4, 30, 32)
+        errors = np.mean((photograph.quantised - photograph.latents) ** 2, axis=(1, 2, 3))
+        assert np.all(errors < 3 * photograph.noise_variance + 1e-4)
+
+
+def test_crops_show_the_same_place_in_pixels_latents_and_features(prepared: Path) -> None:
+    from training.crops import crops, load
+
+    training, _ = load(prepared)
+    batch = next(crops(training, 8, 24, np.random.default_rng(1)))
+    assert batch == next(crops(training, 8, 24, np.random.default_rng(1)))
+    for crop in batch:
+        y, x = crop.top, crop.left
+        np.testing.assert_array_equal(crop.latents(), crop.photograph.latents[:, y : y + 24, x : x + 24])
+        cut = crop.cut(crop.photograph.photo, 8)
+        np.testing.assert_array_equal(cut, crop.photograph.photo[8 * y : 8 * y + 192, 8 * x : 8 * x + 192])
+        assert crop.cut(crop.photograph.quarter, 2).shape == (48, 48, 8)
+        assert crop.cut(crop.photograph.eighth).shape == (24, 24, 8)
+        errors = []
+        for seed in range(12):
+            noisy, noise_variance = crop.noisy_latents(np.random.default_rng(seed))
+            errors.append((noise_variance, float(np.mean((noisy - crop.latents()) ** 2))))
+        assert any(error == (0.0, 0.0) for error in errors)
+        assert any(0 < error < 3 * noise_variance for noise_variance, error in errors)
+
+
+def test_trained_networks_are_exported_and_loaded(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("encoder", "decoder", "denoiser")
+    for name in names:
+        run(f"train_{name}", prepared, tmp_path / name, "--steps", 1)
+        run(f"train_{name}", prepared, tmp_path / name, "--steps", 2)  # goes on from the first's checkpoint
+        assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 2
+    run("export", *(tmp_path / name for name in names), "--out", tmp_path / "weights")
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == {
+        *(f"{name}.safetensors" for name in names),
+        compact.CHECKSUMS,
+    }
+    monkeypatch.setattr(compact, "WEIGHTS", tmp_path / "weights")
+    latents = compact.load_autoencoder("cpu", "float32").encode(np.zeros((3, 16, 24), np.float32))
+    assert latents.shape == (4, 2, 3)
+    assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
+
+
+def test_the_preview_is_fitted(prepared: Path) -> None:
+    assert "weights" in run("fit_preview", prepared)

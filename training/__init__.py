@@ -1,0 +1,1 @@
+"""How the weights of the embedded model were made; see README.md."""

@@ -1,0 +1,63 @@
+"""What a decoded picture is judged by: closeness at every scale, and texture.
+
+Errors alone are least for a blur wherever the latents leave texture open. What keeps it: closeness to the teacher's
+picture, which follows from the latents entirely and is sharp; the distribution of small patches, which has to be the
+photograph's; and a discriminator.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEVELS = 4
+PATCH = 7
+
+
+def laplacian_pyramid(pixels: Tensor, levels: int = LEVELS) -> list[Tensor]:
+    """Return the pyramid of pixels ``(n, 3, h, w)``: what each halving and bilinear doubling loses, and the rest."""
+    pyramid = []
+    for _ in range(levels):
+        halved = functional.avg_pool2d(pixels, 2)
+        doubled = functional.interpolate(halved, size=pixels.shape[2:], mode="bilinear", align_corners=False)
+        pyramid.append(pixels - doubled)
+        pixels = halved
+    return [*pyramid, pixels]
+
+
+def closeness(pyramid: list[Tensor], other: list[Tensor], weights: tuple[float, ...]) -> Tensor:
+    """Return the weighted sum of the mean absolute differences of two pyramids' levels."""
+    terms = [weight * (a - b).abs().mean() for weight, a, b in zip(weights, pyramid, other, strict=False) if weight > 0]
+    return torch.stack(terms).sum()
+
+
+def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int = 2, tiles: int = 1) -> Tensor:
+    """Return the sliced Wasserstein distance of the 7×7 patches of two pyramid levels, tile by tile.
+
+    Rabin et al. 2011; as a loss for textures Heitz et al. 2021. Each picture is compared with its own counterpart.
+    """
+    filters = torch.randn(projections, level.shape[1], PATCH, PATCH)
+    filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
+    both = functional.conv2d(torch.cat([level, other]), filters, stride=stride)
+    n, _, h, w = both.shape
+    h, w = h // tiles * tiles, w // tiles * tiles
+    split = both[:, :, :h, :w].reshape(n, projections, tiles, h // tiles, tiles, w // tiles)
+    values = split.permute(0, 1, 2, 4, 3, 5).flatten(4).sort(dim=-1).values
+    first, second = values.chunk(2)
+    return (first - second).abs().mean()
+
+
+class Discriminator(nn.Sequential):
+    """Tells photographs from decoded pictures, patch by patch; ``(n, 3, h, w)`` to ``(n, 1, h/8, w/8)``."""
+
+    def __init__(self, channels: int = 48) -> None:
+        normalised = nn.utils.parametrizations.spectral_norm
+        super().__init__(
+            nn.PixelUnshuffle(2),
+            normalised(nn.Conv2d(12, channels, 3, padding=1)),
+            nn.LeakyReLU(0.2),
+            normalised(nn.Conv2d(channels, channels, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            normalised(nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            normalised(nn.Conv2d(2 * channels, 1, 3, padding=1)),
+        )

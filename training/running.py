@@ -1,0 +1,124 @@
+"""A training run: steps, learning rate, averaged weights, log and checkpoints; a run that was cut off goes on."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Losses = dict[str, Tensor]
+
+
+class Optimizer:
+    """Muon (Jordan et al. 2024) for the kernels between hidden layers, seen as matrices, and AdamW for all else."""
+
+    def __init__(self, network: nn.Module) -> None:
+        parameters = list(network.parameters())
+        self._kernels = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) >= 16]
+        self._matrices = [nn.Parameter(p.data.permute(0, 2, 3, 1).reshape(len(p), -1)) for p in self._kernels]
+        for matrix, kernel in zip(self._matrices, self._kernels, strict=True):
+            if matrix.data_ptr() != kernel.data_ptr():
+                raise ValueError("kernels must be in channels-last memory, so that their matrices share it")
+        kernels = set(map(id, self._kernels))
+        self._adamw = torch.optim.AdamW([p for p in parameters if id(p) not in kernels], betas=(0.9, 0.99))
+        self._muon = torch.optim.Muon(self._matrices, adjust_lr_fn="match_rms_adamw", weight_decay=1e-3)
+
+    def step(self, learning_rate: float) -> None:
+        """Take a step down the parameters' gradients, and clear them."""
+        for matrix, kernel in zip(self._matrices, self._kernels, strict=True):
+            gradient = kernel.grad if kernel.grad is not None else torch.zeros_like(kernel)
+            matrix.grad = gradient.permute(0, 2, 3, 1).reshape(matrix.shape).contiguous()
+            kernel.grad = None
+        for optimizer in (self._adamw, self._muon):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"adamw": self._adamw.state_dict(), "muon": self._muon.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._adamw.load_state_dict(state["adamw"])
+        self._muon.load_state_dict(state["muon"])
+
+
+class Run:
+    """Trains a network at a learning rate that warms up and then falls along a cosine.
+
+    The network to be used is the exponential moving average of the trained one. The folder holds ``log.jsonl`` and
+    ``checkpoint.pt``, with which a run that is started again goes on.
+    """
+
+    def __init__(self, folder: Path, network: nn.Module, steps: int, learning_rate: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.network = network
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.steps = steps
+        self.learning_rate = learning_rate
+        self.optimizer = Optimizer(network)
+        self.others: dict[str, nn.Module | Optimizer] = {}
+        """What else belongs into a checkpoint, by name."""
+        self.step = 0
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+
+    def save(self) -> None:
+        """Write the checkpoint, in one move."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        partial = self.folder / "checkpoint.partial"
+        torch.save({**state, "step": self.step}, partial)
+        partial.replace(self.folder / "checkpoint.pt")
+
+    def train(
+        self,
+        losses_of: Callable[[], Losses],
+        evaluate: Callable[[], dict[str, float]],
+        *,
+        evaluate_every: int,
+        average_over: int = 1000,
+    ) -> None:
+        """Take the remaining steps, each down the gradient of the sum of the losses."""
+        sums: dict[str, float] = {}
+        since, started = 0, time.time()
+        while self.step < self.steps:
+            losses = losses_of()
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step(self.learning_rate * self._schedule())
+            self.step += 1
+            since += 1
+            decay = 1 - 1 / min(average_over, 1 + self.step / 10)
+            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.item()
+            if self.step % evaluate_every == 0 or self.step == self.steps:
+                entry = {"step": self.step, "seconds_per_step": round((time.time() - started) / since, 3)}
+                entry |= {name: round(total / since, 5) for name, total in sums.items()}
+                entry |= {name: round(value, 5) for name, value in evaluate().items()}
+                with (self.folder / "log.jsonl").open("a") as log:
+                    log.write(json.dumps(entry) + "\n")
+                self.save()
+                sums, since, started = {}, 0, time.time()
+
+    def _schedule(self) -> float:
+        warm = min(1.0, (self.step + 1) / 200)
+        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * self.step / self.steps)) / 2)
+
+    def _parts(self) -> dict[str, nn.Module | Optimizer]:
+        return {"network": self.network, "average": self.average, "optimizer": self.optimizer, **self.others}

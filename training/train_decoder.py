@@ -1,0 +1,128 @@
+"""Train the decoder to bring photographs back from the teacher's latents, clean and with quantisation noise.
+
+python -m training.train_decoder PREPARED RUN [--steps N]
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pillow_sdc.models.compact_networks import Decoder
+
+from .crops import PIXELS_PER_LATENT, Photograph, crops, load, pixels, stack
+from .losses import closeness, laplacian_pyramid, texture_distance
+from .running import Run
+
+CROPS = 6
+SIDE = 24
+MARGIN = 16
+"""Pixels at the edges of a crop that are not judged: there the latents hold what lies beyond."""
+
+PHOTO_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 4.0)
+TEACHER_WEIGHTS = (2.0, 1.0, 0.5)
+SQUARES_WEIGHT = 4.0
+TEXTURE_WEIGHT = 3.0
+TEXTURE_FROM, TEXTURE_TO = 0.5, 0.8
+"""Shares of the run between which the weight of texture grows, from a sixth of it: first right, then sharp."""
+
+
+def texture_weight(progress: float) -> float:
+    return TEXTURE_WEIGHT * float(np.interp(progress, (TEXTURE_FROM, TEXTURE_TO), (1 / 6, 1)))
+
+
+def inner(picture: Tensor) -> Tensor:
+    return picture[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    training, held_out = load(arguments.prepared)
+    network = Decoder().to(memory_format=torch.channels_last)
+    run = Run(arguments.run, network, arguments.steps, arguments.learning_rate)
+    run.resume()
+    random = np.random.default_rng([arguments.seed, run.step])
+    chosen = crops(training, CROPS, SIDE, random)
+
+    def losses() -> dict[str, Tensor]:
+        batch = next(chosen)
+        latents, noise_variances = zip(*(crop.noisy_latents(random) for crop in batch), strict=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = network(stack(latents), torch.tensor(noise_variances, dtype=torch.float32))
+        photo, teacher = (
+            inner(pixels(np.stack([crop.cut(getattr(crop.photograph, name), PIXELS_PER_LATENT) for crop in batch])))
+            for name in ("photo", "decoded")
+        )
+        decoded = inner(decoded.float())
+        pyramid, original = laplacian_pyramid(decoded), laplacian_pyramid(photo)
+        texture = [
+            texture_distance(pyramid[0], original[0], 16, 3, 2),
+            texture_distance(pyramid[1], original[1], 16, 2, 2),
+            texture_distance(pyramid[2], original[2], 16, 2, 1),
+        ]
+        return {
+            "squares": SQUARES_WEIGHT * (decoded - photo).square().mean(),
+            "photo": closeness(pyramid, original, PHOTO_WEIGHTS),
+            "teacher": closeness(pyramid, laplacian_pyramid(teacher, 3), TEACHER_WEIGHTS),
+            "texture": texture_weight(run.step / arguments.steps) * torch.stack(texture).sum(),
+        }
+
+    teacher = judge(held_out, lambda photograph: pixels(photograph.decoded[None]))
+
+    def evaluate() -> dict[str, float]:
+        clean = judge(held_out, lambda p: decode(run.average, p.latents, 0.0))
+        noisy = judge(held_out, lambda p: decode(run.average, p.quantised[0], p.noise_variance[0]))
+        return {f"clean_{name}": value for name, value in clean.items()} | {
+            f"palette_{name}": value for name, value in noisy.items()
+        }
+
+    print("teacher", teacher, flush=True)
+    run.train(losses, evaluate, evaluate_every=250)
+
+
+def decode(network: Decoder, latents: NDArray[np.floating], noise_variance: float) -> Tensor:
+    """Return the pixels ``(1, 3, 8h, 8w)`` of latents ``(4, h, w)``."""
+    with torch.inference_mode():
+        batch = torch.from_numpy(latents.astype(np.float32))[None]
+        return network(batch, torch.tensor([noise_variance], dtype=torch.float32)).clamp(-1, 1)
+
+
+def judge(photographs: list[Photograph], decode: Callable[[Photograph], Tensor]) -> dict[str, float]:
+    """Return PSNR, Laplacian energy over the original's, and texture distance of decoded pictures, as means."""
+    torch.manual_seed(0)
+    rows = []
+    for photograph in photographs:
+        decoded, original = decode(photograph), pixels(photograph.photo[None])
+        levels = zip(laplacian_pyramid(decoded, 3)[:3], laplacian_pyramid(original, 3)[:3], strict=True)
+        rows.append(
+            {
+                "psnr": 10 * torch.log10(4 / (decoded - original).square().mean()).item(),
+                "laplacian": (laplacian_energy(decoded) / laplacian_energy(original)).item(),
+                "texture": 127.5 * sum(texture_distance(a, b, 64).item() for a, b in levels) / 3,
+            }
+        )
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def laplacian_energy(picture: Tensor) -> Tensor:
+    luma = (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    kernel = torch.tensor([[[[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]]])
+    return functional.conv2d(luma, kernel).square().mean()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Train the denoiser to see the noise that quantisation left in latents.
+
+python -m training.train_denoiser PREPARED RUN [--steps N]
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pillow_sdc.models.compact_networks import Denoiser
+
+from .crops import crops, load, stack
+from .running import Run
+
+CROPS = 16
+SIDE = 28
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    training, held_out = load(arguments.prepared)
+    network = Denoiser().to(memory_format=torch.channels_last)
+    run = Run(arguments.run, network, arguments.steps, arguments.learning_rate)
+    run.resume()
+    random = np.random.default_rng([arguments.seed, run.step])
+    chosen = crops(training, CROPS, SIDE, random)
+
+    def losses() -> dict[str, Tensor]:
+        batch = next(chosen)
+        latents, noise_variances = zip(*(crop.noisy_latents(random) for crop in batch), strict=True)
+        noisy, variance = stack(latents), torch.tensor(noise_variances, dtype=torch.float32)
+        clean_latents = stack([crop.latents() for crop in batch])
+        # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
+        clean = variance == 0
+        variance[clean] = torch.exp(torch.empty(int(clean.sum())).uniform_(np.log(0.0008), np.log(0.25)))
+        deviation = variance.sqrt()[:, None, None, None]
+        noisy[clean] += deviation[clean] * torch.randn_like(noisy[clean])
+        with torch.autocast("cpu", torch.bfloat16):
+            noise = network(noisy, variance)
+        target = (noisy - clean_latents) / deviation
+        return {"noise": (noise.float() - target).square().mean()}
+
+    def evaluate() -> dict[str, float]:
+        ratios: dict[str, list[float]] = {"palette": [], "rounded": [], "white": []}
+        generator = torch.Generator().manual_seed(0)
+        with torch.inference_mode():
+            for photograph in held_out:
+                latents = torch.from_numpy(photograph.latents)
+                step = 0.6
+                for name, noisy, variance in (
+                    ("palette", torch.from_numpy(photograph.quantised[0]).float(), photograph.noise_variance[0]),
+                    ("rounded", torch.round(latents / step) * step, step**2 / 12),
+                    ("white", latents + 0.03**0.5 * torch.randn(latents.shape, generator=generator), 0.03),
+                ):
+                    deviation = float(variance) ** 0.5
+                    cleaned = noisy - deviation * run.average(noisy[None], torch.tensor([float(variance)]))[0]
+                    before, after = ((x - latents).square().mean().item() for x in (noisy, cleaned))
+                    ratios[name].append(after / before)
+        return {name: float(np.mean(values)) for name, values in ratios.items()}
+
+    run.train(losses, evaluate, evaluate_every=500)
+
+
+if __name__ == "__main__":
+    main()
