@@ -10,13 +10,14 @@ import torch
 from conftest import ROOT
 from diffusers import AutoencoderTiny
 from PIL import Image
+from safetensors.torch import load_file
 
 from pillow_sdc.models import compact
 
 PHOTOGRAPHS = 3
 
 
-def run(module: str, *arguments: object) -> str:
+def run(module: object, *arguments: object) -> str:
     command = [sys.executable, "-m", f"training.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -53,14 +54,12 @@ def test_preparation_keeps_photograph_latents_and_what_quantisation_leaves(prepa
     for photograph in (*training, *held_out):
         assert photograph.photo.shape == photograph.decoded.shape == (240, 256, 3)
         assert photograph.latents.shape == (4, 30, 32)
-        assert photograph.quarter.shape == (60, 64, 8)
-        assert photograph.eighth.shape == (30, 32, 8)
         assert photograph.quantised.shape == (len(photograph.noise_variance), 4, 30, 32)
         errors = np.mean((photograph.quantised - photograph.latents) ** 2, axis=(1, 2, 3))
         assert np.all(errors < 3 * photograph.noise_variance + 1e-4)
 
 
-def test_crops_show_the_same_place_in_pixels_latents_and_features(prepared: Path) -> None:
+def test_crops_show_the_same_place_in_pixels_and_latents(prepared: Path) -> None:
     from training.crops import crops, load
 
     training, _ = load(prepared)
@@ -71,8 +70,6 @@ def test_crops_show_the_same_place_in_pixels_latents_and_features(prepared: Path
         np.testing.assert_array_equal(crop.latents(), crop.photograph.latents[:, y : y + 24, x : x + 24])
         cut = crop.cut(crop.photograph.photo, 8)
         np.testing.assert_array_equal(cut, crop.photograph.photo[8 * y : 8 * y + 192, 8 * x : 8 * x + 192])
-        assert crop.cut(crop.photograph.quarter, 2).shape == (48, 48, 8)
-        assert crop.cut(crop.photograph.eighth).shape == (24, 24, 8)
         errors = []
         for seed in range(12):
             noisy, noise_variance = crop.noisy_latents(np.random.default_rng(seed))
@@ -81,13 +78,54 @@ def test_crops_show_the_same_place_in_pixels_latents_and_features(prepared: Path
         assert any(0 < error < 3 * noise_variance for noise_variance, error in errors)
 
 
+def test_altered_crops_are_labelled_with_the_latents_of_what_they_show(prepared: Path) -> None:
+    from training.crops import read_photo
+    from training.labelled import LabelledCrops, altered
+    from training.teacher import Teacher
+
+    photo = read_photo(prepared.parent / "photographs" / "0.webp")
+    copies = [altered(photo, 64, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(copy.shape == (64, 64, 3) and copy.dtype == np.uint8 for copy in copies)
+    assert len({copy.tobytes() for copy in copies}) == len(copies)
+    assert np.mean([copy.mean() for copy in copies]) == pytest.approx(photo.mean(), abs=20)
+
+    teacher = Teacher(prepared.parent / "teacher")
+    seen, latents = LabelledCrops([photo], teacher, 8, np.random.default_rng(0), first=4).draw(6, 2)
+    assert seen.shape == (6, 3, 64, 64)
+    torch.testing.assert_close(latents, teacher.encode(seen), atol=0.02, rtol=0.02)
+
+
+def test_the_trainings_start_from_exported_weights(prepared: Path, tmp_path: Path) -> None:
+    start = compact.WEIGHTS / "denoiser.safetensors"
+    run("train_denoiser", prepared, tmp_path / "denoiser", "--steps", 1, "--learning-rate", 0, "--start", start)
+    run("export", tmp_path / "denoiser", "--out", tmp_path / "weights")
+    expected = load_file(start)
+    for name, tensor in load_file(tmp_path / "weights" / start.name).items():
+        torch.testing.assert_close(tensor, expected.pop(name), atol=0, rtol=0)
+    assert not expected
+
+
+def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
+    from training.losses import contrast_distance, laplacian_pyramid
+
+    original = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    distances = [
+        contrast_distance(laplacian_pyramid(other), laplacian_pyramid(original)).item()
+        for other in (original, original.roll((8, 16), (2, 3)), 0.5 * original)
+    ]
+    assert distances[0] == 0
+    assert distances[1] < distances[2]
+
+
 def test_trained_networks_are_exported_and_loaded(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("encoder", "decoder", "denoiser")
     for name in names:
-        run(f"train_{name}", prepared, tmp_path / name, "--steps", 1)
-        run(f"train_{name}", prepared, tmp_path / name, "--steps", 2)  # goes on from the first's checkpoint
+        data = [prepared.parent / "photographs", "--teacher", prepared.parent / "teacher"]
+        command = [f"train_{name}", *(data if name == "encoder" else [prepared]), tmp_path / name]
+        run(*command, "--steps", 1)
+        run(*command, "--steps", 2)  # goes on from the first's checkpoint
         assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 2
     run("export", *(tmp_path / name for name in names), "--out", tmp_path / "weights")
     assert {path.name for path in (tmp_path / "weights").iterdir()} == {

@@ -1,15 +1,20 @@
-"""Random crops of the prepared photographs, on the grid of latents."""
+"""Photographs, and random crops of the prepared ones on the grid of latents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 PIXELS_PER_LATENT = 8
+SUFFIXES = {".png", ".webp", ".jpg"}
+
+Item = TypeVar("Item")
 
 HELD_OUT = 1 / 57
 """Share of the photographs, the last by name, that are never trained on but looked at during training."""
@@ -23,8 +28,6 @@ class Photograph:
         photo: uint8 ``(8h, 8w, 3)``.
         latents: The teacher's, float32 ``(4, h, w)``.
         decoded: What the teacher makes of its latents, uint8 ``(8h, 8w, 3)``.
-        quarter: Features of the teacher's encoder, float16 ``(2h, 2w, channels)``.
-        eighth: Later features of it, float16 ``(h, w, channels)``.
         quantised: The latents as the palette codec brings them back, float16 ``(versions, 4, h, w)``.
         noise_variance: What the codec says of each version's noise, float32 ``(versions,)``.
     """
@@ -32,8 +35,6 @@ class Photograph:
     photo: NDArray[np.uint8]
     latents: NDArray[np.float32]
     decoded: NDArray[np.uint8]
-    quarter: NDArray[np.float16]
-    eighth: NDArray[np.float16]
     quantised: NDArray[np.float16]
     noise_variance: NDArray[np.float32]
 
@@ -75,17 +76,35 @@ class Crop:
         return np.moveaxis(self.cut(np.moveaxis(latents, 0, 2)), 2, 0).astype(np.float32)
 
 
+def photograph_paths(folder: Path) -> list[Path]:
+    """Return the pictures of a folder by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """Return a picture's samples ``(8h, 8w, 3)``, cut to the grid of latents."""
+    with Image.open(path) as picture:
+        photo = np.array(picture.convert("RGB"))
+    height, width = (length // PIXELS_PER_LATENT * PIXELS_PER_LATENT for length in photo.shape[:2])
+    return photo[:height, :width]
+
+
+def split(photographs: list[Item]) -> tuple[list[Item], list[Item]]:
+    """Return what to train on, and what is held out."""
+    first_held_out = len(photographs) - max(1, round(len(photographs) * HELD_OUT))
+    return photographs[:first_held_out], photographs[first_held_out:]
+
+
 def load(folder: Path) -> tuple[list[Photograph], list[Photograph]]:
     """Return the photographs of a prepared folder: those to train on, and those held out."""
     photographs = []
     for path in sorted(folder.glob("*.npz")):
         arrays: dict[str, NDArray[np.generic]] = {}
-        for suffix in (".npz", ".features", ".quantised"):
+        for suffix in (".npz", ".quantised"):
             with np.load(path.with_suffix(suffix)) as kept:
                 arrays.update(kept)
         photographs.append(Photograph(**arrays))
-    first_held_out = len(photographs) - max(1, round(len(photographs) * HELD_OUT))
-    return photographs[:first_held_out], photographs[first_held_out:]
+    return split(photographs)
 
 
 def crops(photographs: list[Photograph], count: int, side: int, random: np.random.Generator) -> Iterator[list[Crop]]:

@@ -14,7 +14,6 @@ from safetensors.torch import save
 
 from pillow_sdc.models.compact import CHECKSUMS, WEIGHTS
 
-PREFIXES = {"encoder": "encoder."}
 METADATA = {"format": "pt", "licence": "MIT", "source": "pillow-sdc, see training/MODEL_CARD.md"}
 
 
@@ -26,11 +25,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for run in arguments.runs:
         state = torch.load(run / "checkpoint.pt", weights_only=True)
-        # The encoder was trained along with what is not kept.
-        kept = {name: value for name, value in state["average"].items() if name.startswith(PREFIXES.get(run.name, ""))}
-        half = {
-            name.removeprefix(PREFIXES.get(run.name, "")): value.half().contiguous() for name, value in kept.items()
-        }
+        half = {name: value.half().contiguous() for name, value in state["average"].items()}
         (arguments.out / f"{run.name}.safetensors").write_bytes(save(half, METADATA))
     files = sorted(arguments.out.glob("*.safetensors"))
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]

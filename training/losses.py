@@ -1,16 +1,17 @@
 """What a decoded picture is judged by: closeness at every scale, and texture.
 
 Errors alone are least for a blur wherever the latents leave texture open. What keeps it: closeness to the teacher's
-picture, which follows from the latents entirely and is sharp; the distribution of small patches, which has to be the
-photograph's; and a discriminator.
+picture, which follows from the latents entirely and is sharp; the distribution of small patches and the contrast of
+small blocks, which have to be the photograph's.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 LEVELS = 4
 PATCH = 7
+BLOCK = 8
 
 
 def laplacian_pyramid(pixels: Tensor, levels: int = LEVELS) -> list[Tensor]:
@@ -46,18 +47,10 @@ def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int
     return (first - second).abs().mean()
 
 
-class Discriminator(nn.Sequential):
-    """Tells photographs from decoded pictures, patch by patch; ``(n, 3, h, w)`` to ``(n, 1, h/8, w/8)``."""
-
-    def __init__(self, channels: int = 48) -> None:
-        normalised = nn.utils.parametrizations.spectral_norm
-        super().__init__(
-            nn.PixelUnshuffle(2),
-            normalised(nn.Conv2d(12, channels, 3, padding=1)),
-            nn.LeakyReLU(0.2),
-            normalised(nn.Conv2d(channels, channels, 4, stride=2, padding=1)),
-            nn.LeakyReLU(0.2),
-            normalised(nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1)),
-            nn.LeakyReLU(0.2),
-            normalised(nn.Conv2d(2 * channels, 1, 3, padding=1)),
-        )
+def contrast_distance(pyramid: list[Tensor], other: list[Tensor]) -> Tensor:
+    """Return how far the root mean squares of 8×8 blocks are apart, summed over the three finest levels."""
+    terms = []
+    for level, original in zip(pyramid[:3], other[:3], strict=True):
+        blocks, wanted = (functional.avg_pool2d(x.square(), BLOCK).add(1e-4).sqrt() for x in (level, original))
+        terms.append((blocks - wanted).abs().mean())
+    return torch.stack(terms).sum()

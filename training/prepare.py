@@ -3,57 +3,19 @@
     python -m training.prepare PHOTOS TEACHER OUT [--part I/N]
 
 PHOTOS is a folder of pictures, TEACHER a diffusers directory of an AutoencoderTiny of SD v1's latent space. For each
-photograph OUT gets a ``.npz`` and a ``.features``; ``training.crops`` says what is in them. Existing files are kept,
-so that a run that was cut off goes on; ``--part 1/2`` and ``--part 2/2`` share the work.
+photograph OUT gets a ``.npz``; ``training.crops`` says what is in it. Existing files are kept, so that a run that was
+cut off goes on; ``--part 1/2`` and ``--part 2/2`` share the work.
 """
 
 import argparse
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
-from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import track
-from torch import Tensor, nn
 
-from .crops import PIXELS_PER_LATENT, pixels
-
-SUFFIXES = {".png", ".webp", ".jpg"}
-
-
-class Teacher:
-    """An AutoencoderTiny, watched at the ends of its encoder's stages at a quarter and an eighth of the resolution."""
-
-    def __init__(self, directory: Path) -> None:
-        network = AutoencoderTiny.from_pretrained(directory, local_files_only=True)
-        self._network = network.eval().to(memory_format=torch.channels_last)
-        self._features: dict[str, Tensor] = {}
-        layers = list(network.encoder.layers)
-        stages = list(stage_ends(layers))
-        for name, layer in zip(("eighth", "quarter"), (stages[-1], stages[-2]), strict=True):
-            layer.register_forward_hook(lambda _, __, output, name=name: self._features.update({name: output}))
-
-    @torch.inference_mode()
-    def __call__(self, photo: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-        """Return latents, decoded picture and features of a photograph ``(8h, 8w, 3)``."""
-        # bfloat16 is off by a mean square of 1e-4, far less than a student can learn, and twice as fast.
-        with torch.autocast("cpu", torch.bfloat16):
-            latents = self._network.encode(pixels(photo[None])).latents
-            decoded = self._network.decode(latents).sample
-        samples = ((decoded[0].float().clamp(-1, 1) + 1) * 127.5).round().byte()
-        features = {name: value[0].permute(1, 2, 0).half().numpy() for name, value in self._features.items()}
-        return {"latents": latents[0].float().numpy(), "decoded": samples.permute(1, 2, 0).numpy(), **features}
-
-
-def stage_ends(layers: list[nn.Module]) -> Iterator[nn.Module]:
-    """Yield the last block of each resolution: what stands before a convolution, except the first."""
-    for block, following in pairwise(layers[1:]):
-        if isinstance(following, nn.Conv2d):
-            yield block
+from .crops import photograph_paths, pixels, read_photo
+from .teacher import Teacher
 
 
 def main() -> None:
@@ -69,27 +31,17 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     teacher = Teacher(arguments.teacher)
 
-    paths = sorted(path for path in arguments.photos.iterdir() if path.suffix in SUFFIXES)
-    for path in track(paths[part - 1 :: parts]):
+    for path in track(photograph_paths(arguments.photos)[part - 1 :: parts]):
         target = arguments.out / f"{path.stem}.npz"
         if target.exists():
             continue
-        with Image.open(path) as picture:
-            photo = np.array(picture.convert("RGB"))
-        height, width = (length // PIXELS_PER_LATENT * PIXELS_PER_LATENT for length in photo.shape[:2])
-        photo = photo[:height, :width]
-        made = teacher(photo)
-        features = {name: made.pop(name) for name in ("quarter", "eighth")}
-        save(target.with_suffix(".features"), features)
-        save(target, {"photo": photo, **made})
-
-
-def save(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
-    """Write arrays in numpy's format, in one move."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
-    partial.replace(path)
+        photo = read_photo(path)
+        latents = teacher.encode(pixels(photo[None]))
+        decoded = ((teacher.decode(latents)[0] + 1) * 127.5).round().byte().permute(1, 2, 0)
+        partial = target.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, photo=photo, latents=latents[0].numpy(), decoded=decoded.numpy())
+        partial.replace(target)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,34 @@
 """A training run: steps, learning rate, averaged weights, log and checkpoints; a run that was cut off goes on."""
 
+import argparse
 import copy
 import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 Losses = dict[str, Tensor]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def parser(description: str | None, steps: int) -> argparse.ArgumentParser:
+    """Return the parser of what every training is told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--start", type=Path, metavar="SAFETENSORS", help="exported weights to begin with")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser
 
 
 class Optimizer:
@@ -48,38 +65,43 @@ class Optimizer:
         self._muon.load_state_dict(state["muon"])
 
 
-class Run:
+class Run(Generic[NetworkT]):
     """Trains a network at a learning rate that warms up and then falls along a cosine.
 
     The network to be used is the exponential moving average of the trained one. The folder holds ``log.jsonl`` and
     ``checkpoint.pt``, with which a run that is started again goes on.
     """
 
-    def __init__(self, folder: Path, network: nn.Module, steps: int, learning_rate: float) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False)
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.optimizer = Optimizer(network)
-        self.others: dict[str, nn.Module | Optimizer] = {}
-        """What else belongs into a checkpoint, by name."""
+    def __init__(self, network: type[NetworkT], arguments: argparse.Namespace) -> None:
+        """Build the network and begin, or go on from the folder's checkpoint; ``arguments`` are :func:`parser`'s."""
+        torch.set_num_threads(arguments.threads)
+        torch.manual_seed(arguments.seed)
+        self.folder: Path = arguments.run
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.network = network().to(memory_format=torch.channels_last)
+        if arguments.start:
+            self.network.load_state_dict(load_file(arguments.start))
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.steps: int = arguments.steps
+        self.learning_rate: float = arguments.learning_rate
+        self.optimizer = Optimizer(self.network)
         self.step = 0
+        checkpoint = self.folder / "checkpoint.pt"
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True)
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            self.step = state["step"]
+        self.random = np.random.default_rng([arguments.seed, self.step])
 
-    def resume(self) -> None:
-        """Go on from the folder's checkpoint, if there is one."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.step = state["step"]
+    @property
+    def progress(self) -> float:
+        """The share of the steps that has been taken."""
+        return self.step / self.steps
 
     def save(self) -> None:
         """Write the checkpoint, in one move."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
         partial = self.folder / "checkpoint.partial"
         torch.save({**state, "step": self.step}, partial)
         partial.replace(self.folder / "checkpoint.pt")
@@ -118,7 +140,7 @@ class Run:
 
     def _schedule(self) -> float:
         warm = min(1.0, (self.step + 1) / 200)
-        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * self.step / self.steps)) / 2)
+        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * self.progress)) / 2)
 
     def _parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {"network": self.network, "average": self.average, "optimizer": self.optimizer, **self.others}
+        return {"network": self.network, "average": self.average, "optimizer": self.optimizer}

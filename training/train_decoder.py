@@ -1,11 +1,11 @@
 """Train the decoder to bring photographs back from the teacher's latents, clean and with quantisation noise.
 
-python -m training.train_decoder PREPARED RUN [--steps N]
+    python -m training.train_decoder PREPARED RUN [--steps N]
+
+PREPARED is what ``training.prepare`` and ``training.quantise`` have made.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from torch.nn import functional
 from pillow_sdc.models.compact_networks import Decoder
 
 from .crops import PIXELS_PER_LATENT, Photograph, crops, load, pixels, stack
-from .losses import closeness, laplacian_pyramid, texture_distance
-from .running import Run
+from .losses import closeness, contrast_distance, laplacian_pyramid, texture_distance
+from .running import Run, parser
 
 CROPS = 6
 SIDE = 24
@@ -28,7 +28,7 @@ PHOTO_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 4.0)
 TEACHER_WEIGHTS = (2.0, 1.0, 0.5)
 SQUARES_WEIGHT = 4.0
 TEXTURE_WEIGHT = 3.0
-TEXTURE_FROM, TEXTURE_TO = 0.5, 0.8
+TEXTURE_FROM, TEXTURE_TO = 0.3, 0.7
 """Shares of the run between which the weight of texture grows, from a sixth of it: first right, then sharp."""
 
 
@@ -41,28 +41,15 @@ def inner(picture: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prepared", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    training, held_out = load(arguments.prepared)
-    network = Decoder().to(memory_format=torch.channels_last)
-    run = Run(arguments.run, network, arguments.steps, arguments.learning_rate)
-    run.resume()
-    random = np.random.default_rng([arguments.seed, run.step])
-    chosen = crops(training, CROPS, SIDE, random)
+    run = Run(Decoder, arguments := parser(__doc__, steps=20_000).parse_args())
+    training, held_out = load(arguments.data)
+    chosen = crops(training, CROPS, SIDE, run.random)
 
     def losses() -> dict[str, Tensor]:
         batch = next(chosen)
-        latents, noise_variances = zip(*(crop.noisy_latents(random) for crop in batch), strict=True)
+        latents, noise_variances = zip(*(crop.noisy_latents(run.random) for crop in batch), strict=True)
         with torch.autocast("cpu", torch.bfloat16):
-            decoded = network(stack(latents), torch.tensor(noise_variances, dtype=torch.float32))
+            decoded = run.network(stack(latents), torch.tensor(noise_variances, dtype=torch.float32))
         photo, teacher = (
             inner(pixels(np.stack([crop.cut(getattr(crop.photograph, name), PIXELS_PER_LATENT) for crop in batch])))
             for name in ("photo", "decoded")
@@ -74,11 +61,13 @@ def main() -> None:
             texture_distance(pyramid[1], original[1], 16, 2, 2),
             texture_distance(pyramid[2], original[2], 16, 2, 1),
         ]
+        weight = texture_weight(run.progress)
         return {
             "squares": SQUARES_WEIGHT * (decoded - photo).square().mean(),
             "photo": closeness(pyramid, original, PHOTO_WEIGHTS),
             "teacher": closeness(pyramid, laplacian_pyramid(teacher, 3), TEACHER_WEIGHTS),
-            "texture": texture_weight(run.step / arguments.steps) * torch.stack(texture).sum(),
+            "texture": weight * torch.stack(texture).sum(),
+            "contrast": weight * contrast_distance(pyramid, original),
         }
 
     teacher = judge(held_out, lambda photograph: pixels(photograph.decoded[None]))

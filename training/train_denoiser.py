@@ -1,10 +1,9 @@
 """Train the denoiser to see the noise that quantisation left in latents.
 
-python -m training.train_denoiser PREPARED RUN [--steps N]
-"""
+    python -m training.train_denoiser PREPARED RUN [--steps N]
 
-import argparse
-from pathlib import Path
+PREPARED is what ``training.prepare`` and ``training.quantise`` have made.
+"""
 
 import numpy as np
 import torch
@@ -13,33 +12,20 @@ from torch import Tensor
 from pillow_sdc.models.compact_networks import Denoiser
 
 from .crops import crops, load, stack
-from .running import Run
+from .running import Run, parser
 
 CROPS = 16
 SIDE = 28
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prepared", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--steps", type=int, default=12_000)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    training, held_out = load(arguments.prepared)
-    network = Denoiser().to(memory_format=torch.channels_last)
-    run = Run(arguments.run, network, arguments.steps, arguments.learning_rate)
-    run.resume()
-    random = np.random.default_rng([arguments.seed, run.step])
-    chosen = crops(training, CROPS, SIDE, random)
+    run = Run(Denoiser, arguments := parser(__doc__, steps=12_000).parse_args())
+    training, held_out = load(arguments.data)
+    chosen = crops(training, CROPS, SIDE, run.random)
 
     def losses() -> dict[str, Tensor]:
         batch = next(chosen)
-        latents, noise_variances = zip(*(crop.noisy_latents(random) for crop in batch), strict=True)
+        latents, noise_variances = zip(*(crop.noisy_latents(run.random) for crop in batch), strict=True)
         noisy, variance = stack(latents), torch.tensor(noise_variances, dtype=torch.float32)
         clean_latents = stack([crop.latents() for crop in batch])
         # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
@@ -48,7 +34,7 @@ def main() -> None:
         deviation = variance.sqrt()[:, None, None, None]
         noisy[clean] += deviation[clean] * torch.randn_like(noisy[clean])
         with torch.autocast("cpu", torch.bfloat16):
-            noise = network(noisy, variance)
+            noise = run.network(noisy, variance)
         target = (noisy - clean_latents) / deviation
         return {"noise": (noise.float() - target).square().mean()}
 
