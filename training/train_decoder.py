@@ -21,9 +21,6 @@ from .running import Run, parser
 
 CROPS = 6
 SIDE = 24
-MARGIN = 16
-"""Pixels at the edges of a crop that are not judged: there the latents hold what lies beyond."""
-
 PHOTO_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 4.0)
 TEACHER_WEIGHTS = (2.0, 1.0, 0.5)
 SQUARES_WEIGHT = 4.0
@@ -36,10 +33,6 @@ def texture_weight(progress: float) -> float:
     return TEXTURE_WEIGHT * float(np.interp(progress, (TEXTURE_FROM, TEXTURE_TO), (1 / 6, 1)))
 
 
-def inner(picture: Tensor) -> Tensor:
-    return picture[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
 def main() -> None:
     run = Run(Decoder, arguments := parser(__doc__, steps=20_000).parse_args())
     training, held_out = load(arguments.data)
@@ -50,11 +43,12 @@ def main() -> None:
         latents, noise_variances = zip(*(crop.noisy_latents(run.random) for crop in batch), strict=True)
         with torch.autocast("cpu", torch.bfloat16):
             decoded = run.network(stack(latents), torch.tensor(noise_variances, dtype=torch.float32))
+        # Judged up to the edges, so that those of pictures are good too.
         photo, teacher = (
-            inner(pixels(np.stack([crop.cut(getattr(crop.photograph, name), PIXELS_PER_LATENT) for crop in batch])))
+            pixels(np.stack([crop.cut(getattr(crop.photograph, name), PIXELS_PER_LATENT) for crop in batch]))
             for name in ("photo", "decoded")
         )
-        decoded = inner(decoded.float())
+        decoded = decoded.float()
         pyramid, original = laplacian_pyramid(decoded), laplacian_pyramid(photo)
         texture = [
             texture_distance(pyramid[0], original[0], 16, 3, 2),

@@ -30,7 +30,7 @@ def main() -> None:
         clean_latents = stack([crop.latents() for crop in batch])
         # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
         clean = variance == 0
-        variance[clean] = torch.exp(torch.empty(int(clean.sum())).uniform_(np.log(0.0008), np.log(0.25)))
+        variance[clean] = torch.exp(torch.empty(int(clean.sum())).uniform_(np.log(0.0008), np.log(0.35)))
         deviation = variance.sqrt()[:, None, None, None]
         noisy[clean] += deviation[clean] * torch.randn_like(noisy[clean])
         with torch.autocast("cpu", torch.bfloat16):

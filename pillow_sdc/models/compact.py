@@ -5,7 +5,7 @@ How they were trained, on what, and what they are bad at: ``training/MODEL_CARD.
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ModelUnavailableError
 from .failures import computing, finite
 from .noise_schedule import NoiseSchedule
-
-if TYPE_CHECKING:
-    import torch
+from .tensors import to_array, to_batch
 
 NAME = "compact"
 
@@ -32,7 +30,7 @@ def load_autoencoder(device: str, dtype: str) -> "CompactAutoencoder":
         ModelUnavailableError: The installation is damaged.
         ModelFailedError: The device has too little memory.
     """
-    return CompactAutoencoder(_load("encoder", device, dtype), _load("decoder", device, dtype), device, dtype)
+    return CompactAutoencoder(_load("encoder", device, dtype), _load("decoder", device, dtype))
 
 
 def load_denoiser(device: str, dtype: str) -> "CompactDenoiser":
@@ -42,24 +40,22 @@ def load_denoiser(device: str, dtype: str) -> "CompactDenoiser":
         ModelUnavailableError: The installation is damaged.
         ModelFailedError: The device has too little memory.
     """
-    return CompactDenoiser(_load("denoiser", device, dtype), device, dtype)
+    return CompactDenoiser(_load("denoiser", device, dtype))
 
 
 class CompactAutoencoder:
     """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself."""
 
-    def __init__(self, encoder: Any, decoder: Any, device: str, dtype: str) -> None:
+    def __init__(self, encoder: Any, decoder: Any) -> None:
         self._encoder = encoder
         self._decoder = decoder
-        self._device = device
-        self._dtype = dtype
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         import torch
 
         with computing("the encoder"), torch.inference_mode():
-            latents = _to_array(self._encoder(_to_tensor(pixels, self._device, self._dtype)))
+            latents = to_array(self._encoder(to_batch(pixels, self._encoder)))
         return finite(latents, "the encoder")
 
     def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
@@ -67,19 +63,17 @@ class CompactAutoencoder:
         import torch
 
         with computing("the decoder"), torch.inference_mode():
-            batch = _to_tensor(latents, self._device, self._dtype)
+            batch = to_batch(latents, self._decoder)
             pixels = self._decoder(batch, batch.new_tensor([noise_variance]))
-            decoded = _to_array(pixels.clamp(-1.0, 1.0))
+            decoded = to_array(pixels.clamp(-1.0, 1.0))
         return finite(decoded, "the decoder")
 
 
 class CompactDenoiser:
     """A :class:`~.interfaces.Denoiser` for low noise, up to timestep 200, and above all for that of quantisation."""
 
-    def __init__(self, network: Any, device: str, dtype: str) -> None:
+    def __init__(self, network: Any) -> None:
         self._network = network
-        self._device = device
-        self._dtype = dtype
         self._schedule = NoiseSchedule.scaled_linear()
 
     @property
@@ -98,8 +92,8 @@ class CompactDenoiser:
 
         alpha = self._schedule.alpha_cumprod(timestep)
         with computing("the denoiser"), torch.inference_mode():
-            batch = _to_tensor(diffused / np.float32(alpha**0.5), self._device, self._dtype)
-            noise = _to_array(self._network(batch, batch.new_tensor([(1 - alpha) / alpha])))
+            batch = to_batch(diffused / np.float32(alpha**0.5), self._network)
+            noise = to_array(self._network(batch, batch.new_tensor([(1 - alpha) / alpha])))
         return finite(noise, "the denoiser")
 
 
@@ -123,17 +117,5 @@ def _load(name: str, device: str, dtype: str) -> Any:
     network = network.eval().requires_grad_(False)
     with computing("moving the model to its device"):
         network.to(torch.device(device), getattr(torch, dtype))
+        # Convolutions are faster in this memory layout, whatever their input's.
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _to_tensor(array: NDArray[np.float32], device: str, dtype: str) -> "torch.Tensor":
-    """Return a batch of one, in channels-last memory, in which convolutions are faster."""
-    import torch
-
-    batch = torch.from_numpy(array[np.newaxis].astype(np.float32))
-    return batch.to(torch.device(device), getattr(torch, dtype), memory_format=torch.channels_last)
-
-
-def _to_array(batch: "torch.Tensor") -> NDArray[np.float32]:
-    array: NDArray[np.float32] = batch[0].float().cpu().numpy()
-    return array

@@ -18,6 +18,7 @@ from .hub import Part, unavailable
 from .noise_schedule import NoiseSchedule
 from .once import Once
 from .quiet_loading import quiet_loading
+from .tensors import to_array, to_batch
 
 if TYPE_CHECKING:
     import torch
@@ -100,11 +101,11 @@ class DiffusersAutoencoder:
         import torch
 
         with computing("the autoencoder"), torch.inference_mode():
-            result = _to_array(transform(self._network, _to_tensor(array, self._network)))
+            result = to_array(transform(self._network, to_batch(array, self._network)))
             if self._network.dtype != torch.float32 and not np.isfinite(result).all():
                 _logger.info("the autoencoder overflowed in %s; computing again in float32", self._network.dtype)
                 network = self._float32_network()
-                result = _to_array(transform(network, _to_tensor(array, network)))
+                result = to_array(transform(network, to_batch(array, network)))
         return finite(result, "the autoencoder")
 
 
@@ -115,7 +116,7 @@ class DiffusersDenoiser:
         self._name = name
         self._network = network
         self._schedule = schedule
-        self._prompt = _to_tensor(prompt, network)
+        self._prompt = to_batch(prompt, network)
 
     @property
     def name(self) -> str:
@@ -134,8 +135,8 @@ class DiffusersDenoiser:
         with computing("the U-Net"), torch.inference_mode():
             # In float32, for half precision would round fractional timesteps.
             time = torch.tensor([timestep], dtype=torch.float32, device=self._network.device)
-            output = self._network(_to_tensor(diffused, self._network), time, self._prompt)
-            noise = _to_array(output.sample)
+            output = self._network(to_batch(diffused, self._network), time, self._prompt)
+            noise = to_array(output.sample)
         return finite(noise, "the U-Net")
 
 
@@ -197,15 +198,3 @@ def _load_schedule(part: Part) -> NoiseSchedule:
 def _place(network: Any, device: str) -> Any:
     with computing("moving the model to its device"):
         return network.to(device)
-
-
-def _to_tensor(array: NDArray[np.float32], network: Any) -> "torch.Tensor":
-    """Return a batch of one on the network's device, in its dtype; a copy, for torch refuses read-only arrays."""
-    import torch
-
-    return torch.from_numpy(array[np.newaxis].astype(np.float32)).to(network.device, network.dtype)
-
-
-def _to_array(batch: "torch.Tensor") -> NDArray[np.float32]:
-    array: NDArray[np.float32] = batch[0].float().cpu().numpy()
-    return array
