@@ -126,6 +126,12 @@ def stack(arrays: list[NDArray[np.floating]]) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).contiguous(memory_format=torch.channels_last)
 
 
+def noisy_batch(batch: list[Crop], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return the crops' latents as a codec would bring them back, and the variances ``(n,)`` of the noise in them."""
+    latents, noise_variances = zip(*(crop.noisy_latents(random) for crop in batch), strict=True)
+    return stack(list(latents)), torch.tensor(noise_variances, dtype=torch.float32)
+
+
 def pixels(samples: NDArray[np.uint8]) -> Tensor:
     """Return samples ``(n, h, w, 3)`` as pixels ``(n, 3, h, w)`` in [−1, 1], in channels-last memory."""
     return torch.from_numpy(samples).permute(0, 3, 1, 2).float() / 127.5 - 1

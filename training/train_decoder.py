@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pillow_sdc.models.compact_networks import Decoder
 
-from .crops import PIXELS_PER_LATENT, Photograph, crops, load, pixels, stack
+from .crops import PIXELS_PER_LATENT, Photograph, crops, load, noisy_batch, pixels
 from .losses import closeness, contrast_distance, laplacian_pyramid, texture_distance
 from .running import Run, parser
 
@@ -40,9 +40,9 @@ def main() -> None:
 
     def losses() -> dict[str, Tensor]:
         batch = next(chosen)
-        latents, noise_variances = zip(*(crop.noisy_latents(run.random) for crop in batch), strict=True)
+        latents, noise_variance = noisy_batch(batch, run.random)
         with torch.autocast("cpu", torch.bfloat16):
-            decoded = run.network(stack(latents), torch.tensor(noise_variances, dtype=torch.float32))
+            decoded = run.network(latents, noise_variance)
         # Judged up to the edges, so that those of pictures are good too.
         photo, teacher = (
             pixels(np.stack([crop.cut(getattr(crop.photograph, name), PIXELS_PER_LATENT) for crop in batch]))

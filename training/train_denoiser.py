@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pillow_sdc.models.compact_networks import Denoiser
 
-from .crops import crops, load, stack
+from .crops import crops, load, noisy_batch, stack
 from .running import Run, parser
 
 CROPS = 16
@@ -25,8 +25,7 @@ def main() -> None:
 
     def losses() -> dict[str, Tensor]:
         batch = next(chosen)
-        latents, noise_variances = zip(*(crop.noisy_latents(run.random) for crop in batch), strict=True)
-        noisy, variance = stack(latents), torch.tensor(noise_variances, dtype=torch.float32)
+        noisy, variance = noisy_batch(batch, run.random)
         clean_latents = stack([crop.latents() for crop in batch])
         # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
         clean = variance == 0
