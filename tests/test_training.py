@@ -1,5 +1,6 @@
 """The training recipe from a folder of pictures to weights that the package loads, at toy size."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,43 @@ def test_trained_networks_are_exported_and_loaded(
     latents = compact.load_autoencoder("cpu", "float32").encode(np.zeros((3, 16, 24), np.float32))
     assert latents.shape == (4, 2, 3)
     assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
+
+
+def test_the_context_network_sees_only_what_was_coded_before() -> None:
+    from training.context_model import RIGHT_ABOVE, ContextModel
+
+    network = ContextModel(hidden=8)
+    values = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0))
+    changed = values.clone()
+    changed[0, 2, 6, 6] += 0.5
+    steps = torch.tensor([0.5])
+    difference = (network(changed, steps) - network(values, steps))[0].abs().sum(1)
+    touched = {tuple(place) for place in difference.nonzero().tolist()}
+    assert touched
+    for channel, row, column in touched:
+        later_here = (row, column) == (6, 6) and channel > 2
+        assert later_here or 3 * row + column > 3 * 6 + 6
+        assert row != 7 or column >= 6 - RIGHT_ABOVE
+
+
+def test_the_context_network_s_bits_are_those_of_its_mixture() -> None:
+    from training.context_model import bits
+
+    # A single logistic distribution of scale 0.5 around 0.3, whose bins of width 0.4 have known probabilities.
+    mixtures = torch.tensor([50.0, 0.3, 0.0, np.log(0.5), 0.0])[:, None, None].expand(1, 4, 5, 1, 1)
+    values = torch.tensor([-0.4, 0.0, 0.4, 2.4])[None, :, None, None]
+    expected = []
+    for value in (-0.4, 0.0, 0.4, 2.4):
+        upper, lower = (1 / (1 + np.exp(-(value + side * 0.2 - 0.3) / 0.5)) for side in (1, -1))
+        expected.append(-np.log2(upper - lower))
+    np.testing.assert_allclose(bits(mixtures, values, torch.tensor([0.4])).flatten(), expected, rtol=1e-4)
+
+
+def test_the_context_network_is_trained(prepared: Path, tmp_path: Path) -> None:
+    run("train_context", prepared, tmp_path / "context", "--steps", 2)
+    last = json.loads((tmp_path / "context" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["bits_at_0.35"] > last["bits_at_1.0"] > 0
+    assert last["order_0_bits_at_0.35"] >= last["order_0_bits_at_1.0"]
 
 
 def test_the_preview_is_fitted(prepared: Path) -> None:
