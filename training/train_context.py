@@ -2,13 +2,16 @@
 
     python -m training.train_context PREPARED RUN [--steps N]
 
-PREPARED is what ``training.prepare`` and ``training.quantise`` have made. Steps are drawn anew for each crop, and so
-is where the grid of values begins, for trellis-coded quantisation uses grids that are shifted against each other.
+PREPARED is what ``training.prepare`` and ``training.quantise`` have made. Steps are drawn anew for each crop; half of
+the crops are rounded to the nearest values, half quantised along a trellis.
 """
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from pillow_sdc.latent_codecs import trellis
 
 from .context_model import ContextModel, bits
 from .crops import crops, load, stack
@@ -19,10 +22,14 @@ STEPS = (0.05, 2.0)
 JUDGED = (0.35, 0.5, 0.7, 1.0)
 
 
-def quantised(latents: Tensor, steps: Tensor, offsets: Tensor) -> Tensor:
-    """Return latents rounded to the nearest values of a grid."""
-    steps, offsets = (x[:, None, None, None] for x in (steps, offsets))
-    return ((latents / steps - offsets).round() + offsets) * steps
+def quantised(latents: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    """Return latents rounded to the nearest values, ``step`` apart."""
+    return np.rint(latents / step) * np.float32(step)
+
+
+def quantised_along_trellis(latents: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    """Return latents quantised along a trellis where the values that symbols choose between are ``step`` apart."""
+    return trellis.values(trellis.quantise(latents, step / 2)).astype(np.float32) * np.float32(step / 2)
 
 
 def order_0_bits(values: Tensor, step: float) -> float:
@@ -40,10 +47,12 @@ def main() -> None:
     chosen = crops(training, CROPS, SIDE, run.random)
 
     def losses() -> dict[str, Tensor]:
-        latents = stack([crop.latents() for crop in next(chosen)])
-        steps = torch.exp(torch.empty(CROPS).uniform_(*np.log(STEPS)))
-        values = quantised(latents, steps, torch.rand(CROPS))
-        return {"bits": bits(run.network(values, steps), values, steps).mean()}
+        steps = np.exp(run.random.uniform(*np.log(STEPS), CROPS))
+        ways = run.random.permutation([quantised, quantised_along_trellis] * (CROPS // 2))
+        batch = zip(ways, next(chosen), steps.tolist(), strict=True)
+        values = stack([quantise(crop.latents(), step) for quantise, crop, step in batch])
+        told = torch.from_numpy(steps).float()
+        return {"bits": bits(run.network(values, told), values, told).mean()}
 
     def evaluate() -> dict[str, float]:
         figures = {}
@@ -51,7 +60,7 @@ def main() -> None:
             for step in JUDGED:
                 steps, ours, order_0, count = torch.tensor([step]), 0.0, 0.0, 0
                 for photograph in held_out:
-                    values = quantised(torch.from_numpy(photograph.latents)[None], steps, torch.zeros(1))
+                    values = torch.from_numpy(quantised(photograph.latents, step))[None]
                     ours += bits(run.average(values, steps), values, steps).sum().item()
                     order_0 += order_0_bits(values[0], step)
                     count += values.numel()
