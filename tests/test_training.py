@@ -13,6 +13,7 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 from safetensors.torch import load_file
 
+from pillow_sdc.latent_codecs.context_network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
 from pillow_sdc.models import compact
 
 PHOTOGRAPHS = 3
@@ -140,7 +141,7 @@ def test_trained_networks_are_exported_and_loaded(
 
 
 def test_the_context_network_sees_only_what_was_coded_before() -> None:
-    from training.context_model import RIGHT_ABOVE, ContextModel
+    from training.context_model import ContextModel
 
     network = ContextModel(hidden=8)
     values = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -154,6 +155,26 @@ def test_the_context_network_sees_only_what_was_coded_before() -> None:
         later_here = (row, column) == (6, 6) and channel > 2
         assert later_here or 3 * row + column > 3 * 6 + 6
         assert row != 7 or column >= 6 - RIGHT_ABOVE
+
+
+def test_the_context_network_in_integers_is_the_one_that_was_trained() -> None:
+    from training.context_model import REFERENCE_STEP, ContextModel
+
+    torch.manual_seed(0)
+    network = ContextModel(hidden=16)
+    for parameter in network.parameters():
+        parameter.data = torch.randn_like(parameter) * 0.3
+    values = (torch.randn(1, 4, 9, 13) * 32).round() / 32
+    for step in (0.3, 0.6, 1.1):
+        expected = network(values, torch.tensor([step]))[0].permute(0, 2, 3, 1).detach().numpy() * 1024
+        frozen = ContextNetwork(network.frozen(), round(np.log(step / REFERENCE_STEP) * 256))
+        seen = SeenLatents(9, 13)
+        for ys, xs in wavefronts(9, 13):
+            started = frozen.start(seen.around(ys, xs))
+            for channel in range(4):
+                outputs = frozen.finish(channel, started[:, channel], seen.at(ys, xs))
+                np.testing.assert_array_equal(outputs, expected[channel, ys, xs])
+                seen.put(channel, ys, xs, values[0, channel, ys, xs].double().numpy())
 
 
 def test_the_context_network_s_bits_are_those_of_its_mixture() -> None:

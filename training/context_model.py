@@ -7,19 +7,23 @@ values of 1/16 from 0 to 127/16, so that all products are sums of 8-bit integers
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-CHANNELS = 4
-ROWS_ABOVE, COLUMNS = 4, 4
-"""The window: so many rows above, and so many columns to each side."""
-
-RIGHT_ABOVE = 2
-"""Columns to the right that are seen in the row above, so that places with equal x + 3y are coded at once."""
+from pillow_sdc.latent_codecs.context_network import (
+    CHANNELS,
+    COLUMNS_BESIDE,
+    LARGEST,
+    OUTPUTS,
+    RIGHT_ABOVE,
+    ROWS_ABOVE,
+)
 
 INPUT_UNIT, WEIGHT_UNIT, HIDDEN_UNIT = 1 / 32, 1 / 64, 1 / 16
-LARGEST = 127
+STEP_UNIT = 1 / 256
 MIXED = 2
 """Logistic distributions that are mixed."""
 
@@ -27,8 +31,8 @@ REFERENCE_STEP = 0.6
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Return x rounded to whole numbers; its gradient is that of x."""
-    return x + (x.round() - x).detach()
+    """Return x rounded to whole numbers, halves upwards; its gradient is that of x."""
+    return x + ((x + 0.5).floor() - x).detach()
 
 
 def whole_weights(weights: Tensor) -> Tensor:
@@ -38,9 +42,9 @@ def whole_weights(weights: Tensor) -> Tensor:
 
 def window_mask() -> Tensor:
     """Return which places ``(5, 9)`` of the window are seen; the last row is that of the latent itself."""
-    mask = torch.ones(ROWS_ABOVE + 1, 2 * COLUMNS + 1)
-    mask[-1, COLUMNS:] = 0
-    mask[-2, COLUMNS + 1 + RIGHT_ABOVE :] = 0
+    mask = torch.ones(ROWS_ABOVE + 1, 2 * COLUMNS_BESIDE + 1)
+    mask[-1, COLUMNS_BESIDE:] = 0
+    mask[-2, COLUMNS_BESIDE + 1 + RIGHT_ABOVE :] = 0
     return mask
 
 
@@ -49,32 +53,60 @@ class ContextModel(nn.Module):
 
     def __init__(self, hidden: int = 96) -> None:
         super().__init__()
-        self.window = nn.Conv2d(CHANNELS + 1, CHANNELS * hidden, (ROWS_ABOVE + 1, 2 * COLUMNS + 1))
+        self.window = nn.Conv2d(CHANNELS + 1, CHANNELS * hidden, (ROWS_ABOVE + 1, 2 * COLUMNS_BESIDE + 1))
         self.here = nn.Conv2d(CHANNELS, CHANNELS * hidden, 1, bias=False)
         self.inner = nn.ModuleList(
             nn.Conv2d(CHANNELS * hidden, CHANNELS * hidden, 1, groups=CHANNELS) for _ in range(2)
         )
-        self.steps = nn.ModuleList(nn.Linear(2, CHANNELS * hidden, bias=False) for _ in range(3))
-        self.last = nn.Conv2d(CHANNELS * hidden, CHANNELS * (1 + 2 * MIXED), 1, groups=CHANNELS)
+        self.steps = nn.ParameterList(torch.zeros(CHANNELS * hidden, 2) for _ in range(3))
+        self.last = nn.Conv2d(CHANNELS * hidden, CHANNELS * OUTPUTS, 1, groups=CHANNELS)
         self.register_buffer("seen", window_mask(), persistent=False)
         before = torch.tril(torch.ones(CHANNELS, CHANNELS), -1).repeat_interleave(hidden, 0)
         self.register_buffer("before", before[:, :, None, None], persistent=False)
-        for linear in self.steps:
-            nn.init.zeros_(linear.weight)
 
     def forward(self, values: Tensor, steps: Tensor) -> Tensor:
         """Return the mixtures."""
         seen = rounded((values / INPUT_UNIT).clamp(-LARGEST, LARGEST)) * INPUT_UNIT
         inside = torch.ones_like(seen[:, :1])
-        padded = functional.pad(torch.cat([seen, inside], 1), (COLUMNS, COLUMNS, ROWS_ABOVE, 0))
-        x = functional.conv2d(padded, whole_weights(self.window.weight) * self.seen, self.window.bias)
+        padded = functional.pad(torch.cat([seen, inside], 1), (COLUMNS_BESIDE, COLUMNS_BESIDE, ROWS_ABOVE, 0))
+        told = rounded((steps / REFERENCE_STEP).log() / STEP_UNIT)
+        told = torch.stack([told, (told.square() * STEP_UNIT).floor()], 1)
+        x = functional.conv2d(padded, whole_weights(self.window.weight) * self.seen)
         x = x + functional.conv2d(seen, whole_weights(self.here.weight) * self.before)
-        logarithm = (steps / REFERENCE_STEP).log()
-        told = torch.stack([logarithm, logarithm.square()], 1)
-        x = hidden_values(x + self.steps[0](told)[:, :, None, None])
-        for layer, step in zip(self.inner, self.steps[1:], strict=True):
-            x = hidden_values(grouped(layer, x) + step(told)[:, :, None, None])
-        return grouped(self.last, x).unflatten(1, (CHANNELS, 1 + 2 * MIXED))
+        x = hidden_values(x + bias(self.window, INPUT_UNIT, self.steps[0], told))
+        for layer, step in zip(self.inner, list(self.steps)[1:], strict=True):
+            x = hidden_values(grouped(layer, x) + bias(layer, HIDDEN_UNIT, step, told))
+        x = grouped(self.last, x) + bias(self.last, HIDDEN_UNIT)
+        return x.unflatten(1, (CHANNELS, OUTPUTS))
+
+    def frozen(self) -> dict[str, NDArray[np.integer]]:
+        """Return the integers that :class:`pillow_sdc.latent_codecs.context_network.ContextNetwork` computes with."""
+        arrays = {}
+        window = whole_weights(self.window.weight)[:, :, self.seen.bool()].transpose(1, 2).flatten(1)
+        layers = [("window", self.window, window, INPUT_UNIT, self.steps[0])]
+        for i, (layer, step) in enumerate(zip(self.inner, list(self.steps)[1:], strict=True)):
+            layers.append((f"inner{i}", layer, whole_weights(layer.weight).flatten(1), HIDDEN_UNIT, step))
+        last = whole_weights(self.last.weight).flatten(1)
+        layers.append(("last", self.last, last, HIDDEN_UNIT, torch.zeros(len(last), 2)))
+        for name, layer, weights, unit, step in layers:
+            unit *= WEIGHT_UNIT
+            whole = weights.unflatten(0, (CHANNELS, -1)).transpose(1, 2) / WEIGHT_UNIT
+            arrays[f"{name}.weights"] = whole.detach().numpy().astype(np.int8)
+            arrays[f"{name}.bias"] = rounded(layer.bias / unit).unflatten(0, (CHANNELS, -1)).detach().numpy()
+            arrays[f"{name}.steps"] = rounded(step / unit).unflatten(0, (CHANNELS, -1)).detach().numpy()
+        here = (whole_weights(self.here.weight) * self.before).flatten(1).unflatten(0, (CHANNELS, -1))
+        arrays["here"] = (here.transpose(1, 2) / WEIGHT_UNIT).detach().numpy().astype(np.int8)
+        return {name: array if array.dtype == np.int8 else array.astype(np.int32) for name, array in arrays.items()}
+
+
+def bias(layer: Any, unit: float, step: Tensor | None = None, told: Tensor | None = None) -> Tensor:
+    """Return a layer's bias ``(n, units, 1, 1)`` in whole units of its products, for steps as they are told."""
+    unit *= WEIGHT_UNIT
+    total = rounded(layer.bias / unit)[None]
+    if step is not None and told is not None:
+        exact = told @ rounded(step / unit).T * STEP_UNIT
+        total = total + exact + (exact.floor() - exact).detach()
+    return (total * unit)[:, :, None, None]
 
 
 def hidden_values(x: Tensor) -> Tensor:
@@ -83,8 +115,8 @@ def hidden_values(x: Tensor) -> Tensor:
 
 
 def grouped(layer: Any, x: Tensor) -> Tensor:
-    """Return what a layer with whole weights makes of x, the channels' parts apart from each other."""
-    return functional.conv2d(x, whole_weights(layer.weight), layer.bias, groups=CHANNELS)
+    """Return what a layer's whole weights make of x, the channels' parts apart from each other."""
+    return functional.conv2d(x, whole_weights(layer.weight), groups=CHANNELS)
 
 
 def bits(mixtures: Tensor, values: Tensor, steps: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ PHOTO_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 4.0)
 TEACHER_WEIGHTS = (2.0, 1.0, 0.5)
 SQUARES_WEIGHT = 4.0
 TEXTURE_WEIGHT = 3.0
+CONTRAST = 0.55
+"""Weight of contrast, over that of texture."""
 TEXTURE_FROM, TEXTURE_TO = 0.3, 0.7
 """Shares of the run between which the weight of texture grows, from a sixth of it: first right, then sharp."""
 
@@ -61,7 +63,7 @@ def main() -> None:
             "photo": closeness(pyramid, original, PHOTO_WEIGHTS),
             "teacher": closeness(pyramid, laplacian_pyramid(teacher, 3), TEACHER_WEIGHTS),
             "texture": weight * torch.stack(texture).sum(),
-            "contrast": weight * contrast_distance(pyramid, original),
+            "contrast": CONTRAST * weight * contrast_distance(pyramid, original),
         }
 
     teacher = judge(held_out, lambda photograph: pixels(photograph.decoded[None]))
