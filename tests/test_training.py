@@ -54,7 +54,7 @@ def test_preparation_keeps_photograph_latents_and_what_quantisation_leaves(prepa
     training, held_out = load(prepared)
     assert (len(training), len(held_out)) == (PHOTOGRAPHS - 1, 1)
     for photograph in (*training, *held_out):
-        assert photograph.photo.shape == photograph.decoded.shape == (240, 256, 3)
+        assert photograph.photo.shape == (240, 256, 3)
         assert photograph.latents.shape == (4, 30, 32)
         assert photograph.quantised.shape == (len(photograph.noise_variance), 4, 30, 32)
         errors = np.mean((photograph.quantised - photograph.latents) ** 2, axis=(1, 2, 3))
@@ -80,21 +80,47 @@ def test_crops_show_the_same_place_in_pixels_and_latents(prepared: Path) -> None
         assert any(0 < error < 3 * noise_variance for noise_variance, error in errors)
 
 
-def test_altered_crops_are_labelled_with_the_latents_of_what_they_show(prepared: Path) -> None:
-    from training.crops import read_photo
-    from training.labelled import LabelledCrops, altered
-    from training.teacher import Teacher
+def test_altered_crops_are_cut_from_photographs() -> None:
+    from training.labelled import AlteredCrops, altered
 
-    photo = read_photo(prepared.parent / "photographs" / "0.webp")
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     copies = [altered(photo, 64, np.random.default_rng(seed)) for seed in range(20)]
     assert all(copy.shape == (64, 64, 3) and copy.dtype == np.uint8 for copy in copies)
     assert len({copy.tobytes() for copy in copies}) == len(copies)
     assert np.mean([copy.mean() for copy in copies]) == pytest.approx(photo.mean(), abs=20)
+    too_small = np.zeros((63, 120, 3), np.uint8)
+    assert np.all(AlteredCrops([too_small, photo | 1], 8, np.random.default_rng(0)).draw(5).any(axis=(1, 2, 3)))
 
-    teacher = Teacher(prepared.parent / "teacher")
-    seen, latents = LabelledCrops([photo], teacher, 8, np.random.default_rng(0), first=4).draw(6, 2)
-    assert seen.shape == (6, 3, 64, 64)
-    torch.testing.assert_close(latents, teacher.encode(seen), atol=0.02, rtol=0.02)
+
+def test_a_pool_replaces_old_examples_by_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    from training import labelled
+
+    monkeypatch.setattr(labelled, "POOL", 10)
+    pool = labelled.Pool[int](np.random.default_rng(0))
+    pool.add(range(10))
+    assert set(pool.draw(200)) == set(range(10))
+    pool.add(range(100, 200))
+    drawn = pool.draw(400)
+    assert min(drawn) >= 100
+    assert len(set(drawn)) == 10
+
+
+def test_crops_are_labelled_with_what_teacher_and_palette_make_of_them(prepared: Path) -> None:
+    from training.crops import pixels, read_photo
+    from training.labelled import AlteredCrops
+    from training.teacher import Teacher
+    from training.train_decoder import ACROSS, SIDE, labelled, labelled_whole, samples
+
+    random, teacher = np.random.default_rng(0), Teacher(prepared.parent / "teacher")
+    photo = read_photo(prepared.parent / "photographs" / "0.webp")
+    photos = AlteredCrops([photo], SIDE, random).draw(ACROSS**2)
+    examples = [*labelled(photos, teacher, random), labelled_whole(photo, teacher)]
+    for (example, decoded), shown in zip(examples, [*photos, photo], strict=True):
+        np.testing.assert_array_equal(example.photo, shown)
+        latents = teacher.encode(pixels(shown[None]))
+        torch.testing.assert_close(torch.from_numpy(example.latents), latents[0], atol=0.02, rtol=0.02)
+        assert np.abs(decoded.astype(int) - samples(teacher.decode(latents))[0]).mean() < 2
+        assert np.mean((example.quantised[0] - example.latents) ** 2) < 3 * example.noise_variance[0] + 1e-4
 
 
 def test_the_trainings_start_from_exported_weights(prepared: Path, tmp_path: Path) -> None:
@@ -125,7 +151,7 @@ def test_trained_networks_are_exported_and_loaded(
     names = ("encoder", "decoder", "denoiser")
     for name in names:
         data = [prepared.parent / "photographs", "--teacher", prepared.parent / "teacher"]
-        command = [f"train_{name}", *(data if name == "encoder" else [prepared]), tmp_path / name]
+        command = [f"train_{name}", *([prepared] if name == "denoiser" else data), tmp_path / name]
         run(*command, "--steps", 1)
         run(*command, "--steps", 2)  # goes on from the first's checkpoint
         assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 2

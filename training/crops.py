@@ -27,14 +27,12 @@ class Photograph:
     Attributes:
         photo: uint8 ``(8h, 8w, 3)``.
         latents: The teacher's, float32 ``(4, h, w)``.
-        decoded: What the teacher makes of its latents, uint8 ``(8h, 8w, 3)``.
         quantised: The latents as the palette codec brings them back, float16 ``(versions, 4, h, w)``.
         noise_variance: What the codec says of each version's noise, float32 ``(versions,)``.
     """
 
     photo: NDArray[np.uint8]
     latents: NDArray[np.float32]
-    decoded: NDArray[np.uint8]
     quantised: NDArray[np.float16]
     noise_variance: NDArray[np.float32]
 

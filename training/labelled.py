@@ -1,18 +1,19 @@
 """Altered copies of photographs, each labelled by the teacher when it is made, so that their number has no end."""
 
 import math
+from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from .crops import PIXELS_PER_LATENT, pixels
-from .teacher import Teacher
+from .crops import PIXELS_PER_LATENT
+
+Example = TypeVar("Example")
 
 POOL = 1500
-"""Examples that are kept and drawn from; the teacher costs as much as a step, so that each serves about three times."""
+"""Examples that are kept and drawn from: a label costs as much as a step or more, so that each serves several times."""
 
 
 def altered(photo: NDArray[np.uint8], side: int, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -35,38 +36,35 @@ def altered(photo: NDArray[np.uint8], side: int, random: np.random.Generator) ->
     return np.ascontiguousarray(square)
 
 
-class LabelledCrops:
-    """A pool of altered crops and the teacher's latents of them, a few of which are new at every draw."""
+class AlteredCrops:
+    """Altered squares of ``side`` latents' width, from photographs chosen by their area."""
 
-    def __init__(
-        self,
-        photos: list[NDArray[np.uint8]],
-        teacher: Teacher,
-        side: int,
-        random: np.random.Generator,
-        *,
-        first: int = 64,
-    ) -> None:
+    def __init__(self, photos: list[NDArray[np.uint8]], side: int, random: np.random.Generator) -> None:
         self._side = side * PIXELS_PER_LATENT
         self._photos = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
         areas = np.array([photo.size for photo in self._photos], float)
         self._shares = areas / areas.sum()
-        self._teacher = teacher
         self._random = random
-        self._examples: list[tuple[NDArray[np.uint8], Tensor]] = []
-        self._add(first)
 
-    def draw(self, count: int, new: int) -> tuple[Tensor, Tensor]:
-        """Return the pixels and the teacher's latents of ``count`` crops, after ``new`` have joined the pool."""
-        self._add(new)
-        chosen = [self._examples[i] for i in self._random.integers(len(self._examples), size=count)]
-        return pixels(np.stack([photo for photo, _ in chosen])), torch.stack([latents for _, latents in chosen])
-
-    def _add(self, count: int) -> None:
+    def draw(self, count: int) -> NDArray[np.uint8]:
+        """Return ``(count, 8 · side, 8 · side, 3)``."""
         sources = self._random.choice(len(self._photos), count, p=self._shares)
-        photos = np.stack([altered(self._photos[source], self._side, self._random) for source in sources])
-        for example in zip(photos, self._teacher.encode(pixels(photos)), strict=True):
+        return np.stack([altered(self._photos[source], self._side, self._random) for source in sources])
+
+
+class Pool(Generic[Example]):
+    """Labelled examples; once there are enough, new ones take the place of old ones."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
+        self._examples: list[Example] = []
+
+    def add(self, examples: Iterable[Example]) -> None:
+        for example in examples:
             if len(self._examples) < POOL:
                 self._examples.append(example)
             else:
                 self._examples[self._random.integers(POOL)] = example
+
+    def draw(self, count: int) -> list[Example]:
+        return [self._examples[i] for i in self._random.integers(len(self._examples), size=count)]

@@ -1,4 +1,4 @@
-"""Run the teacher over a folder of photographs once, and keep what the trainings need.
+"""Run the teacher's encoder over a folder of photographs once, and keep the latents.
 
     python -m training.prepare PHOTOS TEACHER OUT [--part I/N]
 
@@ -37,10 +37,9 @@ def main() -> None:
             continue
         photo = read_photo(path)
         latents = teacher.encode(pixels(photo[None]))
-        decoded = ((teacher.decode(latents)[0] + 1) * 127.5).round().byte().permute(1, 2, 0)
         partial = target.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, photo=photo, latents=latents[0].numpy(), decoded=decoded.numpy())
+            np.savez(file, photo=photo, latents=latents[0].numpy())
         partial.replace(target)
 
 

@@ -8,17 +8,19 @@ labels on the way.
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pillow_sdc.models.compact_networks import Encoder
 
 from .crops import photograph_paths, pixels, read_photo, split
-from .labelled import LabelledCrops
+from .labelled import AlteredCrops, Pool
 from .running import Run, parser
 from .teacher import Teacher
 
-CROPS, NEW = 6, 2
+CROPS, NEW, FIRST = 6, 2, 64
 SIDE = 24
 
 SENSITIVE = torch.tensor([-0.52, -0.28, -0.32, 0.74])
@@ -40,14 +42,22 @@ def main() -> None:
     run = Run(Encoder, arguments)
     teacher = Teacher(arguments.teacher)
     training, held_out = split([read_photo(path) for path in photograph_paths(arguments.data)])
-    labelled = LabelledCrops(training, teacher, SIDE, run.random)
+    photos = AlteredCrops(training, SIDE, run.random)
+    pool = Pool[tuple[NDArray[np.uint8], Tensor]](run.random)
+
+    def label(count: int) -> None:
+        drawn = photos.draw(count)
+        pool.add(zip(drawn, teacher.encode(pixels(drawn)), strict=True))
+
+    label(FIRST)
     wanted = [teacher.encode(pixels(photo[None])) for photo in held_out]
 
     def losses() -> dict[str, Tensor]:
-        photo, latents = labelled.draw(CROPS, NEW)
+        label(NEW)
+        photo, latents = zip(*pool.draw(CROPS), strict=True)
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = run.network(photo)
-        return error(encoded.float(), latents)
+            encoded = run.network(pixels(np.stack(photo)))
+        return error(encoded.float(), torch.stack(latents))
 
     def evaluate() -> dict[str, float]:
         with torch.inference_mode():
