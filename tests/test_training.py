@@ -27,8 +27,8 @@ def run(module: object, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures of clouds, run through an untrained teacher."""
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of pictures of clouds, and an untrained teacher."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "photographs").mkdir()
     random = np.random.default_rng(0)
@@ -43,56 +43,41 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_encoder_blocks=(1, 1, 1, 1),
         num_decoder_blocks=(1, 1, 1, 1),
     ).save_pretrained(folder / "teacher")
-    run("prepare", folder / "photographs", folder / "teacher", folder / "prepared")
-    run("quantise", folder / "prepared")
-    return folder / "prepared"
+    return folder / "photographs", folder / "teacher"
 
 
-def test_preparation_keeps_photograph_latents_and_what_quantisation_leaves(prepared: Path) -> None:
-    from training.crops import load
+def test_photographs_are_read_and_the_last_held_out(data: tuple[Path, Path]) -> None:
+    from training.photographs import read_photos, split
 
-    training, held_out = load(prepared)
+    training, held_out = split(read_photos(data[0]))
     assert (len(training), len(held_out)) == (PHOTOGRAPHS - 1, 1)
-    for photograph in (*training, *held_out):
-        assert photograph.photo.shape == (240, 256, 3)
-        assert photograph.latents.shape == (4, 30, 32)
-        assert photograph.quantised.shape == (len(photograph.noise_variance), 4, 30, 32)
-        errors = np.mean((photograph.quantised - photograph.latents) ** 2, axis=(1, 2, 3))
-        assert np.all(errors < 3 * photograph.noise_variance + 1e-4)
+    assert {photo.shape for photo in training + held_out} == {(240, 256, 3)}
+    with Image.open(data[0] / f"{PHOTOGRAPHS - 1}.webp") as last:
+        np.testing.assert_array_equal(held_out[0], np.asarray(last)[:240, :256])
 
 
-def test_crops_show_the_same_place_in_pixels_and_latents(prepared: Path) -> None:
-    from training.crops import crops, load
-
-    training, _ = load(prepared)
-    batch = next(crops(training, 8, 24, np.random.default_rng(1)))
-    assert batch == next(crops(training, 8, 24, np.random.default_rng(1)))
-    for crop in batch:
-        y, x = crop.top, crop.left
-        np.testing.assert_array_equal(crop.latents(), crop.photograph.latents[:, y : y + 24, x : x + 24])
-        cut = crop.cut(crop.photograph.photo, 8)
-        np.testing.assert_array_equal(cut, crop.photograph.photo[8 * y : 8 * y + 192, 8 * x : 8 * x + 192])
-        errors = []
-        for seed in range(12):
-            noisy, noise_variance = crop.noisy_latents(np.random.default_rng(seed))
-            errors.append((noise_variance, float(np.mean((noisy - crop.latents()) ** 2))))
-        assert any(error == (0.0, 0.0) for error in errors)
-        assert any(0 < error < 3 * noise_variance for noise_variance, error in errors)
-
-
-def test_altered_crops_are_cut_from_photographs() -> None:
-    from training.labelled import AlteredCrops, altered
+def test_altered_crops_are_cut_from_photographs_large_enough() -> None:
+    from training.photographs import AlteredCrops
 
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    copies = [altered(photo, 64, np.random.default_rng(seed)) for seed in range(20)]
-    assert all(copy.shape == (64, 64, 3) and copy.dtype == np.uint8 for copy in copies)
-    assert len({copy.tobytes() for copy in copies}) == len(copies)
-    assert np.mean([copy.mean() for copy in copies]) == pytest.approx(photo.mean(), abs=20)
     too_small = np.zeros((63, 120, 3), np.uint8)
-    assert np.all(AlteredCrops([too_small, photo | 1], 8, np.random.default_rng(0)).draw(5).any(axis=(1, 2, 3)))
+    copies = AlteredCrops([too_small, photo], 8, np.random.default_rng(0)).draw(20)
+    assert copies.shape == (20, 64, 64, 3)
+    assert len({copy.tobytes() for copy in copies}) == len(copies)
+    assert copies.mean() == pytest.approx(photo.mean(), abs=20)
+    assert copies.std(axis=(1, 2, 3)).min() > 20
 
 
-def test_a_pool_replaces_old_examples_by_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upright_crops_stay_upright() -> None:
+    from training.photographs import AlteredCrops
+
+    falling = np.broadcast_to(np.linspace(255, 0, 90)[:, None, None], (90, 120, 3)).astype(np.uint8)
+    for turned, kept in ((True, False), (False, True)):
+        copies = AlteredCrops([falling], 8, np.random.default_rng(0), turned=turned).draw(20).astype(int)
+        assert bool(np.all(copies[:, :8].mean((1, 2, 3)) > copies[:, -8:].mean((1, 2, 3)))) == kept
+
+
+def test_a_pool_replaces_old_items_by_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     from training import labelled
 
     monkeypatch.setattr(labelled, "POOL", 10)
@@ -105,27 +90,32 @@ def test_a_pool_replaces_old_examples_by_new_ones(monkeypatch: pytest.MonkeyPatc
     assert len(set(drawn)) == 10
 
 
-def test_crops_are_labelled_with_what_teacher_and_palette_make_of_them(prepared: Path) -> None:
-    from training.crops import pixels, read_photo
-    from training.labelled import AlteredCrops
+def test_crops_are_labelled_with_what_teacher_and_palette_make_of_them(data: tuple[Path, Path]) -> None:
+    from training.labelled import SIDE, TOGETHER, label_crops, label_photograph, noisy_batch
+    from training.photographs import AlteredCrops, pixels, read_photos
     from training.teacher import Teacher
-    from training.train_decoder import ACROSS, SIDE, labelled, labelled_whole, samples
 
-    random, teacher = np.random.default_rng(0), Teacher(prepared.parent / "teacher")
-    photo = read_photo(prepared.parent / "photographs" / "0.webp")
-    photos = AlteredCrops([photo], SIDE, random).draw(ACROSS**2)
-    examples = [*labelled(photos, teacher, random), labelled_whole(photo, teacher)]
-    for (example, decoded), shown in zip(examples, [*photos, photo], strict=True):
-        np.testing.assert_array_equal(example.photo, shown)
-        latents = teacher.encode(pixels(shown[None]))
-        torch.testing.assert_close(torch.from_numpy(example.latents), latents[0], atol=0.02, rtol=0.02)
-        assert np.abs(decoded.astype(int) - samples(teacher.decode(latents))[0]).mean() < 2
-        assert np.mean((example.quantised[0] - example.latents) ** 2) < 3 * example.noise_variance[0] + 1e-4
+    random, teacher = np.random.default_rng(0), Teacher(data[1])
+    photo = read_photos(data[0])[0]
+    photos = AlteredCrops([photo], SIDE, random).draw(TOGETHER)
+    labelled = [*label_crops(photos, teacher, random), label_photograph(photo, teacher)]
+    for item, shown in zip(labelled, [*photos, photo], strict=True):
+        np.testing.assert_array_equal(item.photo, shown)
+        expected = teacher.encode(pixels(shown[None]))[0]
+        torch.testing.assert_close(torch.from_numpy(item.latents), expected, atol=0.02, rtol=0.02)
+        assert np.mean((item.quantised - item.latents) ** 2) < 3 * item.noise_variance + 1e-4
+
+    noisy, noise_variances = noisy_batch(labelled[:1] * 24, random)
+    errors = (noisy - torch.from_numpy(labelled[0].latents)).square().mean((1, 2, 3))
+    assert 2 < (noise_variances == 0).sum() < 16
+    assert torch.all((errors == 0) == (noise_variances == 0))
+    assert torch.all(errors <= 3 * noise_variances)
+    assert len(set(noise_variances.tolist())) > 4
 
 
-def test_the_trainings_start_from_exported_weights(prepared: Path, tmp_path: Path) -> None:
+def test_the_trainings_start_from_exported_weights(data: tuple[Path, Path], tmp_path: Path) -> None:
     start = compact.WEIGHTS / "denoiser.safetensors"
-    run("train_denoiser", prepared, tmp_path / "denoiser", "--steps", 1, "--learning-rate", 0, "--start", start)
+    run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 1, "--learning-rate", 0, "--start", start)
     run("export", tmp_path / "denoiser", "--out", tmp_path / "weights")
     expected = load_file(start)
     for name, tensor in load_file(tmp_path / "weights" / start.name).items():
@@ -146,12 +136,11 @@ def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
 
 
 def test_trained_networks_are_exported_and_loaded(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("encoder", "decoder", "denoiser")
     for name in names:
-        data = [prepared.parent / "photographs", "--teacher", prepared.parent / "teacher"]
-        command = [f"train_{name}", *([prepared] if name == "denoiser" else data), tmp_path / name]
+        command = [f"train_{name}", *data, tmp_path / name]
         run(*command, "--steps", 1)
         run(*command, "--steps", 2)  # goes on from the first's checkpoint
         assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 2
@@ -173,8 +162,8 @@ def test_the_context_network_sees_only_what_was_coded_before() -> None:
     values = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0))
     changed = values.clone()
     changed[0, 2, 6, 6] += 0.5
-    steps = torch.tensor([0.5])
-    difference = (network(changed, steps) - network(values, steps))[0].abs().sum(1)
+    told = torch.tensor([0.5]), torch.zeros(1)
+    difference = (network(changed, *told) - network(values, *told))[0].abs().sum(1)
     touched = {tuple(place) for place in difference.nonzero().tolist()}
     assert touched
     for channel, row, column in touched:
@@ -191,9 +180,10 @@ def test_the_context_network_in_integers_is_the_one_that_was_trained() -> None:
     for parameter in network.parameters():
         parameter.data = torch.randn_like(parameter) * 0.3
     values = (torch.randn(1, 4, 9, 13) * 32).round() / 32
-    for step in (0.3, 0.6, 1.1):
-        expected = network(values, torch.tensor([step]))[0].permute(0, 2, 3, 1).detach().numpy() * 1024
-        frozen = ContextNetwork(network.frozen(), round(np.log(step / REFERENCE_STEP) * 256))
+    for step, stretched in ((0.3, False), (0.6, True), (1.1, True)):
+        told = torch.tensor([step]), torch.tensor([stretched])
+        expected = network(values, *told)[0].permute(0, 2, 3, 1).detach().numpy() * 1024
+        frozen = ContextNetwork(network.frozen(), round(np.log(step / REFERENCE_STEP) * 256), stretched=stretched)
         seen = SeenLatents(9, 13)
         for ys, xs in wavefronts(9, 13):
             started = frozen.start(seen.around(ys, xs))
@@ -216,12 +206,12 @@ def test_the_context_network_s_bits_are_those_of_its_mixture() -> None:
     np.testing.assert_allclose(bits(mixtures, values, torch.tensor([0.4])).flatten(), expected, rtol=1e-4)
 
 
-def test_the_context_network_is_trained(prepared: Path, tmp_path: Path) -> None:
-    run("train_context", prepared, tmp_path / "context", "--steps", 2)
+def test_the_context_network_is_trained(data: tuple[Path, Path], tmp_path: Path) -> None:
+    run("train_context", *data, tmp_path / "context", "--steps", 2)
     last = json.loads((tmp_path / "context" / "log.jsonl").read_text().splitlines()[-1])
     assert last["bits_at_0.35"] > last["bits_at_1.0"] > 0
     assert last["order_0_bits_at_0.35"] >= last["order_0_bits_at_1.0"]
 
 
-def test_the_preview_is_fitted(prepared: Path) -> None:
-    assert "weights" in run("fit_preview", prepared)
+def test_the_preview_is_fitted(data: tuple[Path, Path]) -> None:
+    assert "weights" in run("fit_preview", *data)

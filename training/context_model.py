@@ -16,6 +16,7 @@ from torch.nn import functional
 from pillow_sdc.latent_codecs.context_network import (
     CHANNELS,
     COLUMNS_BESIDE,
+    CONDITIONS,
     LARGEST,
     OUTPUTS,
     RIGHT_ABOVE,
@@ -58,24 +59,24 @@ class ContextModel(nn.Module):
         self.inner = nn.ModuleList(
             nn.Conv2d(CHANNELS * hidden, CHANNELS * hidden, 1, groups=CHANNELS) for _ in range(2)
         )
-        self.steps = nn.ParameterList(torch.zeros(CHANNELS * hidden, 2) for _ in range(3))
+        self.conditions = nn.ParameterList(torch.zeros(CHANNELS * hidden, CONDITIONS) for _ in range(3))
         self.last = nn.Conv2d(CHANNELS * hidden, CHANNELS * OUTPUTS, 1, groups=CHANNELS)
         self.register_buffer("seen", window_mask(), persistent=False)
         before = torch.tril(torch.ones(CHANNELS, CHANNELS), -1).repeat_interleave(hidden, 0)
         self.register_buffer("before", before[:, :, None, None], persistent=False)
 
-    def forward(self, values: Tensor, steps: Tensor) -> Tensor:
-        """Return the mixtures."""
+    def forward(self, values: Tensor, steps: Tensor, stretched: Tensor) -> Tensor:
+        """Return the mixtures; ``stretched`` ``(n,)`` is 1 where the values are those of stretched latents, else 0."""
         seen = rounded((values / INPUT_UNIT).clamp(-LARGEST, LARGEST)) * INPUT_UNIT
         inside = torch.ones_like(seen[:, :1])
         padded = functional.pad(torch.cat([seen, inside], 1), (COLUMNS_BESIDE, COLUMNS_BESIDE, ROWS_ABOVE, 0))
         told = rounded((steps / REFERENCE_STEP).log() / STEP_UNIT)
-        told = torch.stack([told, (told.square() * STEP_UNIT).floor()], 1)
+        told = torch.stack([told, (told.square() * STEP_UNIT).floor(), stretched / STEP_UNIT], 1)
         x = functional.conv2d(padded, whole_weights(self.window.weight) * self.seen)
         x = x + functional.conv2d(seen, whole_weights(self.here.weight) * self.before)
-        x = hidden_values(x + bias(self.window, INPUT_UNIT, self.steps[0], told))
-        for layer, step in zip(self.inner, list(self.steps)[1:], strict=True):
-            x = hidden_values(grouped(layer, x) + bias(layer, HIDDEN_UNIT, step, told))
+        x = hidden_values(x + bias(self.window, INPUT_UNIT, self.conditions[0], told))
+        for layer, condition in zip(self.inner, list(self.conditions)[1:], strict=True):
+            x = hidden_values(grouped(layer, x) + bias(layer, HIDDEN_UNIT, condition, told))
         x = grouped(self.last, x) + bias(self.last, HIDDEN_UNIT)
         return x.unflatten(1, (CHANNELS, OUTPUTS))
 
@@ -83,28 +84,28 @@ class ContextModel(nn.Module):
         """Return the integers that :class:`pillow_sdc.latent_codecs.context_network.ContextNetwork` computes with."""
         arrays = {}
         window = whole_weights(self.window.weight)[:, :, self.seen.bool()].transpose(1, 2).flatten(1)
-        layers = [("window", self.window, window, INPUT_UNIT, self.steps[0])]
-        for i, (layer, step) in enumerate(zip(self.inner, list(self.steps)[1:], strict=True)):
-            layers.append((f"inner{i}", layer, whole_weights(layer.weight).flatten(1), HIDDEN_UNIT, step))
+        layers = [("window", self.window, window, INPUT_UNIT, self.conditions[0])]
+        for i, (layer, condition) in enumerate(zip(self.inner, list(self.conditions)[1:], strict=True)):
+            layers.append((f"inner{i}", layer, whole_weights(layer.weight).flatten(1), HIDDEN_UNIT, condition))
         last = whole_weights(self.last.weight).flatten(1)
-        layers.append(("last", self.last, last, HIDDEN_UNIT, torch.zeros(len(last), 2)))
-        for name, layer, weights, unit, step in layers:
+        layers.append(("last", self.last, last, HIDDEN_UNIT, torch.zeros(len(last), CONDITIONS)))
+        for name, layer, weights, unit, condition in layers:
             unit *= WEIGHT_UNIT
             whole = weights.unflatten(0, (CHANNELS, -1)).transpose(1, 2) / WEIGHT_UNIT
             arrays[f"{name}.weights"] = whole.detach().numpy().astype(np.int8)
             arrays[f"{name}.bias"] = rounded(layer.bias / unit).unflatten(0, (CHANNELS, -1)).detach().numpy()
-            arrays[f"{name}.steps"] = rounded(step / unit).unflatten(0, (CHANNELS, -1)).detach().numpy()
+            arrays[f"{name}.conditions"] = rounded(condition / unit).unflatten(0, (CHANNELS, -1)).detach().numpy()
         here = (whole_weights(self.here.weight) * self.before).flatten(1).unflatten(0, (CHANNELS, -1))
         arrays["here"] = (here.transpose(1, 2) / WEIGHT_UNIT).detach().numpy().astype(np.int8)
         return {name: array if array.dtype == np.int8 else array.astype(np.int32) for name, array in arrays.items()}
 
 
-def bias(layer: Any, unit: float, step: Tensor | None = None, told: Tensor | None = None) -> Tensor:
-    """Return a layer's bias ``(n, units, 1, 1)`` in whole units of its products, for steps as they are told."""
+def bias(layer: Any, unit: float, condition: Tensor | None = None, told: Tensor | None = None) -> Tensor:
+    """Return a layer's bias ``(n, units, 1, 1)`` in whole units of its products, under what is told."""
     unit *= WEIGHT_UNIT
     total = rounded(layer.bias / unit)[None]
-    if step is not None and told is not None:
-        exact = told @ rounded(step / unit).T * STEP_UNIT
+    if condition is not None and told is not None:
+        exact = told @ rounded(condition / unit).T * STEP_UNIT
         total = total + exact + (exact.floor() - exact).detach()
     return (total * unit)[:, :, None, None]
 

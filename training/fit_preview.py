@@ -1,28 +1,34 @@
 """Fit the linear map from latents to an eighth of the picture, and print it as ``pillow_sdc.preview`` holds it.
 
-python -m training.fit_preview PREPARED
+python -m training.fit_preview PHOTOS TEACHER
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
-from .crops import PIXELS_PER_LATENT, load
+from .photographs import PIXELS_PER_LATENT, pixels, read_photos, split
+from .teacher import Teacher
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prepared", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("teacher", type=Path)
     arguments = parser.parse_args()
-    training, held_out = load(arguments.prepared)
-    latents, means = zip(*(flattened(p.latents, p.photo) for p in training), strict=True)
+    teacher = Teacher(arguments.teacher)
+    pairs = [
+        flattened(teacher.encode(pixels(photo[None]))[0].numpy(), photo)
+        for photo in track(read_photos(arguments.photos))
+    ]
+    training, held_out = split(pairs)
+    latents, means = zip(*training, strict=True)
     solution, *_ = np.linalg.lstsq(np.concatenate(latents), np.concatenate(means), rcond=None)
     print("weights", np.array2string(solution[:4].T, precision=4, separator=", "))
     print("offset", np.array2string(solution[4], precision=4, separator=", "))
-    errors = [
-        np.mean((values @ solution - mean) ** 2) for values, mean in (flattened(p.latents, p.photo) for p in held_out)
-    ]
+    errors = [np.mean((values @ solution - mean) ** 2) for values, mean in held_out]
     print(f"held out: {np.mean([10 * np.log10(4 / error) for error in errors]):.2f} dB")
 
 

@@ -1,70 +1,106 @@
-"""Altered copies of photographs, each labelled by the teacher when it is made, so that their number has no end."""
+"""What the teacher, and the palette codec after it, make of crops; labelled on the way, so that they have no end."""
 
-import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
-from .crops import PIXELS_PER_LATENT
+from pillow_sdc.latent_codecs import PaletteCodec
 
-Example = TypeVar("Example")
+from .photographs import pixels
+from .teacher import Teacher
+
+Item = TypeVar("Item")
 
 POOL = 1500
-"""Examples that are kept and drawn from: a label costs as much as a step or more, so that each serves several times."""
+"""Items that are kept and drawn from: a label costs as much as a step or more, so that each serves several times."""
+
+SIDE = 24
+"""Of labelled crops, in latents."""
+
+ACROSS = 3
+TOGETHER = ACROSS**2
+"""Crops that are labelled as one square, for a palette is of as many latents as in a picture."""
+
+PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
 
 
-def altered(photo: NDArray[np.uint8], side: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a square of ``side`` pixels of a photograph, half of the time of another scale, turned and recoloured."""
-    shorter = min(photo.shape[:2])
-    cut = side
-    if random.random() < 0.5:
-        cut = round(math.exp(random.uniform(math.log(0.75 * side), math.log(shorter))))
-    top, left = (int(random.integers(length - cut + 1)) for length in photo.shape[:2])
-    square = photo[top : top + cut, left : left + cut]
-    if cut != side:
-        square = np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.LANCZOS))
-    square = np.rot90(square, random.integers(4))
-    if random.random() < 0.5:
-        square = square[:, ::-1]
-    if random.random() < 0.5:
-        gamma, gains = math.exp(random.normal(0, 0.25)), np.exp(random.normal(0, 0.08, 3))
-        levels = (np.arange(256)[:, None] / 255) ** gamma * gains * 255
-        square = levels.clip(0, 255).round().astype(np.uint8)[square, np.arange(3)]
-    return np.ascontiguousarray(square)
-
-
-class AlteredCrops:
-    """Altered squares of ``side`` latents' width, from photographs chosen by their area."""
-
-    def __init__(self, photos: list[NDArray[np.uint8]], side: int, random: np.random.Generator) -> None:
-        self._side = side * PIXELS_PER_LATENT
-        self._photos = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
-        areas = np.array([photo.size for photo in self._photos], float)
-        self._shares = areas / areas.sum()
-        self._random = random
-
-    def draw(self, count: int) -> NDArray[np.uint8]:
-        """Return ``(count, 8 · side, 8 · side, 3)``."""
-        sources = self._random.choice(len(self._photos), count, p=self._shares)
-        return np.stack([altered(self._photos[source], self._side, self._random) for source in sources])
-
-
-class Pool(Generic[Example]):
-    """Labelled examples; once there are enough, new ones take the place of old ones."""
+class Pool(Generic[Item]):
+    """Drawn from at random; once there are enough items, new ones take the place of old ones."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
-        self._examples: list[Example] = []
+        self._items: list[Item] = []
 
-    def add(self, examples: Iterable[Example]) -> None:
-        for example in examples:
-            if len(self._examples) < POOL:
-                self._examples.append(example)
+    def add(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if len(self._items) < POOL:
+                self._items.append(item)
             else:
-                self._examples[self._random.integers(POOL)] = example
+                self._items[self._random.integers(POOL)] = item
 
-    def draw(self, count: int) -> list[Example]:
-        return [self._examples[i] for i in self._random.integers(len(self._examples), size=count)]
+    def draw(self, count: int) -> list[Item]:
+        return [self._items[i] for i in self._random.integers(len(self._items), size=count)]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A photograph or a crop of one.
+
+    Attributes:
+        photo: uint8 ``(8h, 8w, 3)``.
+        latents: The teacher's, float32 ``(4, h, w)``.
+        quantised: The latents as the palette codec brings them back, float32 ``(4, h, w)``.
+        noise_variance: What the codec says of the noise in them.
+    """
+
+    photo: NDArray[np.uint8]
+    latents: NDArray[np.float32]
+    quantised: NDArray[np.float32]
+    noise_variance: float
+
+    def noisy_latents(self, random: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+        """Return the latents as a codec would bring them back, and the variance of the noise in them.
+
+        A third are clean, a third the palette codec's, and the rest rounded to a random step.
+        """
+        kind = random.integers(3)
+        if kind == 1:
+            return self.quantised, self.noise_variance
+        if kind == 2:
+            step = np.exp(random.uniform(np.log(0.03), np.log(1.2)))
+            return (np.round(self.latents / step) * step).astype(np.float32), step**2 / 12
+        return self.latents, 0.0
+
+
+def label_crops(photos: NDArray[np.uint8], teacher: Teacher, random: np.random.Generator) -> list[Labelled]:
+    """Label :data:`TOGETHER` crops of :data:`SIDE` latents."""
+    latents = teacher.encode(pixels(photos)).numpy()
+    tiles = latents.reshape(ACROSS, ACROSS, -1, SIDE, SIDE).transpose(2, 0, 3, 1, 4)
+    side = ACROSS * SIDE
+    codec = PALETTES[random.integers(len(PALETTES))]
+    quantised = codec.decode(codec.encode(tiles.reshape(-1, side, side)), side, side)
+    noisy = quantised.latents.reshape(tiles.shape).transpose(1, 3, 0, 2, 4).reshape(latents.shape)
+    return [Labelled(*arrays, quantised.noise_variance) for arrays in zip(photos, latents, noisy, strict=True)]
+
+
+def label_photograph(photo: NDArray[np.uint8], teacher: Teacher) -> Labelled:
+    """Label a whole photograph."""
+    latents = teacher.encode(pixels(photo[None]))[0].numpy()
+    quantised = PaletteCodec.decode(PaletteCodec().encode(latents), *latents.shape[1:])
+    return Labelled(photo, latents, quantised.latents, quantised.noise_variance)
+
+
+def noisy_batch(batch: Iterable[Labelled], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return latents as a codec would bring them back, and the variances ``(n,)`` of the noise in them."""
+    latents, noise_variances = zip(*(item.noisy_latents(random) for item in batch), strict=True)
+    return stack(latents), torch.tensor(noise_variances, dtype=torch.float32)
+
+
+def stack(arrays: Iterable[NDArray[np.floating]]) -> Tensor:
+    """Return arrays ``(c, h, w)`` as a batch, in channels-last memory."""
+    return torch.from_numpy(np.stack(list(arrays))).contiguous(memory_format=torch.channels_last)

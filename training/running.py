@@ -21,8 +21,9 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 def parser(description: str | None, steps: int) -> argparse.ArgumentParser:
     """Return the parser of what every training is told."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("photos", type=Path, help="folder of photographs")
+    parser.add_argument("teacher", type=Path, help="diffusers directory of an AutoencoderTiny of SD v1's latent space")
+    parser.add_argument("run", type=Path, help="folder for checkpoint and log")
     parser.add_argument("--start", type=Path, metavar="SAFETENSORS", help="exported weights to begin with")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

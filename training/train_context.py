@@ -1,9 +1,9 @@
 """Train the context network to foretell quantised latents.
 
-    python -m training.train_context PREPARED RUN [--steps N]
+    python -m training.train_context PHOTOS TEACHER RUN [--steps N]
 
-PREPARED is what ``training.prepare`` and ``training.quantise`` have made. Steps are drawn anew for each crop; half of
-the crops are rounded to the nearest values, half quantised along a trellis.
+Steps are drawn anew for each crop; half of
+the crops are stretched, and half of either rounded to the nearest values, half quantised along a trellis.
 """
 
 import numpy as np
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pillow_sdc.latent_codecs import trellis
+from pillow_sdc.latent_codecs.sensitivity import stretched
 
 from .context_model import ContextModel, bits
-from .crops import crops, load, stack
+from .labelled import Pool, stack
+from .photographs import AlteredCrops, pixels, read_photos, split
 from .running import Run, parser
+from .teacher import Teacher
 
-CROPS, SIDE = 8, 28
-STEPS = (0.05, 2.0)
+CROPS, NEW, FIRST = 8, 1, 64
+SIDE = 28
+STEPS = (0.08, 3.0)
 JUDGED = (0.35, 0.5, 0.7, 1.0)
 
 
@@ -43,25 +47,37 @@ def order_0_bits(values: Tensor, step: float) -> float:
 
 def main() -> None:
     run = Run(ContextModel, arguments := parser(__doc__, steps=20_000).parse_args())
-    training, held_out = load(arguments.data)
-    chosen = crops(training, CROPS, SIDE, run.random)
+    teacher = Teacher(arguments.teacher)
+    training, held_out_photos = split(read_photos(arguments.photos))
+    held_out = [teacher.encode(pixels(photo[None]))[0].numpy() for photo in held_out_photos]
+    # Upright, as photographs are: what is above may say other things than what is beside.
+    photos = AlteredCrops(training, SIDE, run.random, turned=False)
+    pool = Pool[NDArray[np.float32]](run.random)
+
+    def label(count: int) -> None:
+        pool.add(teacher.encode(pixels(photos.draw(count))).numpy())
+
+    label(FIRST)
 
     def losses() -> dict[str, Tensor]:
+        label(NEW)
         steps = np.exp(run.random.uniform(*np.log(STEPS), CROPS))
-        ways = run.random.permutation([quantised, quantised_along_trellis] * (CROPS // 2))
-        batch = zip(ways, next(chosen), steps.tolist(), strict=True)
-        values = stack([quantise(crop.latents(), step) for quantise, crop, step in batch])
-        told = torch.from_numpy(steps).float()
-        return {"bits": bits(run.network(values, told), values, told).mean()}
+        values, stretches = [], []
+        for i, (latents, step) in enumerate(zip(pool.draw(CROPS), steps.tolist(), strict=True)):
+            quantise = (quantised, quantised_along_trellis)[i % 2]
+            stretches.append(i // 2 % 2)
+            values.append(quantise(stretched(latents).astype(np.float32) if stretches[-1] else latents, step))
+        batch, told = stack(values), torch.from_numpy(steps).float()
+        return {"bits": bits(run.network(batch, told, torch.tensor(stretches)), batch, told).mean()}
 
     def evaluate() -> dict[str, float]:
         figures = {}
         with torch.inference_mode():
             for step in JUDGED:
                 steps, ours, order_0, count = torch.tensor([step]), 0.0, 0.0, 0
-                for photograph in held_out:
-                    values = torch.from_numpy(quantised(photograph.latents, step))[None]
-                    ours += bits(run.average(values, steps), values, steps).sum().item()
+                for latents in held_out:
+                    values = torch.from_numpy(quantised(latents, step))[None]
+                    ours += bits(run.average(values, steps, torch.zeros(1)), values, steps).sum().item()
                     order_0 += order_0_bits(values[0], step)
                     count += values.numel()
                 figures |= {f"bits_at_{step}": ours / count, f"order_0_bits_at_{step}": order_0 / count}

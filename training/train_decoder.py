@@ -1,11 +1,9 @@
 """Train the decoder to bring photographs back from the teacher's latents, clean and with quantisation noise.
 
-    python -m training.train_decoder PHOTOS RUN --teacher TEACHER [--steps N]
+    python -m training.train_decoder PHOTOS TEACHER RUN [--steps N]
 
 Like the encoder it sees altered copies of the photographs, which the teacher encodes and decodes on the way.
 """
-
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,24 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pillow_sdc.latent_codecs import PaletteCodec
 from pillow_sdc.models.compact_networks import Decoder
 
-from .crops import Crop, Photograph, noisy_batch, photograph_paths, pixels, read_photo, split
-from .labelled import AlteredCrops, Pool
+from .labelled import SIDE, TOGETHER, Labelled, Pool, label_crops, label_photograph, noisy_batch
 from .losses import closeness, contrast_distance, laplacian_pyramid, texture_distance
+from .photographs import AlteredCrops, pixels, read_photos, samples, split
 from .running import Run, parser
 from .teacher import Teacher
 
-CROPS = 6
-SIDE = 24
-Example = tuple[Photograph, NDArray[np.uint8]]
-"""What the palette codec makes of the latents of a photograph or crop, and the teacher's picture of its latents."""
-
-ACROSS = 3
-"""Crops are labelled as a square of so many on a side: a palette is of as many latents as in a picture."""
-FIRST = 8
-PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
+CROPS, FIRST = 6, 8
 PHOTO_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 4.0)
 TEACHER_WEIGHTS = (2.0, 1.0, 0.5)
 SQUARES_WEIGHT = 4.0
@@ -45,62 +34,31 @@ def texture_weight(progress: float) -> float:
     return TEXTURE_WEIGHT * float(np.interp(progress, (TEXTURE_FROM, TEXTURE_TO), (1 / 6, 1)))
 
 
-def labelled(photos: NDArray[np.uint8], teacher: Teacher, random: np.random.Generator) -> list[Example]:
-    """Label crops ``(9, 192, 192, 3)``."""
-    latents = teacher.encode(pixels(photos))
-    mosaic = latents.numpy().reshape(ACROSS, ACROSS, -1, SIDE, SIDE).transpose(2, 0, 3, 1, 4)
-    side = ACROSS * SIDE
-    codec = PALETTES[random.integers(len(PALETTES))]
-    quantised = codec.decode(codec.encode(mosaic.reshape(-1, side, side)), side, side)
-    tiles = quantised.latents.reshape(mosaic.shape).transpose(1, 3, 0, 2, 4).reshape(latents.shape)
-    noise_variance = np.array([quantised.noise_variance], np.float32)
-    return [
-        (Photograph(photo, array, tile[None], noise_variance), decoded)
-        for photo, array, tile, decoded in zip(
-            photos, latents.numpy(), tiles, samples(teacher.decode(latents)), strict=True
-        )
-    ]
-
-
-def labelled_whole(photo: NDArray[np.uint8], teacher: Teacher) -> Example:
-    """Label a photograph."""
-    latents = teacher.encode(pixels(photo[None]))
-    array = latents[0].numpy()
-    quantised = PaletteCodec.decode(PaletteCodec().encode(array), *array.shape[1:])
-    noise_variance = np.array([quantised.noise_variance], np.float32)
-    return Photograph(photo, array, quantised.latents[None], noise_variance), samples(teacher.decode(latents))[0]
-
-
-def samples(decoded: Tensor) -> NDArray[np.uint8]:
-    """Return pixels ``(n, 3, h, w)`` in [−1, 1] as samples ``(n, h, w, 3)``."""
-    return ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
-
 def main() -> None:
-    arguments_parser = parser(__doc__, steps=12_000)
-    arguments_parser.add_argument("--teacher", type=Path, required=True)
-    arguments = arguments_parser.parse_args()
-    run = Run(Decoder, arguments)
+    run = Run(Decoder, arguments := parser(__doc__, steps=12_000).parse_args())
     teacher = Teacher(arguments.teacher)
-    training, held_out_photos = split([read_photo(path) for path in photograph_paths(arguments.data)])
-    held_out = [labelled_whole(photo, teacher) for photo in held_out_photos]
+    training, held_out_photos = split(read_photos(arguments.photos))
+    held_out = [label_photograph(photo, teacher) for photo in held_out_photos]
     photos = AlteredCrops(training, SIDE, run.random)
-    pool = Pool[Example](run.random)
-    together = ACROSS**2
+    pool = Pool[tuple[Labelled, NDArray[np.uint8]]](run.random)
+
+    def label() -> None:
+        crops = label_crops(photos.draw(TOGETHER), teacher, run.random)
+        decoded = teacher.decode(torch.stack([torch.from_numpy(crop.latents) for crop in crops]))
+        pool.add(zip(crops, samples(decoded), strict=True))
+
     for _ in range(FIRST):
-        pool.add(labelled(photos.draw(together), teacher, run.random))
+        label()
 
     def losses() -> dict[str, Tensor]:
-        if run.step % together == 0:
-            pool.add(labelled(photos.draw(together), teacher, run.random))
-        photographs, decoded_by_teacher = zip(*pool.draw(CROPS), strict=True)
-        latents, noise_variance = noisy_batch([Crop(whole, 0, 0, SIDE) for whole in photographs], run.random)
+        if run.step % TOGETHER == 0:
+            label()
+        crops, by_teacher = zip(*pool.draw(CROPS), strict=True)
+        latents, noise_variance = noisy_batch(crops, run.random)
         with torch.autocast("cpu", torch.bfloat16):
             decoded = run.network(latents, noise_variance)
         # Judged up to the edges, so that those of pictures are good too.
-        photo, target = (
-            pixels(np.stack(squares)) for squares in ([whole.photo for whole in photographs], decoded_by_teacher)
-        )
+        photo, target = pixels(np.stack([crop.photo for crop in crops])), pixels(np.stack(by_teacher))
         decoded = decoded.float()
         pyramid, original = laplacian_pyramid(decoded), laplacian_pyramid(photo)
         texture = [
@@ -117,16 +75,17 @@ def main() -> None:
             "contrast": CONTRAST * weight * contrast_distance(pyramid, original),
         }
 
-    originals = [photograph.photo for photograph, _ in held_out]
-
     def evaluate() -> dict[str, float]:
-        clean = judge(originals, [decode(run.average, p.latents, 0.0) for p, _ in held_out])
-        noisy = judge(originals, [decode(run.average, p.quantised[0], p.noise_variance[0]) for p, _ in held_out])
+        clean = judge(held_out_photos, [decode(run.average, whole.latents, 0.0) for whole in held_out])
+        noisy = judge(
+            held_out_photos, [decode(run.average, whole.quantised, whole.noise_variance) for whole in held_out]
+        )
         return {f"clean_{name}": value for name, value in clean.items()} | {
             f"palette_{name}": value for name, value in noisy.items()
         }
 
-    print("teacher", judge(originals, [pixels(decoded[None]) for _, decoded in held_out]), flush=True)
+    by_teacher = [teacher.decode(torch.from_numpy(whole.latents)[None]) for whole in held_out]
+    print("teacher", judge(held_out_photos, by_teacher), flush=True)
     run.train(losses, evaluate, evaluate_every=500)
 
 

@@ -1,8 +1,6 @@
 """Train the denoiser to see the noise that quantisation left in latents.
 
-    python -m training.train_denoiser PREPARED RUN [--steps N]
-
-PREPARED is what ``training.prepare`` and ``training.quantise`` have made.
+python -m training.train_denoiser PHOTOS TEACHER RUN [--steps N]
 """
 
 import numpy as np
@@ -11,22 +9,30 @@ from torch import Tensor
 
 from pillow_sdc.models.compact_networks import Denoiser
 
-from .crops import crops, load, noisy_batch, stack
+from .labelled import SIDE, TOGETHER, Labelled, Pool, label_crops, label_photograph, noisy_batch, stack
+from .photographs import AlteredCrops, read_photos, split
 from .running import Run, parser
+from .teacher import Teacher
 
-CROPS = 16
-SIDE = 28
+CROPS, FIRST = 20, 8
 
 
 def main() -> None:
     run = Run(Denoiser, arguments := parser(__doc__, steps=12_000).parse_args())
-    training, held_out = load(arguments.data)
-    chosen = crops(training, CROPS, SIDE, run.random)
+    teacher = Teacher(arguments.teacher)
+    training, held_out_photos = split(read_photos(arguments.photos))
+    held_out = [label_photograph(photo, teacher) for photo in held_out_photos]
+    photos = AlteredCrops(training, SIDE, run.random)
+    pool = Pool[Labelled](run.random)
+    for _ in range(FIRST):
+        pool.add(label_crops(photos.draw(TOGETHER), teacher, run.random))
 
     def losses() -> dict[str, Tensor]:
-        batch = next(chosen)
+        if run.step % TOGETHER == 0:
+            pool.add(label_crops(photos.draw(TOGETHER), teacher, run.random))
+        batch = pool.draw(CROPS)
         noisy, variance = noisy_batch(batch, run.random)
-        clean_latents = stack([crop.latents() for crop in batch])
+        clean_latents = stack(crop.latents for crop in batch)
         # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
         clean = variance == 0
         variance[clean] = torch.exp(torch.empty(int(clean.sum())).uniform_(np.log(0.0008), np.log(0.35)))
@@ -41,16 +47,16 @@ def main() -> None:
         ratios: dict[str, list[float]] = {"palette": [], "rounded": [], "white": []}
         generator = torch.Generator().manual_seed(0)
         with torch.inference_mode():
-            for photograph in held_out:
-                latents = torch.from_numpy(photograph.latents)
+            for whole in held_out:
+                latents = torch.from_numpy(whole.latents)
                 step = 0.6
                 for name, noisy, variance in (
-                    ("palette", torch.from_numpy(photograph.quantised[0]).float(), photograph.noise_variance[0]),
+                    ("palette", torch.from_numpy(whole.quantised), whole.noise_variance),
                     ("rounded", torch.round(latents / step) * step, step**2 / 12),
                     ("white", latents + 0.03**0.5 * torch.randn(latents.shape, generator=generator), 0.03),
                 ):
-                    deviation = float(variance) ** 0.5
-                    cleaned = noisy - deviation * run.average(noisy[None], torch.tensor([float(variance)]))[0]
+                    deviation = variance**0.5
+                    cleaned = noisy - deviation * run.average(noisy[None], torch.tensor([variance]))[0]
                     before, after = ((x - latents).square().mean().item() for x in (noisy, cleaned))
                     ratios[name].append(after / before)
         return {name: float(np.mean(values)) for name, values in ratios.items()}

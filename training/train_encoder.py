@@ -1,12 +1,10 @@
 """Train the encoder to give the teacher's latents.
 
-    python -m training.train_encoder PHOTOS RUN --teacher TEACHER [--steps N]
+    python -m training.train_encoder PHOTOS TEACHER RUN [--steps N]
 
 An encoder of this size soon knows a thousand photographs by heart. So it sees altered copies of them, which the teacher
 labels on the way.
 """
-
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,13 +13,12 @@ from torch import Tensor
 
 from pillow_sdc.models.compact_networks import Encoder
 
-from .crops import photograph_paths, pixels, read_photo, split
-from .labelled import AlteredCrops, Pool
+from .labelled import SIDE, Pool
+from .photographs import AlteredCrops, pixels, read_photos, split
 from .running import Run, parser
 from .teacher import Teacher
 
 CROPS, NEW, FIRST = 6, 2, 64
-SIDE = 24
 
 SENSITIVE = torch.tensor([-0.52, -0.28, -0.32, 0.74])
 """The direction of latent space that matters most to decoders: about five times as much as those across it."""
@@ -36,12 +33,9 @@ def error(latents: Tensor, teacher: Tensor) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    arguments_parser = parser(__doc__, steps=12_000)
-    arguments_parser.add_argument("--teacher", type=Path, required=True)
-    arguments = arguments_parser.parse_args()
-    run = Run(Encoder, arguments)
+    run = Run(Encoder, arguments := parser(__doc__, steps=12_000).parse_args())
     teacher = Teacher(arguments.teacher)
-    training, held_out = split([read_photo(path) for path in photograph_paths(arguments.data)])
+    training, held_out = split(read_photos(arguments.photos))
     photos = AlteredCrops(training, SIDE, run.random)
     pool = Pool[tuple[NDArray[np.uint8], Tensor]](run.random)
 

@@ -16,6 +16,9 @@ CHANNELS = 4
 OUTPUTS = 5
 """Numbers that are said of each latent; :mod:`.mixtures` knows what they mean."""
 
+CONDITIONS = 3
+"""Numbers that the network is told: the step's logarithm, its square, and whether latents are stretched."""
+
 ROWS_ABOVE, COLUMNS_BESIDE, RIGHT_ABOVE = 4, 4, 2
 SLOPE = RIGHT_ABOVE + 1
 
@@ -34,7 +37,7 @@ _SEEN = [
     for column in range(-COLUMNS_BESIDE, COLUMNS_BESIDE + 1)
     if row < -1 or (row == -1 and column <= RIGHT_ABOVE) or (row == 0 and column < 0)
 ]
-_STEP_BITS = 8
+_CONDITION_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -44,24 +47,23 @@ class Layer:
     Attributes:
         weights: Whole numbers, float32 ``(4, inputs, units)``.
         bias: int64 ``(4, units)``, in the unit of the products.
-        steps: int64 ``(4, units, 2)``, in 1/256 of that: what the step's logarithm and its square add to the bias.
+        conditions: int64 ``(4, units, 3)``, in 1/256 of that: what each of the conditions adds to the bias.
     """
 
     weights: NDArray[np.float32]
     bias: NDArray[np.int64]
-    steps: NDArray[np.int64]
+    conditions: NDArray[np.int64]
 
-    def bias_at(self, logarithm: int) -> NDArray[np.float32]:
-        """Return the bias at a step whose natural logarithm is ``logarithm / 256`` over the reference's."""
-        told = np.array([logarithm, logarithm**2 >> _STEP_BITS])
-        bias: NDArray[np.int64] = self.bias + (self.steps @ told >> _STEP_BITS)
+    def bias_under(self, told: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the bias under conditions ``(3,)``, in 1/256."""
+        bias: NDArray[np.int64] = self.bias + (self.conditions @ told >> _CONDITION_BITS)
         return bias.astype(np.float32)
 
     @staticmethod
     def named(name: str, arrays: Mapping[str, NDArray[np.integer]]) -> "Layer":
         """Return the layer whose arrays are called ``name.weights`` and so on."""
-        weights, bias, steps = (arrays[f"{name}.{part}"] for part in ("weights", "bias", "steps"))
-        return Layer(weights.astype(np.float32), bias.astype(np.int64), steps.astype(np.int64))
+        weights, bias, conditions = (arrays[f"{name}.{part}"] for part in ("weights", "bias", "conditions"))
+        return Layer(weights.astype(np.float32), bias.astype(np.int64), conditions.astype(np.int64))
 
 
 class SeenLatents:
@@ -92,9 +94,9 @@ class SeenLatents:
 
 
 class ContextNetwork:
-    """The networks of all channels, at one step."""
+    """The networks of all channels, under one picture's conditions."""
 
-    def __init__(self, arrays: Mapping[str, NDArray[np.integer]], logarithm: int) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[np.integer]], logarithm: int, *, stretched: bool) -> None:
         """Build it.
 
         Args:
@@ -102,15 +104,17 @@ class ContextNetwork:
                 outputs. And ``here``, int8 ``(4, 4, units)``, weights from the channels of the place itself, zeros for
                 those not yet coded.
             logarithm: Of the step over the reference, natural, in 1/256.
+            stretched: Whether latents are stretched.
         """
+        told = np.array([logarithm, logarithm**2 >> _CONDITION_BITS, stretched << _CONDITION_BITS])
         window = Layer.named("window", arrays)
         self._window = np.concatenate(list(window.weights), axis=1)
-        self._window_bias = window.bias_at(logarithm).reshape(-1)
+        self._window_bias = window.bias_under(told).reshape(-1)
         self._here = arrays["here"].astype(np.float32)
         inner = (Layer.named(name, arrays) for name in ("inner0", "inner1"))
-        self._inner = [(layer.weights, layer.bias_at(logarithm)) for layer in inner]
+        self._inner = [(layer.weights, layer.bias_under(told)) for layer in inner]
         last = Layer.named("last", arrays)
-        self._last = last.weights, last.bias_at(logarithm)
+        self._last = last.weights, last.bias_under(told)
 
     def start(self, around: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the networks of all channels ``(n, 4, units)`` make of what lies around ``n`` places."""
