@@ -7,6 +7,8 @@ latents, which are 0.18215 times as large, the same levels lie 0.18215² apart.
 import numpy as np
 from numpy.typing import NDArray
 
+from .interfaces import check_latents
+
 SCALING_FACTOR = 0.18215
 """Stable Diffusion v1's ratio of SD-scaled to unscaled latents (Rombach et al. 2022, appendix G)."""
 
@@ -25,11 +27,7 @@ def to_levels(latents: NDArray[np.float32]) -> NDArray[np.float64]:
     Raises:
         ValueError: The latents are not ``(4, h, w)`` with h, w ≥ 1, or not finite.
     """
-    if latents.ndim != 3 or latents.shape[0] != 4 or latents.size == 0:
-        raise ValueError(f"latents of shape {latents.shape}; expected (4, h, w)")
-    if not np.isfinite(latents).all():
-        raise ValueError("latents are not finite")
-    levels: NDArray[np.float64] = np.clip(latents.astype(np.float64) / STEP + 127.5, 0, 255)
+    levels: NDArray[np.float64] = np.clip(check_latents(latents) / STEP + 127.5, 0, 255)
     return levels
 
 

@@ -46,3 +46,16 @@ class LatentCodec(Protocol):
             CorruptFileError: The payload is not one that :meth:`encode` writes for this shape.
         """
         ...
+
+
+def check_latents(latents: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return latents as float64.
+
+    Raises:
+        ValueError: They are not ``(4, h, w)`` with h, w ≥ 1, or not finite.
+    """
+    if latents.ndim != 3 or latents.shape[0] != 4 or latents.size == 0:
+        raise ValueError(f"latents of shape {latents.shape}; expected (4, h, w)")
+    if not np.isfinite(latents).all():
+        raise ValueError("latents are not finite")
+    return latents.astype(np.float64)

@@ -26,7 +26,7 @@ def is_odd(states: NDArray[np.integer]) -> NDArray[np.integer]:
     return states >> 1
 
 
-def quantise(latents: NDArray[np.float32], step: float) -> NDArray[np.int64]:
+def quantise(latents: NDArray[np.floating], step: float) -> NDArray[np.int64]:
     """Return the symbols whose values are nearest to the latents, in mean square over each row.
 
     Args:
