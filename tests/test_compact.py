@@ -122,7 +122,7 @@ Image.fromarray(gradient).save(sys.argv[1])
 with Image.open(sys.argv[1]) as image:
     image.load()
     error = np.abs(np.asarray(image).astype(float) - gradient).mean()
-    print(image.info["sdc"]["model"], error < 16, bool({"diffusers", "transformers"} & sys.modules.keys()))
+    print(image.info["sdc"]["model"], error < 6, bool({"diffusers", "transformers"} & sys.modules.keys()))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PILLOW_SDC")}
     environment |= {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -157,15 +157,17 @@ def test_dithering_noise_is_removed_from_real_latents(taesd: Path, dev_photos: l
     assert np.mean(ratios) < 0.9
 
 
-@pytest.mark.parametrize("timestep", [5.0, 60.0, 200.0])
-def test_white_noise_is_predicted_up_to_timestep_200(timestep: float, taesd: Path, dev_photos: list[Path]) -> None:
+@pytest.mark.parametrize(("timestep", "limit"), [(5.0, 1.0), (60.0, 0.95), (200.0, 0.8)])
+def test_white_noise_is_predicted_up_to_timestep_200(
+    timestep: float, limit: float, taesd: Path, dev_photos: list[Path]
+) -> None:
     with pillow_sdc.configure(model=taesd, device="cpu"), Image.open(dev_photos[0]) as photo:
         latents = pillow_sdc.encode_latents(photo.convert("RGB").crop((0, 0, 256, 256)))
     alpha = NoiseSchedule.scaled_linear().alpha_cumprod(timestep)
     white = noise(*latents.shape)
     diffused = np.float32(alpha**0.5) * latents + np.float32((1 - alpha) ** 0.5) * white
     predicted = compact.load_denoiser("cpu", "float32").predict_noise(diffused, timestep)
-    assert np.mean((predicted - white) ** 2) < 1
+    assert np.mean((predicted - white) ** 2) < limit
 
 
 def test_latents_are_those_of_stable_diffusion(taesd: Path, dev_photos: list[Path]) -> None:
@@ -178,7 +180,7 @@ def test_latents_are_those_of_stable_diffusion(taesd: Path, dev_photos: list[Pat
             with pillow_sdc.configure(model=model, device="cpu"):
                 latents.append(pillow_sdc.encode_latents(crop))
         errors.append(np.mean((latents[0] - latents[1]) ** 2))
-    assert np.mean(errors) < 0.08
+    assert np.mean(errors) < 0.07
 
 
 def test_any_model_of_the_family_opens_what_the_embedded_one_wrote(tiny_pipeline: Path) -> None:

@@ -155,6 +155,15 @@ def test_trained_networks_are_exported_and_loaded(
     assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
 
 
+def test_networks_between_two_are_written(tmp_path: Path) -> None:
+    for name, value in (("first", 1.0), ("second", 3.0)):
+        (tmp_path / name).mkdir()
+        torch.save({"average": {"weight": torch.tensor([value])}, "step": 1}, tmp_path / name / "checkpoint.pt")
+    run("interpolate", tmp_path / "first", tmp_path / "second", 0.25, tmp_path / "between")
+    between = torch.load(tmp_path / "between" / "checkpoint.pt", weights_only=True)["average"]
+    assert between["weight"].item() == 1.5
+
+
 def test_the_context_network_sees_only_what_was_coded_before() -> None:
     from training.context_model import ContextModel
 
