@@ -135,6 +135,18 @@ def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
     assert distances[1] < distances[2]
 
 
+def test_a_dot_in_each_square_is_seen() -> None:
+    from training.losses import grid_distance
+
+    original = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    dotted = other.clone()
+    dotted[:, :, 4::8, 1::8] += 3
+    assert grid_distance(original, original) == 0
+    assert grid_distance(other, original) < 0.1
+    assert grid_distance(dotted, original) > grid_distance(other, original) + 0.02
+
+
 def test_trained_networks_are_exported_and_loaded(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pillow_sdc.models.compact_networks import Decoder
 
 from .labelled import SIDE, TOGETHER, Labelled, Pool, label_crops, label_photograph, noisy_batch
-from .losses import closeness, contrast_distance, laplacian_pyramid, texture_distance
+from .losses import closeness, contrast_distance, grid_distance, laplacian_pyramid, texture_distance
 from .photographs import AlteredCrops, pixels, read_photos, samples, split
 from .running import Run, parser
 from .teacher import Teacher
@@ -26,6 +26,7 @@ SQUARES_WEIGHT = 4.0
 TEXTURE_WEIGHT = 1.5
 CONTRAST = 0.55
 """Weight of contrast, over that of texture."""
+GRID_WEIGHT = 4.0
 TEXTURE_FROM, TEXTURE_TO = 0.3, 0.7
 """Shares of the run between which the weight of texture grows, from a sixth of it: first right, then sharp."""
 
@@ -73,6 +74,7 @@ def main() -> None:
             "teacher": closeness(pyramid, laplacian_pyramid(target, 3), TEACHER_WEIGHTS),
             "texture": weight * torch.stack(texture).sum(),
             "contrast": CONTRAST * weight * contrast_distance(pyramid, original),
+            "grid": GRID_WEIGHT * grid_distance(pyramid[0], original[0]),
         }
 
     def evaluate() -> dict[str, float]:
