@@ -138,8 +138,8 @@ def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
 def test_a_dot_in_each_square_is_seen() -> None:
     from training.losses import grid_distance
 
-    original = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    other = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    original = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
     dotted = other.clone()
     dotted[:, :, 4::8, 1::8] += 3
     assert grid_distance(original, original) == 0

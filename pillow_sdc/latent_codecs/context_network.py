@@ -77,7 +77,7 @@ class SeenLatents:
             self._values[:ROWS_ABOVE] = above._values[-ROWS_ABOVE:]
         self._window = np.array([row * shape[1] + column for row, column in _SEEN])
 
-    def put(self, channel: int, ys: NDArray[np.int64], xs: NDArray[np.int64], latents: NDArray[np.float64]) -> None:
+    def put(self, channel: int, ys: NDArray[np.int64], xs: NDArray[np.int64], latents: NDArray[np.floating]) -> None:
         """Take up a channel's latents ``(n,)`` at ``n`` places; each must be exact, so that its rounding is."""
         rounded = np.floor(latents / INPUT_UNIT + 0.5)
         rounded = np.minimum(np.maximum(rounded, -LARGEST), LARGEST)

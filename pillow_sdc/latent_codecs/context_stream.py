@@ -72,9 +72,9 @@ class Foreteller:
         edges: NDArray[np.int64] = (2 * numbers + odd - 1) * self.step
         return edges
 
-    def values(self, numbers: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.float64]:
+    def values(self, numbers: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.floating]:
         """Return the middles of symbols' intervals, in SD-scaled latents."""
-        values: NDArray[np.float64] = (2 * numbers + odd) * (self.step * POSITION_UNIT)
+        values: NDArray[np.floating] = (2 * numbers + odd) * (self.step * POSITION_UNIT)
         return values
 
 

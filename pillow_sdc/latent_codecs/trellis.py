@@ -21,7 +21,7 @@ _FROM, _BY = (
 )
 
 
-def is_odd(states: NDArray[np.integer]) -> NDArray[np.integer]:
+def is_odd(states: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return 0 where the state stands before an even value, 1 where it stands before an odd one."""
     return states >> 1
 
