@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="auto", help="a diffusers directory or hub id of the SD v1 family")
-    parser.add_argument("--codec", default="palette", choices=["palette", "uint8"])
+    parser.add_argument("--codec", default="palette", choices=["palette", "context", "uint8"])
     arguments = parser.parse_args()
     pillow_sdc.configure(model=arguments.model)
 

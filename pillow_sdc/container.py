@@ -26,7 +26,7 @@ PIXELS_PER_LATENT = 8
 MODES = {0: "L", 1: "RGB"}
 """Pillow modes by the header's mode number; bit 1 is kept for alpha."""
 
-CODECS = {1: "uint8", 2: "palette"}
+CODECS = {1: "uint8", 2: "palette", 3: "context"}
 """Latent codecs by the header's codec number; numbers are never given anew."""
 
 LATENT_SPACES = {1: "sd-v1"}
@@ -59,6 +59,11 @@ class Header(NamedTuple):
     mode: str
     codec: str
     latent_space: str = "sd-v1"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
 
     @property
     def latent_shape(self) -> tuple[int, int]:
@@ -138,6 +143,15 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
     return b"".join([head, _CRC.pack(zlib.crc32(head)), *chunks, _chunk(PAYLOAD, payload)])
 
 
+def payload_room(file_bytes: int, metadata: Mapping[str, bytes]) -> int:
+    """Return the length of the longest payload with which a file has no more than so many bytes; negative for none."""
+    room = file_bytes - HEADER_BYTES - sum(len(_chunk(METADATA[key], data)) for key, data in metadata.items())
+    payload = room - len(_chunk(PAYLOAD, b""))
+    while payload > 0 and len(_varint(payload)) + payload > room - _CRC.size - 1:
+        payload -= 1
+    return payload
+
+
 def check(header: Header, metadata: Mapping[str, bytes]) -> None:
     """Refuse what :func:`write` would, before the work that a payload takes.
 
@@ -202,6 +216,13 @@ def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
     if zlib.crc32(data, zlib.crc32(head)) != crc:
         raise CorruptFileError(f"checksum of chunk {chr(chunk.type)!r} does not match: the file is damaged")
     return data
+
+
+def read_truncated_chunk(fp: IO[bytes], chunk: Chunk) -> bytes | None:
+    """Return what there is of a chunk with which the file ends too early, or ``None`` if the chunk is all there."""
+    fp.seek(chunk.position + chunk.head_length)
+    data = fp.read(chunk.length + _CRC.size)
+    return None if len(data) == chunk.length + _CRC.size else data[: chunk.length]
 
 
 def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
@@ -277,13 +298,17 @@ def _read(fp: IO[bytes], length: int) -> bytes:
 
 
 def _chunk(chunk_type: int, data: bytes) -> bytes:
-    head = bytearray([chunk_type])
-    length = len(data)
-    while length >= 0x80:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + data + _CRC.pack(zlib.crc32(data, zlib.crc32(head)))
+    head = bytes([chunk_type]) + _varint(len(data))
+    return head + data + _CRC.pack(zlib.crc32(data, zlib.crc32(head)))
+
+
+def _varint(value: int) -> bytes:
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
 
 
 def _key_of(table: Mapping[int, str], name: str) -> int:

@@ -6,7 +6,7 @@
 Nothing here knows of Pillow. Samples are 8-bit arrays, ``(H, W)`` for mode ``L`` and ``(H, W, 3)`` for ``RGB``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import container
-from .errors import InsufficientMemoryError
-from .latent_codecs import LatentCodec, QuantisedLatents, codec_by_name
+from .errors import InsufficientMemoryError, OptionError
+from .latent_codecs import ContextCodec, LatentCodec, QuantisedLatents, codec_by_name
 from .models import Denoiser, Models, NoiseSchedule, denoise
 from .preview import preview
 from .tiling import blend
@@ -64,12 +64,46 @@ def encode(
         ModelUnavailableError: The model cannot be loaded.
         ModelFailedError: The model failed on this picture.
     """
+    return _encode(samples, codec.name, codec.encode, models, metadata or {})
+
+
+def encode_within(
+    samples: NDArray[np.uint8],
+    codec: ContextCodec,
+    models: Models,
+    metadata: Mapping[str, bytes] | None,
+    target_size: int,
+) -> bytes:
+    """Return the best file of a picture that has no more than ``target_size`` bytes, metadata included.
+
+    The arguments and errors besides are those of :func:`encode`; the codec's quality is not used.
+
+    Raises:
+        OptionError: Even the lowest quality takes more.
+    """
+    room = container.payload_room(target_size, metadata or {})
+
+    def encode_payload(latents: NDArray[np.float32]) -> bytes:
+        try:
+            return codec.encode_within(latents, room)
+        except OptionError as error:
+            raise OptionError(f"target_size of {target_size} bytes cannot be met: {error}") from None
+
+    return _encode(samples, codec.name, encode_payload, models, metadata or {})
+
+
+def _encode(
+    samples: NDArray[np.uint8],
+    codec: str,
+    encode_payload: Callable[[NDArray[np.float32]], bytes],
+    models: Models,
+    metadata: Mapping[str, bytes],
+) -> bytes:
     height, width = check_samples(samples).shape[:2]
-    header = container.Header(width, height, "L" if samples.ndim == 2 else "RGB", codec.name)
-    container.check(header, metadata or {})
+    header = container.Header(width, height, "L" if samples.ndim == 2 else "RGB", codec)
+    container.check(header, metadata)
     with _memory_for(width, height):
-        latents = encode_latents(samples, models)
-        return container.write(header, codec.encode(latents), metadata)
+        return container.write(header, encode_payload(encode_latents(samples, models)), metadata)
 
 
 def decode(quantised: QuantisedLatents, header: container.Header, models: Models, denoise_steps: int) -> DecodedImage:
@@ -99,6 +133,20 @@ def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
     with _memory_for(header.width, header.height):
         payload = container.read_chunk(fp, layout.payload)
         return codec_by_name(header.codec).decode(payload, *header.latent_shape)
+
+
+def decode_truncated_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
+    """Return the latents of a file that may end too early; those that did not arrive are zero, a dark grey.
+
+    Raises:
+        CorruptFileError: What arrived is damaged, or too little to begin with.
+    """
+    header = layout.header
+    payload = container.read_truncated_chunk(fp, layout.payload)
+    if payload is None:
+        return decode_latents(fp, layout)
+    with _memory_for(header.width, header.height):
+        return codec_by_name(header.codec).decode_truncated(payload, *header.latent_shape)
 
 
 def verify(fp: IO[bytes], layout: container.Layout) -> None:

@@ -50,8 +50,8 @@ def encode(image: "Image.Image | NDArray[np.uint8]", **save_options: Any) -> byt
 
     Args:
         image: A picture of mode L or RGB, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
-        **save_options: Those of ``Image.save``: ``codec``, ``palette_size``, ``dither``, ``model``, ``device``,
-            ``dtype``, ``exif``, ``icc_profile``, ``xmp``.
+        **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
+            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``.
 
     Raises:
         ValueError: An option is outside its range, or the array is none of these.

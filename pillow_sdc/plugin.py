@@ -3,6 +3,7 @@
 Importing this module imports neither numpy nor torch; ``open`` reads the header and the metadata alone.
 """
 
+from numbers import Integral
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageFile
@@ -12,10 +13,12 @@ from .errors import OptionError
 from .registration import FORMAT
 
 if TYPE_CHECKING:
-    from .latent_codecs import LatentCodec
+    from .latent_codecs import LatentCodec, QuantisedLatents
 
 _DECODER = _ENCODER = "sdc"
-_CODEC_OPTIONS = ("palette_size", "dither")
+_PREVIEW_DECODER = "sdc_preview"
+_CODEC_OPTIONS = {"palette_size": "palette", "dither": "palette", "quality": "context", "target_size": "context"}
+"""The codec that each of the options belongs to, and that is chosen by it where none is named."""
 
 
 class SdcImageFile(ImageFile.ImageFile):
@@ -31,6 +34,7 @@ class SdcImageFile(ImageFile.ImageFile):
     is_animated = False
 
     _layout: container.Layout | None = None
+    _report: dict[str, Any] | None = None
 
     def _open(self) -> None:
         fp = self._file()
@@ -39,13 +43,27 @@ class SdcImageFile(ImageFile.ImageFile):
         self._size = header.width, header.height
         self._mode = header.mode
         self.info.update(container.read_metadata(fp, self._layout))
-        report: dict[str, Any] = {
-            "codec": header.codec,
-            "latent_space": header.latent_space,
-        }
-        self.info["sdc"] = report
-        extents = (0, 0, header.width, header.height)
-        self.tile = [ImageFile._Tile(_DECODER, extents, self._layout.payload.position, (self._layout, report))]
+        self._report = {"codec": header.codec, "latent_space": header.latent_space}
+        self.info["sdc"] = self._report
+        self._decode_with(_DECODER)
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Make ready to load the picture at an eighth of its size, if that is no smaller than ``size``.
+
+        Such a picture comes straight from the latents, by a linear map and without any model.
+
+        Returns:
+            The mode, and the box of the new size that the picture fills; ``None`` where nothing changed.
+        """
+        if self._layout is None or size is None or self.size != self._layout.header.size:
+            return None
+        if any(own < container.PIXELS_PER_LATENT * wanted for own, wanted in zip(self.size, size, strict=True)):
+            return None
+        width, height = (length / container.PIXELS_PER_LATENT for length in self.size)
+        rows, columns = self._layout.header.latent_shape
+        self._size = columns, rows
+        self._decode_with(_PREVIEW_DECODER)
+        return self.mode, (0, 0, width, height)
 
     def verify(self) -> None:
         """Check every checksum and the payload's structure, without a model, and close the file.
@@ -67,6 +85,11 @@ class SdcImageFile(ImageFile.ImageFile):
         """Seek; being here, it tells ``ImageFile.Parser`` to hand over the file as a whole."""
         self._file().seek(position)
 
+    def _decode_with(self, decoder: str) -> None:
+        assert self._layout is not None  # noqa: S101 - set by open
+        args = self._layout, self._report
+        self.tile = [ImageFile._Tile(decoder, (0, 0, *self.size), self._layout.payload.position, args)]
+
     def _file(self) -> IO[bytes]:
         assert self.fp is not None  # noqa: S101 - Pillow keeps it open as long as it calls these methods
         return self.fp
@@ -82,9 +105,8 @@ class SdcDecoder(ImageFile.PyDecoder):
         from . import image_codec
         from .models import get_models
 
-        assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
         layout, report = self.args
-        quantised = image_codec.decode_latents(self.fd, layout)  # damage is found before a model is sought
+        quantised = _read_latents(self.fd, layout)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
         picture = image_codec.decode(quantised, layout.header, models, settings.denoise_steps)
@@ -99,8 +121,34 @@ class SdcDecoder(ImageFile.PyDecoder):
         return -1, 0
 
 
+class SdcPreviewDecoder(ImageFile.PyDecoder):
+    """Makes a picture of an eighth of the size, as :meth:`SdcImageFile.draft` asks for it."""
+
+    _pulls_fd = True
+
+    def decode(self, buffer: "Image.DecoderInput") -> tuple[int, int]:
+        """Read the payload from the file and set the picture."""
+        from . import image_codec
+
+        layout, report = self.args
+        quantised = _read_latents(self.fd, layout)
+        self.set_as_raw(image_codec.preview_samples(quantised.latents, layout.header).tobytes())
+        report.update(model="preview", noise_variance=quantised.noise_variance)
+        return -1, 0
+
+
+def _read_latents(fp: IO[bytes] | None, layout: container.Layout) -> "QuantisedLatents":
+    from . import image_codec
+
+    assert fp is not None  # noqa: S101 - set by Pillow, since the decoders pull
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        return image_codec.decode_truncated_latents(fp, layout)
+    return image_codec.decode_latents(fp, layout)
+
+
 class _SaveOptions(NamedTuple):
     codec: "LatentCodec"
+    target_size: int | None
     settings: options.Settings
     metadata: dict[str, bytes]
 
@@ -122,12 +170,28 @@ def _save_options(im: Image.Image) -> _SaveOptions:
     from .latent_codecs import PaletteCodec, codec_by_name
 
     given = im.encoderinfo
-    codec_class = codec_by_name(given.get("codec", PaletteCodec.name))
     codec_options = {name: given[name] for name in _CODEC_OPTIONS if name in given}
-    if codec_options and codec_class is not PaletteCodec:
-        raise OptionError(f"{min(codec_options)} is an option of the codec palette, not of {codec_class.name}")
+    chosen = sorted({_CODEC_OPTIONS[name] for name in codec_options})
+    codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
+    for name in codec_options:
+        if _CODEC_OPTIONS[name] != codec_class.name:
+            raise OptionError(f"{name} is an option of the codec {_CODEC_OPTIONS[name]}, not of {codec_class.name}")
+    target_size = _target_size(codec_options)
     changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
-    return _SaveOptions(codec_class(**codec_options), options.override(options.settings(), changes), _metadata(im))
+    settings = options.override(options.settings(), changes)
+    return _SaveOptions(codec_class(**codec_options), target_size, settings, _metadata(im))
+
+
+def _target_size(codec_options: dict[str, Any]) -> int | None:
+    """Take ``target_size`` out of a codec's options."""
+    if "target_size" not in codec_options:
+        return None
+    target_size = codec_options.pop("target_size")
+    if codec_options:
+        raise OptionError("quality and target_size exclude each other: the size decides what the quality is")
+    if isinstance(target_size, bool) or not isinstance(target_size, Integral) or target_size < 1:
+        raise OptionError(f"target_size is {target_size!r}; it must be a positive number of bytes")
+    return int(target_size)
 
 
 def _metadata(im: Image.Image) -> dict[str, bytes]:
@@ -163,9 +227,14 @@ class SdcEncoder(ImageFile.PyEncoder):
         (save_options,) = self.args
         samples = np.asarray(Image.Image()._new(self.im))
         models = get_models(save_options.settings)
-        data = image_codec.encode(samples, save_options.codec, models, save_options.metadata)
+        codec, target_size, _, metadata = save_options
+        if target_size is None:
+            data = image_codec.encode(samples, codec, models, metadata)
+        else:
+            data = image_codec.encode_within(samples, codec, models, metadata, target_size)
         return len(data), 1, data
 
 
 Image.register_decoder(_DECODER, SdcDecoder)
+Image.register_decoder(_PREVIEW_DECODER, SdcPreviewDecoder)
 Image.register_encoder(_ENCODER, SdcEncoder)

@@ -1,12 +1,15 @@
 """A decoder of SDC files as far as the latents, written from ``docs/format.md`` alone, without code of the package.
 
 Standard library only and plain loops: what it says is what the specification says. Every departure from the
-specification is a ``ValueError``.
+specification is a ``ValueError``. The codec ``context`` is in ``reference_context.py``.
 """
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import reference_context
 
 Plane = list[list[int]]
 
@@ -24,11 +27,15 @@ class Header(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a file holds: ``levels`` are 4 planes of rows, ``size`` is the number of bytes that belong to the file."""
+    """What a file holds.
+
+    ``values`` are 4 planes of rows: levels, or, of the codec ``context``, latents not yet rounded to binary32; ``size``
+    is the number of bytes that belong to the file.
+    """
 
     header: Header
     metadata: dict[str, bytes]
-    levels: list[Plane]
+    values: Sequence[Sequence[Sequence[float]]]
     noise_variance: float
     size: int
 
@@ -39,7 +46,7 @@ def decode(file: bytes) -> Decoded:
     require(len(file) >= 19 and struct.unpack("<I", file[15:19])[0] == zlib.crc32(file[:15]), "header")
     header = Header(*struct.unpack("<BBBBHH", file[7:15]))
     require(header.width > 0 and header.height > 0, "size")
-    require(header.codec in (1, 2) and header.latent_space == 1 and header.mode in (0, 1), "unknown number")
+    require(header.codec in CODECS and header.latent_space == 1 and header.mode in (0, 1), "unknown number")
     rows, columns = (header.height + 7) // 8, (header.width + 7) // 8
     metadata: dict[str, bytes] = {}
     position, metadata_bytes = 19, 0
@@ -47,8 +54,8 @@ def decode(file: bytes) -> Decoded:
         letter, data, position = read_chunk(file, position)
         if letter == "P":
             require(len(data) <= 4096 + 8 * rows * columns, "payload length")
-            levels, noise_variance = (uint8 if header.codec == 1 else palette)(data, rows, columns)
-            return Decoded(header, metadata, levels, noise_variance, position)
+            values, noise_variance = CODECS[header.codec](data, rows, columns)
+            return Decoded(header, metadata, values, noise_variance, position)
         require(letter.islower() and letter not in metadata, "chunk type")
         metadata_bytes += len(data)
         require(metadata_bytes <= 16777216, "metadata length")
@@ -132,3 +139,6 @@ def squared_distance(a: list[int], b: list[int]) -> int:
 def require(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(what)
+
+
+CODECS = {1: uint8, 2: palette, 3: reference_context.decode}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.latent_codecs import context_stream, trellis
 from pillow_sdc.latent_codecs.context_network import CHANNELS, CONDITIONS, OUTPUTS
-from pillow_sdc.latent_codecs.context_stream import STEP_UNIT, Foreteller, Symbols
+from pillow_sdc.latent_codecs.context_stream import STEP_UNIT, EntropyModel, Symbols
 
 SEEN_NUMBERS = 190
 
@@ -55,9 +55,12 @@ def test_what_is_read_is_what_was_written(
 ) -> None:
     latents = np.random.default_rng(seed).normal(0, deviation, (4, rows, columns))
     symbols = quantised(latents, step, along_trellis=along_trellis)
-    foreteller = Foreteller(arrays(seed % 5), step, stretched=stretched, trellis=along_trellis)
-    stream = context_stream.write(symbols, foreteller)
-    found, variance = context_stream.read(stream, rows, columns, foreteller)
+    model = EntropyModel(arrays(seed % 5), step, stretched=stretched, trellis=along_trellis)
+    stream = context_stream.write(symbols, model)
+    found, variance = context_stream.read(stream, rows, columns, model)
+    reconstructed = context_stream.reconstruct(symbols, model)
+    np.testing.assert_array_equal(reconstructed[0], found)
+    assert reconstructed[1] == variance
     width = step * STEP_UNIT
     middles = (symbols.numbers + symbols.odd / 2) * width
     assert np.abs(found - middles).max() <= width / 2
@@ -68,12 +71,12 @@ def test_what_is_read_is_what_was_written(
 def test_bands_see_the_rows_above_them(monkeypatch: pytest.MonkeyPatch, along_trellis: bool) -> None:
     latents = np.random.default_rng(0).normal(0, 1, (4, 14, 5))
     symbols = quantised(latents, 2000, along_trellis=along_trellis)
-    foreteller = Foreteller(arrays(), 2000, stretched=False, trellis=along_trellis)
-    whole = context_stream.read(context_stream.write(symbols, foreteller), 14, 5, foreteller)
+    model = EntropyModel(arrays(), 2000, stretched=False, trellis=along_trellis)
+    whole = context_stream.read(context_stream.write(symbols, model), 14, 5, model)
     monkeypatch.setattr(context_stream, "BAND", 6)
     monkeypatch.setattr(context_stream, "_CHUNK", 7)
-    stream = context_stream.write(symbols, foreteller)
-    banded = context_stream.read(stream, 14, 5, foreteller)
+    stream = context_stream.write(symbols, model)
+    banded = context_stream.read(stream, 14, 5, model)
     # The same network saw the same: the values agree, where within their intervals included.
     np.testing.assert_array_equal(banded[0], whole[0])
 
@@ -81,21 +84,21 @@ def test_bands_see_the_rows_above_them(monkeypatch: pytest.MonkeyPatch, along_tr
 def test_symbols_far_out_are_escaped() -> None:
     latents = np.zeros((4, 3, 3))
     latents[0, 1, 1], latents[3, 2, 2] = 900.0, -900.0
-    foreteller = Foreteller(arrays(), 300, stretched=False, trellis=False)
+    model = EntropyModel(arrays(), 300, stretched=False, trellis=False)
     symbols = quantised(latents, 300, along_trellis=False)
-    found, _ = context_stream.read(context_stream.write(symbols, foreteller), 3, 3, foreteller)
+    found, _ = context_stream.read(context_stream.write(symbols, model), 3, 3, model)
     assert np.abs(found - latents).max() < 300 * STEP_UNIT
 
 
 def test_a_damaged_stream_is_found_or_read_as_other_latents() -> None:
     latents = np.random.default_rng(0).normal(0, 1, (4, 6, 6))
-    foreteller = Foreteller(arrays(), 2000, stretched=False, trellis=True)
-    stream = context_stream.write(quantised(latents, 2000, along_trellis=True), foreteller)
+    model = EntropyModel(arrays(), 2000, stretched=False, trellis=True)
+    stream = context_stream.write(quantised(latents, 2000, along_trellis=True), model)
     refused = 0
     for place in range(len(stream)):
         for damaged in (stream[:place], stream[:place] + bytes([stream[place] ^ 0x10]) + stream[place + 1 :]):
             try:
-                found, _ = context_stream.read(damaged, 6, 6, foreteller)
+                found, _ = context_stream.read(damaged, 6, 6, model)
             except CorruptFileError:
                 refused += 1
             else:

@@ -202,7 +202,7 @@ def test_opening_a_file_imports_neither_numpy_nor_anything_heavy() -> None:
     assert not loaded & {"numpy", *HEAVY}
 
 
-@pytest.mark.parametrize("name", ["palette-rgb-metadata", "uint8-rgb-64x48"])
+@pytest.mark.parametrize("name", ["palette-rgb-metadata", "uint8-rgb-64x48", "context-rgb-metadata"])
 def test_verifying_a_file_imports_nothing_heavy(name: str) -> None:
     path = str(GOLDEN / f"{name}.sdc")
     loaded = loaded_after(f"import pillow_sdc; from PIL import Image; Image.open({path!r}).verify()")

@@ -40,7 +40,7 @@ def file_bytes(tiny_pipeline: Path) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("codec", ["uint8", "palette"])
+@pytest.mark.parametrize("codec", ["uint8", "palette", "context"])
 def test_save_by_extension_and_open(tmp_path: Path, mode: str, codec: str) -> None:
     path = tmp_path / "photo.sdc"
     picture(mode=mode).save(path, codec=codec)
@@ -52,9 +52,37 @@ def test_save_by_extension_and_open(tmp_path: Path, mode: str, codec: str) -> No
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (7, 9), (8, 8), (65, 3)])
-@pytest.mark.parametrize("codec", ["uint8", "palette"])
+@pytest.mark.parametrize("codec", ["uint8", "palette", "context"])
 def test_pictures_of_any_size_keep_it(size: tuple[int, int], codec: str) -> None:
     assert Image.open(io.BytesIO(saved(picture(*size), codec=codec))).copy().size == size
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_draft_of_an_eighth_comes_from_the_latents(mode: str) -> None:
+    data = saved(picture(100, 60, mode))
+    image = Image.open(io.BytesIO(data))
+    assert image.draft(None, (13, 8)) is None
+    assert image.draft(None, None) is None
+    assert image.draft("L", (12, 7)) == (mode, (0, 0, 12.5, 7.5))
+    assert image.draft(None, (1, 1)) is None
+    assert image.size == (13, 8)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(pillow_sdc.read_preview(data)))
+    assert image.info["sdc"]["model"] == "preview"
+    assert image.draft(None, (1, 1)) is None
+
+
+def test_a_small_thumbnail_needs_no_model(file_bytes: bytes) -> None:
+    script = """
+import io, sys
+import pillow_sdc
+from PIL import Image
+image = Image.open(io.BytesIO(sys.stdin.buffer.read()))
+image.info.clear()
+image.thumbnail((1, 1))
+assert image.size == (1, 1), image.size
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], input=file_bytes, check=True, timeout=60)
 
 
 def test_info_names_what_decoded_the_picture(tiny_pipeline: Path, file_bytes: bytes) -> None:

@@ -1,6 +1,6 @@
-"""What the teacher, and the palette codec after it, make of crops; labelled on the way, so that they have no end."""
+"""What the teacher, and codecs after it, make of crops; labelled on the way, so that they have no end."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pillow_sdc.latent_codecs import PaletteCodec
+from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents
+from pillow_sdc.latent_codecs.context import COARSEST, DEFAULT_QUALITY, FINEST, step_of
 
 from .photographs import pixels
 from .teacher import Teacher
@@ -27,6 +28,11 @@ TOGETHER = ACROSS**2
 """Crops that are labelled as one square, for a palette is of as many latents as in a picture."""
 
 PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
+CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(stretched=False))
+"""Codecs, and how often each is drawn."""
+
+STEPS = (FINEST, COARSEST)
+"""Between which that of the codec ``context`` is drawn."""
 
 
 class Pool(Generic[Item]):
@@ -53,52 +59,56 @@ class Labelled:
 
     Attributes:
         photo: uint8 ``(8h, 8w, 3)``.
-        latents: The teacher's, float32 ``(4, h, w)``.
-        quantised: The latents as the palette codec brings them back, float32 ``(4, h, w)``.
-        noise_variance: What the codec says of the noise in them.
+        latents: An encoder's, the teacher's unless said, float32 ``(4, h, w)``.
+        palette: The latents as the palette codec brings them back.
+        context: The latents as the context codec brings them back.
     """
 
     photo: NDArray[np.uint8]
     latents: NDArray[np.float32]
-    quantised: NDArray[np.float32]
-    noise_variance: float
+    palette: QuantisedLatents
+    context: QuantisedLatents
 
-    def noisy_latents(self, random: np.random.Generator) -> tuple[NDArray[np.float32], float]:
-        """Return the latents as a codec would bring them back, and the variance of the noise in them.
+    def noisy_latents(self, random: np.random.Generator) -> QuantisedLatents:
+        """Return the latents as a codec would bring them back.
 
-        A third are clean, a third the palette codec's, and the rest rounded to a random step.
+        A quarter are clean, a quarter the palette codec's, half the context codec's.
         """
-        kind = random.integers(3)
-        if kind == 1:
-            return self.quantised, self.noise_variance
-        if kind == 2:
-            step = np.exp(random.uniform(np.log(0.03), np.log(1.2)))
-            return (np.round(self.latents / step) * step).astype(np.float32), step**2 / 12
-        return self.latents, 0.0
+        kinds = QuantisedLatents(self.latents, 0.0), self.palette, self.context, self.context
+        return kinds[random.integers(len(kinds))]
 
 
-def label_crops(photos: NDArray[np.uint8], teacher: Teacher, random: np.random.Generator) -> list[Labelled]:
-    """Label :data:`TOGETHER` crops of :data:`SIDE` latents."""
-    latents = teacher.encode(pixels(photos)).numpy()
+def label_crops(
+    photos: NDArray[np.uint8], encode: Callable[[Tensor], Tensor], random: np.random.Generator
+) -> list[Labelled]:
+    """Label :data:`TOGETHER` crops of :data:`SIDE` latents with what ``encode`` makes of their pixels."""
+    latents = encode(pixels(photos)).numpy()
     tiles = latents.reshape(ACROSS, ACROSS, -1, SIDE, SIDE).transpose(2, 0, 3, 1, 4)
     side = ACROSS * SIDE
-    codec = PALETTES[random.integers(len(PALETTES))]
-    quantised = codec.decode(codec.encode(tiles.reshape(-1, side, side)), side, side)
-    noisy = quantised.latents.reshape(tiles.shape).transpose(1, 3, 0, 2, 4).reshape(latents.shape)
-    return [Labelled(*arrays, quantised.noise_variance) for arrays in zip(photos, latents, noisy, strict=True)]
+    square = tiles.reshape(-1, side, side)
+    palette, context = PALETTES[random.integers(len(PALETTES))], CONTEXTS[random.integers(len(CONTEXTS))]
+    step = round(np.exp(random.uniform(*np.log(STEPS))))
+
+    def cut(quantised: QuantisedLatents) -> list[QuantisedLatents]:
+        pieces = quantised.latents.reshape(tiles.shape).transpose(1, 3, 0, 2, 4).reshape(latents.shape)
+        return [QuantisedLatents(piece, quantised.noise_variance) for piece in pieces]
+
+    by_palette = cut(palette.decode(palette.encode(square), side, side))
+    by_context = cut(context.reconstruct_with_step(square, step))
+    return [Labelled(*parts) for parts in zip(photos, latents, by_palette, by_context, strict=True)]
 
 
 def label_photograph(photo: NDArray[np.uint8], teacher: Teacher) -> Labelled:
     """Label a whole photograph."""
     latents = teacher.encode(pixels(photo[None]))[0].numpy()
-    quantised = PaletteCodec.decode(PaletteCodec().encode(latents), *latents.shape[1:])
-    return Labelled(photo, latents, quantised.latents, quantised.noise_variance)
+    palette = PaletteCodec.decode(PaletteCodec().encode(latents), *latents.shape[1:])
+    return Labelled(photo, latents, palette, ContextCodec().reconstruct_with_step(latents, step_of(DEFAULT_QUALITY)))
 
 
 def noisy_batch(batch: Iterable[Labelled], random: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return latents as a codec would bring them back, and the variances ``(n,)`` of the noise in them."""
-    latents, noise_variances = zip(*(item.noisy_latents(random) for item in batch), strict=True)
-    return stack(latents), torch.tensor(noise_variances, dtype=torch.float32)
+    drawn = [item.noisy_latents(random) for item in batch]
+    return stack(one.latents for one in drawn), torch.tensor([one.noise_variance for one in drawn])
 
 
 def stack(arrays: Iterable[NDArray[np.floating]]) -> Tensor:

@@ -46,6 +46,10 @@ def samples(pixels: Tensor) -> NDArray[np.uint8]:
     return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
+MAGNIFIED = 2.5
+"""How much a crop is enlarged at most. Small photographs have few of the smooth places that fill large ones."""
+
+
 class AlteredCrops:
     """Squares of ``side`` latents' width from photographs chosen by their area.
 
@@ -71,7 +75,7 @@ class AlteredCrops:
     def _altered(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
         random, cut = self._random, self._side
         if random.random() < 0.5:
-            cut = round(math.exp(random.uniform(math.log(0.75 * cut), math.log(min(photo.shape[:2])))))
+            cut = round(math.exp(random.uniform(math.log(cut / MAGNIFIED), math.log(min(photo.shape[:2])))))
         top, left = (int(random.integers(length - cut + 1)) for length in photo.shape[:2])
         square = photo[top : top + cut, left : left + cut]
         if cut != self._side:

@@ -32,8 +32,46 @@ def parser(description: str | None, steps: int) -> argparse.ArgumentParser:
     return parser
 
 
+class Muon(torch.optim.Optimizer):
+    """Gradient descent whose steps are matrices with singular values near one (Jordan et al. 2024).
+
+    As ``torch.optim.Muon`` with ``adjust_lr_fn="match_rms_adamw"``, but in float32: processors that only emulate
+    bfloat16 took half as long for its products as for the network.
+    """
+
+    COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+    ITERATIONS = 5
+    MOMENTUM = 0.95
+
+    def __init__(self, matrices: list[nn.Parameter], weight_decay: float) -> None:
+        super().__init__(matrices, {"lr": 0.0, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take a step down the gradients."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix.grad))
+                momentum.lerp_(matrix.grad, 1 - self.MOMENTUM)
+                update = orthogonal(matrix.grad.lerp(momentum, self.MOMENTUM), self.COEFFICIENTS, self.ITERATIONS)
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], iterations: int) -> Tensor:
+    """Return the matrix with its singular values brought near one by Newton and Schulz's iteration."""
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp_min(1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
 class Optimizer:
-    """Muon (Jordan et al. 2024) for the kernels between hidden layers, seen as matrices, and AdamW for all else."""
+    """Muon for the kernels between hidden layers, seen as matrices, and AdamW for all else."""
 
     def __init__(self, network: nn.Module) -> None:
         parameters = list(network.parameters())
@@ -44,7 +82,7 @@ class Optimizer:
                 raise ValueError("kernels must be in channels-last memory, so that their matrices share it")
         kernels = set(map(id, self._kernels))
         self._adamw = torch.optim.AdamW([p for p in parameters if id(p) not in kernels], betas=(0.9, 0.99))
-        self._muon = torch.optim.Muon(self._matrices, adjust_lr_fn="match_rms_adamw", weight_decay=1e-3)
+        self._muon = Muon(self._matrices, weight_decay=1e-3)
 
     def step(self, learning_rate: float) -> None:
         """Take a step down the parameters' gradients, and clear them."""

@@ -2,8 +2,8 @@
 
     python -m training.train_context PHOTOS TEACHER RUN [--steps N]
 
-Steps are drawn anew for each crop; half of
-the crops are stretched, and half of either rounded to the nearest values, half quantised along a trellis.
+Steps are drawn anew for each crop; half of the crops are stretched, and a quarter of either rounded to the nearest
+values, the others quantised along a trellis.
 """
 
 import numpy as np
@@ -18,11 +18,17 @@ from .context_model import ContextModel, bits
 from .labelled import Pool, stack
 from .photographs import AlteredCrops, pixels, read_photos, split
 from .running import Run, parser
-from .teacher import Teacher
+from .teacher import Teacher, embedded_encoder
 
-CROPS, NEW, FIRST = 8, 1, 64
+CROPS, FIRST = 8, 64
+NEW_EVERY = 4
+"""Steps between new crops: to label one costs more than a step."""
+
+OWN = 0.25
+"""Share of the crops that the embedded encoder encodes, whose latents are smoother, in place of the teacher."""
+
 SIDE = 28
-STEPS = (0.08, 3.0)
+STEPS = (0.15, 3.0)
 JUDGED = (0.35, 0.5, 0.7, 1.0)
 
 
@@ -53,19 +59,23 @@ def main() -> None:
     # Upright, as photographs are: what is above may say other things than what is beside.
     photos = AlteredCrops(training, SIDE, run.random, turned=False)
     pool = Pool[NDArray[np.float32]](run.random)
+    embedded_encode = embedded_encoder()
 
-    def label(count: int) -> None:
-        pool.add(teacher.encode(pixels(photos.draw(count))).numpy())
+    def label() -> None:
+        encode = embedded_encode if run.random.random() < OWN else teacher.encode
+        pool.add(encode(pixels(photos.draw(1))).numpy())
 
-    label(FIRST)
+    for _ in range(FIRST):
+        label()
 
     def losses() -> dict[str, Tensor]:
-        label(NEW)
+        if run.step % NEW_EVERY == 0:
+            label()
         steps = np.exp(run.random.uniform(*np.log(STEPS), CROPS))
         values, stretches = [], []
         for i, (latents, step) in enumerate(zip(pool.draw(CROPS), steps.tolist(), strict=True)):
-            quantise = (quantised, quantised_along_trellis)[i % 2]
-            stretches.append(i // 2 % 2)
+            quantise = quantised_along_trellis if i % 4 else quantised
+            stretches.append(i // 4 % 2)
             values.append(quantise(stretched(latents).astype(np.float32) if stretches[-1] else latents, step))
         batch, told = stack(values), torch.from_numpy(steps).float()
         return {"bits": bits(run.network(batch, told, torch.tensor(stretches)), batch, told).mean()}

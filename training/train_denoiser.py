@@ -11,6 +11,7 @@ from pillow_sdc.models.compact_networks import Denoiser
 
 from .labelled import SIDE, TOGETHER, Labelled, Pool, label_crops, label_photograph, noisy_batch, stack
 from .photographs import AlteredCrops, read_photos, split
+from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher
 
@@ -25,11 +26,11 @@ def main() -> None:
     photos = AlteredCrops(training, SIDE, run.random)
     pool = Pool[Labelled](run.random)
     for _ in range(FIRST):
-        pool.add(label_crops(photos.draw(TOGETHER), teacher, run.random))
+        pool.add(label_crops(photos.draw(TOGETHER), teacher.encode, run.random))
 
     def losses() -> dict[str, Tensor]:
         if run.step % TOGETHER == 0:
-            pool.add(label_crops(photos.draw(TOGETHER), teacher, run.random))
+            pool.add(label_crops(photos.draw(TOGETHER), teacher.encode, run.random))
         batch = pool.draw(CROPS)
         noisy, variance = noisy_batch(batch, run.random)
         clean_latents = stack(crop.latents for crop in batch)
@@ -38,22 +39,22 @@ def main() -> None:
         variance[clean] = torch.exp(torch.empty(int(clean.sum())).uniform_(np.log(0.0008), np.log(0.35)))
         deviation = variance.sqrt()[:, None, None, None]
         noisy[clean] += deviation[clean] * torch.randn_like(noisy[clean])
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             noise = run.network(noisy, variance)
         target = (noisy - clean_latents) / deviation
         return {"noise": (noise.float() - target).square().mean()}
 
     def evaluate() -> dict[str, float]:
-        ratios: dict[str, list[float]] = {"palette": [], "rounded": [], "white": []}
+        ratios: dict[str, list[float]] = {"palette": [], "context": [], "white": []}
         generator = torch.Generator().manual_seed(0)
         with torch.inference_mode():
             for whole in held_out:
                 latents = torch.from_numpy(whole.latents)
-                step = 0.6
+                white = latents + 0.03**0.5 * torch.randn(latents.shape, generator=generator)
                 for name, noisy, variance in (
-                    ("palette", torch.from_numpy(whole.quantised), whole.noise_variance),
-                    ("rounded", torch.round(latents / step) * step, step**2 / 12),
-                    ("white", latents + 0.03**0.5 * torch.randn(latents.shape, generator=generator), 0.03),
+                    ("palette", torch.from_numpy(whole.palette.latents), whole.palette.noise_variance),
+                    ("context", torch.from_numpy(whole.context.latents), whole.context.noise_variance),
+                    ("white", white, 0.03),
                 ):
                     deviation = variance**0.5
                     cleaned = noisy - deviation * run.average(noisy[None], torch.tensor([variance]))[0]

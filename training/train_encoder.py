@@ -15,6 +15,7 @@ from pillow_sdc.models.compact_networks import Encoder
 
 from .labelled import SIDE, Pool
 from .photographs import AlteredCrops, pixels, read_photos, split
+from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher
 
@@ -49,7 +50,7 @@ def main() -> None:
     def losses() -> dict[str, Tensor]:
         label(NEW)
         photo, latents = zip(*pool.draw(CROPS), strict=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             encoded = run.network(pixels(np.stack(photo)))
         return error(encoded.float(), torch.stack(latents))
 

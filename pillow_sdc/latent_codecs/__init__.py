@@ -1,13 +1,14 @@
 """Latent codecs: latents to payload and back, and their registry."""
 
 from ..errors import OptionError
+from .context import ContextCodec
 from .interfaces import LatentCodec, QuantisedLatents
 from .palette import PaletteCodec
 from .uint8 import Uint8Codec
 
-__all__ = ["CODECS", "LatentCodec", "PaletteCodec", "QuantisedLatents", "Uint8Codec", "codec_by_name"]
+__all__ = ["CODECS", "ContextCodec", "LatentCodec", "PaletteCodec", "QuantisedLatents", "Uint8Codec", "codec_by_name"]
 
-CODECS: tuple[type[LatentCodec], ...] = (Uint8Codec, PaletteCodec)
+CODECS: tuple[type[LatentCodec], ...] = (Uint8Codec, PaletteCodec, ContextCodec)
 """Every codec of format version 1."""
 
 

@@ -6,14 +6,18 @@ latents is divided at the edges of the few symbols around the mixture's middle; 
 more shares, and after those comes how far out the symbol lies, in an exponential Golomb code.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, TruncatedFileError
 from . import mixtures, range_coder, trellis
 from .context_network import CHANNELS, OUTPUTS, SLOPE, ContextNetwork, SeenLatents, wavefronts
 from .mixtures import POSITION_UNIT, Mixtures
@@ -26,11 +30,15 @@ STEP_UNIT = 1 / 4096
 
 REFERENCE_STEP = 2457.6
 
+_TRELLIS_CELL = 227
+"""In 1/256 of the step: the interval, as wide as the error of the trellis' 64 states is large, in which its latents are
+taken to lie. Its centroids are within 0.5 % of the best possible error for Gaussian sources."""
+
 _MOST_BESIDE = 64
 _LARGEST_ESCAPE_BITS = 20
 _BIT = 1 << range_coder.PRECISION - 1
-_CHUNK = 8192
-"""Places that are computed at once; their number does not matter to the result."""
+_CHUNK = 1024
+"""Places that are computed at once, as many as fit into a processor's cache; the result does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Symbols:
     odd: NDArray[np.int64]
 
 
-class Foreteller:
+class EntropyModel:
     """What one picture's symbols are coded with."""
 
     def __init__(self, arrays: Mapping[str, NDArray[np.integer]], step: int, *, stretched: bool, trellis: bool) -> None:
@@ -56,6 +64,8 @@ class Foreteller:
         self.network = ContextNetwork(arrays, logarithm, stretched=stretched)
         self.step = step
         self.trellis = trellis
+        self.cell = 2 * step * _TRELLIS_CELL >> 8 if trellis else 2 * step
+        """Width of the interval that latents are taken to lie in, in :data:`.mixtures.POSITION_UNIT`."""
         self.beside = min(_MOST_BESIDE, 2 + 12288 // step)
         """Symbols on each side of the middle one that have a share of their own."""
         self.total = 2 * self.beside + 3
@@ -69,22 +79,53 @@ class Foreteller:
 
     def edges(self, numbers: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where symbols' intervals begin, in :data:`.mixtures.POSITION_UNIT`."""
-        edges: NDArray[np.int64] = (2 * numbers + odd - 1) * self.step
+        edges: NDArray[np.int64] = self.positions(numbers, odd) - self.step
         return edges
 
+    def positions(self, numbers: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the middles of symbols' intervals, in :data:`.mixtures.POSITION_UNIT`."""
+        positions: NDArray[np.int64] = (2 * numbers + odd) * self.step
+        return positions
+
     def values(self, numbers: NDArray[np.int64], odd: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Return the middles of symbols' intervals, in SD-scaled latents."""
-        values: NDArray[np.floating] = (2 * numbers + odd) * (self.step * POSITION_UNIT)
+        """Return the same in SD-scaled latents."""
+        values: NDArray[np.floating] = self.positions(numbers, odd) * POSITION_UNIT
         return values
 
 
-def write(symbols: Symbols, foreteller: Foreteller) -> bytes:
+def write(symbols: Symbols, model: EntropyModel) -> bytes:
     """Return the stream of symbols."""
-    return range_coder.encode(_shares(symbols, foreteller))
+    return range_coder.encode(_shares(symbols, model))
 
 
-def _shares(symbols: Symbols, foreteller: Foreteller) -> Iterator[tuple[int, int]]:
-    """Yield the shares of all symbols, in the order of coding."""
+def reconstruct(symbols: Symbols, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
+    """Return what :func:`read` makes of the stream of these symbols, without writing or reading it."""
+    latents = np.empty(symbols.numbers.shape)
+    variances = []
+    for band in _foretell(symbols, model):
+        means, variance = _centroids(band.numbers.ravel(), band.odd.ravel(), band.outputs.reshape(-1, OUTPUTS), model)
+        latents[:, band.rows] = means.reshape(latents[:, band.rows].shape)
+        variances.append(variance)
+    return latents, _mean(variances)
+
+
+class _ForetoldBand(NamedTuple):
+    """A band's symbols, and what the network says of each when it has seen those before it.
+
+    Attributes:
+        rows: Of the picture.
+        numbers, odd: ``(4, n)``, row by row.
+        outputs: ``(4, n, 5)``.
+    """
+
+    rows: slice
+    numbers: NDArray[np.int64]
+    odd: NDArray[np.int64]
+    outputs: NDArray[np.int64]
+
+
+def _foretell(symbols: Symbols, model: EntropyModel) -> Iterator[_ForetoldBand]:
+    """Evaluate the network for all symbols of a band at once, band by band."""
     _, rows, columns = symbols.numbers.shape
     seen = None
     for top in range(0, rows, BAND):
@@ -93,37 +134,45 @@ def _shares(symbols: Symbols, foreteller: Foreteller) -> Iterator[tuple[int, int
         ys, xs = np.divmod(np.arange(numbers.shape[1]), columns)
         seen = SeenLatents(band.stop - top, columns, seen)
         for channel in range(CHANNELS):
-            seen.put(channel, ys, xs, foreteller.values(numbers[channel], odd[channel]))
-        starts, ends, beyond = (np.empty_like(numbers) for _ in range(3))
+            seen.put(channel, ys, xs, model.values(numbers[channel], odd[channel]))
+        outputs = np.empty((*numbers.shape, OUTPUTS), np.int64)
         for first in range(0, len(ys), _CHUNK):
             chunk = slice(first, first + _CHUNK)
-            started = foreteller.network.start(seen.around(ys[chunk], xs[chunk]))
+            started = model.network.start(seen.around(ys[chunk], xs[chunk]))
             here = seen.at(ys[chunk], xs[chunk])
             for channel in range(CHANNELS):
-                mixed = mixtures.from_outputs(foreteller.network.finish(channel, started[:, channel], here))
-                starts[channel, chunk], ends[channel, chunk], beyond[channel, chunk] = _intervals(
-                    numbers[channel, chunk], odd[channel, chunk], mixed, foreteller
-                )
-        fronts = SLOPE * ys + xs
+                outputs[channel, chunk] = model.network.finish(channel, started[:, channel], here)
+        yield _ForetoldBand(band, numbers, odd, outputs)
+
+
+def _shares(symbols: Symbols, model: EntropyModel) -> Iterator[tuple[int, int]]:
+    """Yield the shares of all symbols, in the order of coding."""
+    columns = symbols.numbers.shape[2]
+    for band in _foretell(symbols, model):
+        mixed = mixtures.from_outputs(band.outputs.reshape(-1, OUTPUTS))
+        starts, ends, beyond = _intervals(band.numbers.ravel(), band.odd.ravel(), mixed, model)
+        ys, xs = np.divmod(np.arange(band.numbers.shape[1]), columns)
         channels = np.arange(CHANNELS)[:, None]
-        order = np.lexsort([np.broadcast_to(key, numbers.shape).ravel() for key in (ys, channels, fronts)])
-        coded = (array.ravel()[order] for array in (starts, ends - starts, beyond))
-        for start, frequency, escape in zip(*(array.tolist() for array in coded), strict=True):
+        order = np.lexsort(
+            [np.broadcast_to(key, band.numbers.shape).ravel() for key in (ys, channels, SLOPE * ys + xs)]
+        )
+        coded = (array[order].tolist() for array in (starts, ends - starts, beyond))
+        for start, frequency, escape in zip(*coded, strict=True):
             yield start, frequency
             if escape >= 0:
                 yield from _golomb(escape)
 
 
 def _intervals(
-    numbers: NDArray[np.int64], odd: NDArray[np.int64], mixed: Mixtures, foreteller: Foreteller
+    numbers: NDArray[np.int64], odd: NDArray[np.int64], mixed: Mixtures, model: EntropyModel
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return where the shares of symbols ``(n,)`` start and end, and how far beyond the others they lie, or −1."""
-    lowest, total = foreteller.lowest(mixed, odd), foreteller.total
+    lowest, total = model.lowest(mixed, odd), model.total
     shares = numbers - lowest + 1
     below, above = -shares, shares - (total - 1)
     shares = shares.clip(0, total - 1)
     both = np.stack([shares, shares + 1], axis=1)
-    edges = foreteller.edges(lowest[:, None] + both - 1, odd[:, None])
+    edges = model.edges(lowest[:, None] + both - 1, odd[:, None])
     frequencies = mixtures.frequencies_below(mixed, edges, both, total)
     starts = np.where(shares == 0, 0, frequencies[:, 0])
     ends = np.where(shares == total - 1, 1 << range_coder.PRECISION, frequencies[:, 1])
@@ -154,58 +203,125 @@ def _read_golomb(decoder: range_coder.Decoder) -> int:
     return number - 1
 
 
-def read(stream: bytes, rows: int, columns: int, foreteller: Foreteller) -> tuple[NDArray[np.float64], float]:
+def read(stream: bytes, rows: int, columns: int, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
     """Return the latents ``(4, rows, columns)`` that a stream stands for, and the mean variance around them.
 
-    A latent is taken to lie at the mean of its mixture within its symbol's interval.
+    A latent is taken to lie at the mean of its mixture within the symbol's cell.
 
     Raises:
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
     decoder = range_coder.Decoder(stream)
-    latents = np.empty((CHANNELS, rows, columns))
-    variance = 0.0
+    read = _read(decoder, rows, columns, model)
+    decoder.check_end()
+    return read
+
+
+def read_truncated(stream: bytes, rows: int, columns: int, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
+    """Return what :func:`read` would have, from the beginning of a stream; latents that did not arrive are zero.
+
+    Raises:
+        CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
+    """
+    return _read(range_coder.TruncatedDecoder(stream), rows, columns, model)
+
+
+def _read(
+    decoder: range_coder.Decoder, rows: int, columns: int, model: EntropyModel
+) -> tuple[NDArray[np.float64], float]:
+    latents = np.zeros((CHANNELS, rows, columns))
+    variances: list[NDArray[np.float64]] = []
     seen = None
     for top in range(0, rows, BAND):
-        height = min(BAND, rows - top)
-        seen = SeenLatents(height, columns, seen)
-        symbols, outputs = _read_band(decoder, seen, height, columns, foreteller)
-        for channel in range(CHANNELS):
-            lower = foreteller.edges(symbols.numbers[channel], symbols.odd[channel]).ravel()
-            mixed = mixtures.from_outputs(outputs[channel].reshape(len(lower), -1))
-            means, variances = mixtures.centroids(mixed, lower, 2 * foreteller.step)
-            latents[channel, top : top + height] = means.reshape(height, columns)
-            variance += float(variances.sum())
-    decoder.check_end()
-    return latents, variance / latents.size
+        band = Band(min(BAND, rows - top), columns, seen)
+        with suppress(TruncatedFileError):
+            _read_band(decoder, band, model)
+        seen = band.seen
+        means, variance = _centroids(band.numbers, band.odd, band.outputs, model)
+        latents[:, top : top + BAND][band.known] = means
+        variances.append(variance)
+        if not band.known.all():
+            break
+    return latents, _mean(variances)
 
 
-def _read_band(
-    decoder: range_coder.Decoder, seen: SeenLatents, rows: int, columns: int, foreteller: Foreteller
-) -> tuple[Symbols, NDArray[np.int64]]:
-    """Return a band's symbols ``(4, rows, columns)`` and what the network said of them, ``(4, rows, columns, 5)``."""
-    network, total = foreteller.network, foreteller.total
+def _centroids(
+    numbers: NDArray[np.int64], odd: NDArray[np.int64], outputs: NDArray[np.int64], model: EntropyModel
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and variance of the latents ``(n,)`` that symbols stand for, ``outputs`` ``(n, 5)`` said of them."""
+    lower = model.positions(numbers, odd) - (model.cell >> 1)
+    return mixtures.centroids(mixtures.from_outputs(outputs), lower, model.cell)
+
+
+def _mean(parts: list[NDArray[np.float64]]) -> float:
+    """Return the mean of some arrays' numbers, 0 of none.
+
+    The sum is rounded once, so that its order, which numpy chooses by the machine, does not matter.
+    """
+    return math.fsum(chain.from_iterable(part.tolist() for part in parts)) / max(1, sum(map(len, parts)))
+
+
+class Band:
+    """A band of rows while it is read."""
+
+    def __init__(self, rows: int, columns: int, above: SeenLatents | None) -> None:
+        self.seen = SeenLatents(rows, columns, above)
+        self.states = np.zeros((CHANNELS, rows), np.int64)
+        self.known = np.zeros((CHANNELS, rows, columns), bool)
+        """Which symbols have been read."""
+        self._numbers, self._odd = (np.zeros((CHANNELS, rows, columns), np.int64) for _ in range(2))
+        self._outputs = np.zeros((CHANNELS, rows, columns, OUTPUTS), np.int64)
+
+    def put(
+        self,
+        channel: int,
+        ys: NDArray[np.int64],
+        xs: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        odd: NDArray[np.int64],
+        outputs: NDArray[np.int64],
+    ) -> None:
+        """Take up a channel's symbols at some places, and what the network said of them."""
+        self.known[channel, ys, xs] = True
+        self._numbers[channel, ys, xs] = numbers
+        self._odd[channel, ys, xs] = odd
+        self._outputs[channel, ys, xs] = outputs
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The symbols that are known, ``(n,)``."""
+        return self._numbers[self.known]
+
+    @property
+    def odd(self) -> NDArray[np.int64]:
+        """Whether their values are odd, ``(n,)``."""
+        return self._odd[self.known]
+
+    @property
+    def outputs(self) -> NDArray[np.int64]:
+        """What the network said of them, ``(n, 5)``."""
+        return self._outputs[self.known]
+
+
+def _read_band(decoder: range_coder.Decoder, band: Band, model: EntropyModel) -> None:
+    """Read a band's symbols and keep what the network said of each."""
+    network, total = model.network, model.total
     shares = np.arange(1, total)
-    symbols = Symbols(*(np.zeros((CHANNELS, rows, columns), np.int64) for _ in range(2)))
-    outputs = np.empty((CHANNELS, rows, columns, OUTPUTS), np.int64)
-    states = np.zeros((CHANNELS, rows), np.int64)
-    for ys, xs in wavefronts(rows, columns):
-        started = network.start(seen.around(ys, xs))
+    for ys, xs in wavefronts(*band.known.shape[1:]):
+        started = network.start(band.seen.around(ys, xs))
         for channel in range(CHANNELS):
-            said = network.finish(channel, started[:, channel], seen.at(ys, xs))
+            said = network.finish(channel, started[:, channel], band.seen.at(ys, xs))
             mixed = mixtures.from_outputs(said)
-            odd = trellis.is_odd(states[channel, ys])
-            lowest = foreteller.lowest(mixed, odd)
-            edges = foreteller.edges(lowest[:, None] + shares - 1, odd[:, None])
+            odd = trellis.ODD[band.states[channel, ys]]
+            lowest = model.lowest(mixed, odd)
+            edges = model.edges(lowest[:, None] + shares - 1, odd[:, None])
             below = mixtures.frequencies_below(mixed, edges, shares, total)
             distributions = zip(below.tolist(), lowest.tolist(), strict=True)
             numbers = np.array([_read_symbol(decoder, *distribution) for distribution in distributions])
-            seen.put(channel, ys, xs, foreteller.values(numbers, odd))
-            symbols.numbers[channel, ys, xs], symbols.odd[channel, ys, xs] = numbers, odd
-            outputs[channel, ys, xs] = said
-            if foreteller.trellis:
-                states[channel, ys] = trellis.FOLLOWING[states[channel, ys], numbers & 1]
-    return symbols, outputs
+            band.seen.put(channel, ys, xs, model.values(numbers, odd))
+            band.put(channel, ys, xs, numbers, odd, said)
+            if model.trellis:
+                band.states[channel, ys] = trellis.FOLLOWING[band.states[channel, ys], numbers & 1]
 
 
 def _read_symbol(decoder: range_coder.Decoder, below: list[int], lowest: int) -> int:

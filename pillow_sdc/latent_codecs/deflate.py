@@ -36,6 +36,22 @@ def inflate(stream: bytes, length: int) -> tuple[bytes, bytes]:
     return data, inflater.unused_data
 
 
+def inflate_truncated(stream: bytes, length: int) -> bytes:
+    """Return what the beginning of a raw deflate stream of ``length`` bytes tells of them.
+
+    Raises:
+        CorruptFileError: The stream is damaged, or holds more bytes.
+    """
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(stream, length + 1)
+    except zlib.error as error:
+        raise CorruptFileError(f"deflate stream is damaged: {error}") from error
+    if len(data) > length:
+        raise CorruptFileError(f"deflate stream does not hold the {length} bytes expected of it")
+    return data
+
+
 def _deflate(data: bytes, strategy: int) -> bytes:
     deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, strategy)
     return deflater.compress(data) + deflater.flush()

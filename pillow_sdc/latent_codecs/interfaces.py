@@ -47,6 +47,16 @@ class LatentCodec(Protocol):
         """
         ...
 
+    @staticmethod
+    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+        """Return the latents that the beginning of a payload tells, ``(4, rows, columns)``; the others are zero.
+
+        Raises:
+            CorruptFileError: The payload is not the beginning of one that :meth:`encode` writes for this shape, or
+                tells nothing yet.
+        """
+        ...
+
 
 def check_latents(latents: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return latents as float64.

@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptFileError, OptionError
-from .deflate import deflate, inflate
+from ..errors import CorruptFileError, OptionError, TruncatedFileError
+from .deflate import deflate, inflate, inflate_truncated
 from .eight_bit import ROUNDING_VARIANCE, STEP, from_levels, to_levels
 from .interfaces import QuantisedLatents
 from .palette_design import design_palette, shortest_path
@@ -66,22 +66,45 @@ class PaletteCodec:
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
-        if len(payload) < 2:
-            raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a palette")
-        count, flags = payload[0] + 1, payload[1]
-        if flags & ~_EXACT:
-            raise CorruptFileError(f"palette flags {flags:#04x} are unknown")
-        planes, rest = inflate(payload[2:], 4 * count)
-        raster, rest = inflate(rest, rows * columns)
+        palette, exact, stream = _read_palette(payload)
+        raster, rest = inflate(stream, rows * columns)
         if rest:
             raise CorruptFileError(f"payload has {len(rest)} bytes after its end")
-        differences = np.frombuffer(planes, np.uint8).reshape(4, count).T
-        palette = np.cumsum(differences, axis=0, dtype=np.uint8)
-        indices = np.frombuffer(raster, np.uint8).reshape(rows, columns)
-        if int(indices.max()) >= count:
-            raise CorruptFileError(f"index {indices.max()} is outside the palette of {count} entries")
-        latents = from_levels(palette).T[:, indices]
-        return QuantisedLatents(latents, ROUNDING_VARIANCE if flags & _EXACT else _noise_variance(palette, indices))
+        indices = np.frombuffer(raster, np.uint8)
+        return _quantised(palette, indices, exact=exact, rows=rows, columns=columns)
+
+    @staticmethod
+    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+        """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero."""
+        palette, exact, stream = _read_palette(payload)
+        indices = np.frombuffer(inflate_truncated(stream, rows * columns), np.uint8)
+        if not len(indices):
+            raise TruncatedFileError("the payload ends before its first index")
+        return _quantised(palette, indices, exact=exact, rows=rows, columns=columns)
+
+
+def _read_palette(payload: bytes) -> tuple[NDArray[np.uint8], bool, bytes]:
+    """Return the palette ``(entries, 4)``, whether it is exact, and the stream of indices."""
+    if len(payload) < 2:
+        raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a palette")
+    count, flags = payload[0] + 1, payload[1]
+    if flags & ~_EXACT:
+        raise CorruptFileError(f"palette flags {flags:#04x} are unknown")
+    planes, stream = inflate(payload[2:], 4 * count)
+    differences = np.frombuffer(planes, np.uint8).reshape(4, count).T
+    return np.cumsum(differences, axis=0, dtype=np.uint8), bool(flags & _EXACT), stream
+
+
+def _quantised(
+    palette: NDArray[np.uint8], indices: NDArray[np.uint8], *, exact: bool, rows: int, columns: int
+) -> QuantisedLatents:
+    """Return the latents of a palette and the first indices, row by row; without an index they are zero."""
+    if int(indices.max()) >= len(palette):
+        raise CorruptFileError(f"index {indices.max()} is outside the palette of {len(palette)} entries")
+    latents = np.zeros((4, rows * columns), np.float32)
+    latents[:, : len(indices)] = from_levels(palette).T[:, indices]
+    noise_variance = ROUNDING_VARIANCE if exact else _noise_variance(palette, indices)
+    return QuantisedLatents(latents.reshape(4, rows, columns), noise_variance)
 
 
 def _noise_variance(palette: NDArray[np.uint8], indices: NDArray[np.uint8]) -> float:
@@ -94,6 +117,6 @@ def _noise_variance(palette: NDArray[np.uint8], indices: NDArray[np.uint8]) -> f
     neighbours = squared[:, 1 : 1 + _NEIGHBOURS]
     if not neighbours.size:
         return ROUNDING_VARIANCE
-    uses = np.bincount(indices.ravel(), minlength=len(palette))
+    uses = np.bincount(indices, minlength=len(palette))
     spread = float((np.maximum(uses - 1, 0) * neighbours.mean(axis=1)).sum() / uses.sum())
     return max(ROUNDING_VARIANCE, _NOISE_PER_SQUARED_DISTANCE * spread * STEP**2)

@@ -10,7 +10,7 @@ the stream with whichever number of the final interval has the most zero bytes a
 
 from collections.abc import Iterable
 
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, TruncatedFileError
 
 PRECISION = 16
 """Frequencies are out of 2¹⁶."""
@@ -80,6 +80,11 @@ class Decoder:
             self._offset = self._offset << 8 | following
             self._width <<= 8
 
+    @property
+    def beyond_end(self) -> bool:
+        """Whether bytes behind the stream's end, taken to be zeros, have a say in the next symbol."""
+        return self._next > len(self._stream)
+
     def check_end(self) -> None:
         """Check that the stream ends here, and as :func:`encode` would have ended it.
 
@@ -95,6 +100,21 @@ class Decoder:
             or self._stream.endswith(b"\0")
         ):
             raise CorruptFileError("the payload does not end where its symbols do")
+
+
+class TruncatedDecoder(Decoder):
+    """Reads the symbols of a stream whose end is missing, as far as they are certain."""
+
+    def target(self) -> int:
+        """Return a number in [0, 2¹⁶) that lies in the share of the next symbol.
+
+        Raises:
+            TruncatedFileError: The next symbol depends on what is missing.
+            CorruptFileError: The stream is none that :func:`encode` writes.
+        """
+        if self.beyond_end:
+            raise TruncatedFileError("the payload ends within its symbols")
+        return super().target()
 
 
 def _roundest(low: int, high: int) -> int:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, TruncatedFileError
 from .deflate import deflate, inflate
 from .eight_bit import ROUNDING_VARIANCE, from_levels, round_levels, to_levels
 from .interfaces import QuantisedLatents
@@ -41,6 +41,11 @@ class Uint8Codec:
         if rest:
             raise CorruptFileError(f"payload has {len(rest)} bytes after its end")
         return QuantisedLatents(from_levels(_levels(np.stack(planes))), ROUNDING_VARIANCE)
+
+    @staticmethod
+    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+        """Refuse, for the channels come one after the other, and no picture can be made of some of them."""
+        raise TruncatedFileError("a payload of the codec uint8 cannot be shown in part")
 
 
 def _predict(left: NDArray[np.int16], up: NDArray[np.int16]) -> NDArray[np.int16]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pillow_sdc import container, image_codec
 from pillow_sdc.container import Header
-from pillow_sdc.latent_codecs import LatentCodec, PaletteCodec, Uint8Codec
+from pillow_sdc.latent_codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.latent_codecs.eight_bit import from_levels, round_levels, to_levels
 
 EXIF = bytes.fromhex("4578696600004d4d002a00000008000101120003000000010001000000000000")  # orientation 1
@@ -121,6 +121,21 @@ SOUND = {
         metadata={"exif": EXIF, "icc_profile": ICC_PROFILE, "xmp": XMP},
         before_payload=chunk("q", b"an ancillary chunk that version 1 does not know") + chunk("q", b""),
     ),
+    "context-rgb-200x150": Sound(200, 150, "RGB", ContextCodec()),
+    "context-l-100x75": Sound(100, 75, "L", ContextCodec(quality=10)),
+    "context-rgb-finest": Sound(70, 50, "RGB", ContextCodec(quality=100)),
+    "context-rgb-coarsest": Sound(123, 77, "RGB", ContextCodec(quality=1)),
+    "context-rgb-without-trellis": Sound(123, 77, "RGB", ContextCodec(trellis=False)),
+    "context-rgb-without-stretching": Sound(123, 77, "RGB", ContextCodec(stretched=False)),
+    "context-l-plain": Sound(64, 40, "L", ContextCodec(quality=75, trellis=False, stretched=False)),
+    "context-rgb-far-out": Sound(40, 40, "RGB", ContextCodec(quality=80), lambda h, w: waves(h, w, 30.0)),
+    "context-rgb-clamped": Sound(30, 20, "RGB", ContextCodec(), lambda h, w: waves(h, w, 1e20)),
+    "context-l-of-zeros": Sound(160, 160, "L", ContextCodec(), lambda h, w: np.zeros((4, h, w), np.float32)),
+    "context-l-16x1100": Sound(16, 1100, "L", ContextCodec(quality=30)),
+    "context-l-1100x9": Sound(1100, 9, "L", ContextCodec(quality=30)),
+    "context-rgb-1x1": Sound(1, 1, "RGB", ContextCodec()),
+    "context-rgb-9x9": Sound(9, 9, "RGB", ContextCodec()),
+    "context-rgb-metadata": Sound(40, 24, "RGB", ContextCodec(), metadata={"exif": EXIF, "xmp": XMP}),
 }
 
 
@@ -141,9 +156,13 @@ def expected_of(name: str, path: Path) -> dict[str, Any]:
         layout = container.read_layout(fp)
         metadata = container.read_metadata(fp, layout)
         quantised = image_codec.decode_latents(fp, layout)
-    levels = round_levels(to_levels(quantised.latents))
+    latents = quantised.latents
     if isinstance(sound.codec, Uint8Codec):  # lossless after rounding: take the levels from before encoding
-        levels = round_levels(to_levels(sound.latents(*layout.header.latent_shape)))
+        latents = from_levels(round_levels(to_levels(sound.latents(*layout.header.latent_shape))))
+    if isinstance(sound.codec, ContextCodec):
+        decoded = {"latents_sha256": hashlib.sha256(latents.tobytes()).hexdigest()}
+    else:
+        decoded = {"levels_sha256": hashlib.sha256(round_levels(to_levels(latents)).tobytes()).hexdigest()}
     return {
         "width": sound.width,
         "height": sound.height,
@@ -153,7 +172,7 @@ def expected_of(name: str, path: Path) -> dict[str, Any]:
         "chunks": "".join(chr(chunk.type) for chunk in layout.chunks),
         "size": layout.size,
         "metadata_sha256": {key: hashlib.sha256(value).hexdigest() for key, value in metadata.items()},
-        "levels_sha256": hashlib.sha256(levels.tobytes()).hexdigest(),
+        **decoded,
         "noise_variance": repr(quantised.noise_variance),
     }
 
@@ -180,6 +199,7 @@ def damaged_files() -> dict[str, Damaged]:
         return head(width, height, codec=codec) + chunk("P", data)
 
     palette = bytes([1, 0]) + raw_deflate(bytes(8))
+    context = ContextCodec().encode(waves(2, 2))
     not_sdc, corrupt, truncated, unsupported = (
         "NotSdcError",
         "CorruptFileError",
@@ -278,6 +298,24 @@ def damaged_files() -> dict[str, Damaged]:
         "palette-without-indices": Damaged(payload(palette, 2), corrupt, "0 bytes of deflate cannot hold", "verify"),
         "palette-bytes-after-the-end": Damaged(
             payload(palette + raw_deflate(b"\1") + b"!", 2), corrupt, "1 bytes after its end", "verify"
+        ),
+        "context-empty": Damaged(payload(b"", 3), corrupt, "0 bytes is too short for a step", "verify"),
+        "context-without-step": Damaged(payload(b"\x01\x00", 3), corrupt, "2 bytes is too short", "verify"),
+        "context-step-zero": Damaged(payload(b"\x01\x00\xc0", 3), corrupt, "step is zero", "verify"),
+        "context-network-unknown": Damaged(
+            payload(b"\xc8" + context[1:], 3, 16, 16), unsupported, "context network number 200 is unknown", "verify"
+        ),
+        "context-zero-behind-the-end": Damaged(
+            payload(context + b"\0", 3, 16, 16), corrupt, "does not end where its symbols do", "verify"
+        ),
+        "context-bytes-behind-the-end": Damaged(
+            payload(context + b"more than enough", 3, 16, 16), corrupt, "does not end where its symbols do", "verify"
+        ),
+        "context-of-a-larger-picture": Damaged(
+            payload(context, 3, 8, 16), corrupt, "does not end where its symbols do", "verify"
+        ),
+        "context-escape-too-long": Damaged(
+            payload(context[:3] + b"\0" * 40 + b"\1", 3, 16, 16), corrupt, "farther out than any writer", "verify"
         ),
     }
 

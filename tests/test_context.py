@@ -1,0 +1,331 @@
+"""The codec ``context``: what its options do, that it is exact, and how it fails."""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import constriction
+import numpy as np
+import pytest
+import reference_context
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+import pillow_sdc
+from pillow_sdc import container
+from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, OptionError, UnsupportedFileError
+from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, context, context_stream, context_weights
+from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
+from pillow_sdc.latent_codecs.sensitivity import shrunk, stretched
+
+VARIANTS = [ContextCodec(trellis=trellis, stretched=stretch) for trellis in (False, True) for stretch in (False, True)]
+every_variant = pytest.mark.parametrize(
+    "codec", VARIANTS, ids=lambda c: f"trellis{c.trellis:d}-stretched{c.stretched:d}"
+)
+
+
+def waves(rows: int, columns: int, seed: int = 0, size: float = 1.0) -> NDArray[np.float32]:
+    """Latents that are smooth here and rough there, as those of photographs are."""
+    random = np.random.default_rng(seed)
+    y, x, channel = np.arange(rows)[:, None], np.arange(columns), np.arange(4)[:, None, None]
+    smooth = np.sin(0.31 * x + 0.17 * y + 1.3 * channel)
+    return (size * (1.1 * smooth + random.normal(0, 0.4, (4, rows, columns)))).astype(np.float32)
+
+
+def mse(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    return float(np.mean((first - second) ** 2))
+
+
+@every_variant
+def test_the_noise_variance_is_the_error(codec: ContextCodec) -> None:
+    latents = waves(40, 40)
+    for step in (1000, 2500, 5000):
+        decoded = codec.decode(codec.encode_with_step(latents, step), 40, 40)
+        assert decoded.noise_variance == pytest.approx(mse(decoded.latents, latents), rel=0.2)
+
+
+@every_variant
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.integers(1, 7),
+    columns=st.integers(1, 7),
+    step=st.one_of(st.integers(1, 16383), st.sampled_from([1, 16383])),
+    size=st.sampled_from([0.0, 1.0, 8.0, 1e30]),
+    seed=st.integers(0, 99),
+)
+def test_the_reference_decoder_reads_the_same(
+    codec: ContextCodec, rows: int, columns: int, step: int, size: float, seed: int
+) -> None:
+    latents = waves(rows, columns, seed, size)
+    payload = codec.encode_with_step(latents, step)
+    decoded = codec.decode(payload, rows, columns)
+    expected, noise_variance = reference_context.decode(payload, rows, columns)
+    np.testing.assert_array_equal(decoded.latents, np.array(expected).astype(np.float32))
+    assert decoded.noise_variance == noise_variance
+    # Half a step and, along a trellis, half a step more, on each side; twice that where it was stretched.
+    clamped = latents.clip(-context.LARGEST_LATENT, context.LARGEST_LATENT)
+    assert np.abs(decoded.latents - clamped).max() <= 2.5 * step * STEP_UNIT + 1e-5
+
+
+@every_variant
+def test_constriction_agrees_about_the_length(codec: ContextCodec) -> None:
+    latents, step = waves(32, 32), 2500
+    payload = codec.encode_with_step(latents, step)
+    encoder = constriction.stream.queue.RangeEncoder()
+    for start, frequency in context_stream._shares(codec._quantised(latents, step), codec._entropy_model(step)):
+        shares = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
+        encoder.encode(1, constriction.stream.model.Categorical(shares, perfect=True))
+    assert len(payload) - 3 == pytest.approx(4 * len(encoder.get_compressed()), rel=0.005)
+
+
+def test_threads_and_blas_do_not_matter() -> None:
+    script = """
+import hashlib, numpy, sys
+from pillow_sdc.latent_codecs import ContextCodec
+latents = numpy.random.default_rng(0).normal(0, 1, (4, 24, 40)).astype(numpy.float32)
+payload = ContextCodec().encode(latents)
+decoded = ContextCodec.decode(payload, 24, 40)
+print(hashlib.sha256(payload + decoded.latents.tobytes()).hexdigest(), repr(decoded.noise_variance))
+"""
+    said = set()
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command = [sys.executable, "-c", script]
+        said.add(
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+        )
+    assert len(said) == 1
+
+
+def test_no_sum_of_the_network_exceeds_what_float32_holds_exactly() -> None:
+    for number in context_weights.CHECKSUMS:
+        arrays = context_weights.network_arrays(number)
+        for name in ("window", "inner0", "inner1", "last"):
+            weights, bias, conditions = (
+                np.abs(arrays[f"{name}.{part}"].astype(np.int64)) for part in ("weights", "bias", "conditions")
+            )
+            here = np.abs(arrays["here"].astype(np.int64)).sum(1) if name == "window" else 0
+            # Logarithms of steps lie between those of 1 and of 16,383.
+            told = np.array([2000, 2000**2 // 256, 256])
+            assert (127 * (weights.sum(1) + here) + bias + conditions @ told // 256 + 1).max() < 2**24
+
+
+@every_variant
+def test_reconstruction_is_what_decoding_gives(codec: ContextCodec) -> None:
+    latents = waves(9, 14)
+    decoded = codec.decode(codec.encode_with_step(latents, 3000), 9, 14)
+    reconstructed = codec.reconstruct_with_step(latents, 3000)
+    np.testing.assert_array_equal(reconstructed.latents, decoded.latents)
+    assert reconstructed.noise_variance == decoded.noise_variance
+
+
+def test_quality_decides_the_step() -> None:
+    steps = [context.step_of(quality) for quality in range(1, 101)]
+    assert (steps[0], steps[-1]) == (context.COARSEST, context.FINEST)
+    assert sorted(set(steps), reverse=True) == steps
+    latents = waves(16, 16)
+    payload = ContextCodec(quality=30).encode(latents)
+    assert payload == ContextCodec().encode_with_step(latents, context.step_of(30))
+
+
+def test_better_quality_takes_more_bytes_and_errs_less() -> None:
+    latents = waves(24, 24)
+    payloads = [ContextCodec(quality=quality).encode(latents) for quality in (10, 40, 70, 100)]
+    errors = [mse(ContextCodec.decode(payload, 24, 24).latents, latents) for payload in payloads]
+    assert sorted(map(len, payloads)) == list(map(len, payloads))
+    assert sorted(errors, reverse=True) == errors
+
+
+@pytest.mark.parametrize("quality", [0, 101, -1, 50.5, "50", None, True])
+def test_a_quality_out_of_range_is_refused(quality: object) -> None:
+    with pytest.raises(OptionError, match=r"quality is .*from 1 to 100"):
+        ContextCodec(quality=quality)  # type: ignore[arg-type]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(60, 3000), st.integers(0, 99))
+def test_a_payload_within_a_limit_fills_it_and_never_exceeds_it(limit: int, seed: int) -> None:
+    latents = waves(24, 20, seed)
+    shortest = ContextCodec().encode_with_step(latents, context.COARSEST)
+    longest = ContextCodec().encode_with_step(latents, context.FINEST)
+    if len(shortest) > limit:
+        with pytest.raises(OptionError, match=f"quality 1 takes {len(shortest)} bytes"):
+            ContextCodec().encode_within(latents, limit)
+        return
+    payload = ContextCodec().encode_within(latents, limit)
+    assert len(payload) <= limit
+    assert len(payload) >= min(len(longest), 0.97 * limit)
+
+
+def test_stretching_is_undone() -> None:
+    latents = waves(9, 8).astype(np.float64)
+    np.testing.assert_allclose(shrunk(stretched(latents)), latents, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 300), (300, 1), (140, 33)])
+def test_pictures_of_any_shape_are_read(rows: int, columns: int) -> None:
+    latents = waves(rows, columns)
+    decoded = ContextCodec.decode(ContextCodec(quality=60).encode(latents), rows, columns)
+    assert mse(decoded.latents, latents) < 0.1
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_of_a_truncated_payload_what_arrived_is_shown(part: float) -> None:
+    payload = ContextCodec(quality=50).encode(waves(24, 24))
+    whole = ContextCodec.decode(payload, 24, 24)
+    cut = 3 + int((len(payload) - 3) * part)
+    some = ContextCodec.decode_truncated(payload[:cut], 24, 24)
+    # Undone stretching mixes the channels of a place, and the last place may lack some of them.
+    arrived = (some.latents == whole.latents).all(axis=0)
+    assert arrived.mean() == pytest.approx(part, abs=0.12)
+    assert np.abs(some.latents[:, ~arrived]).sum(axis=0).astype(bool).sum() <= 8
+    assert arrived[0, : int(24 * part)].all()
+
+
+def test_of_a_payload_that_is_all_there_all_is_shown() -> None:
+    for codec in (ContextCodec(), PaletteCodec()):
+        payload = codec.encode(waves(5, 6))
+        whole, same = (
+            codec.decode(payload, 5, 6),
+            codec.decode_truncated(payload + bytes(9) * (codec.name == "context"), 5, 6),
+        )
+        np.testing.assert_array_equal(whole.latents, same.latents)
+        assert whole.noise_variance == same.noise_variance
+
+
+@pytest.mark.parametrize(
+    ("payload", "error", "message"),
+    [
+        (b"", CorruptFileError, "0 bytes is too short"),
+        (b"\x01\x00", CorruptFileError, "2 bytes is too short"),
+        (b"\x01\x00\xc0", CorruptFileError, "step is zero"),
+        (b"\x00\x00\x01", UnsupportedFileError, "context network number 0 is unknown"),
+        (b"\xff\x00\x01", UnsupportedFileError, "context network number 255 is unknown"),
+    ],
+)
+def test_a_damaged_head_is_refused(payload: bytes, error: type[OSError], message: str) -> None:
+    for decode in (ContextCodec.decode, ContextCodec.decode_truncated):
+        with pytest.raises(error, match=message):
+            decode(payload, 2, 2)
+
+
+def test_bytes_behind_the_stream_are_refused() -> None:
+    payload = ContextCodec().encode(waves(3, 3))
+    for more in (b"\0", b"!", bytes(8)):
+        with pytest.raises(CorruptFileError, match="does not end where its symbols do"):
+            ContextCodec.decode(payload + more, 3, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.integers(1, 4), st.integers(1, 4), st.integers(0, 3))
+def test_whatever_is_read_is_finite_or_refused(stream: bytes, rows: int, columns: int, flags: int) -> None:
+    payload = bytes([1, 200, flags << 6 | 3]) + stream
+    try:
+        decoded = ContextCodec.decode(payload, rows, columns)
+    except CorruptFileError:
+        return
+    assert np.isfinite(decoded.latents).all()
+    assert np.isfinite(decoded.noise_variance)
+
+
+def test_a_network_that_was_changed_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context_weights, "FOLDER", tmp_path)
+    context_weights.network_arrays.cache_clear()
+    try:
+        with pytest.raises(ModelUnavailableError, match=r"1\.npz is missing .*install pillow-sdc again"):
+            ContextCodec().encode(waves(1, 1))
+        (tmp_path / "1.npz").write_bytes(b"PK")
+        with pytest.raises(ModelUnavailableError, match=r"1\.npz is damaged.*install pillow-sdc again"):
+            ContextCodec().encode(waves(1, 1))
+    finally:
+        context_weights.network_arrays.cache_clear()
+
+
+def picture(width: int = 240, height: int = 160) -> Image.Image:
+    gradient = np.linspace(0, 255, height * width * 3).reshape(height, width, 3)
+    return Image.fromarray(
+        (gradient + np.random.default_rng(0).normal(0, 40, gradient.shape)).clip(0, 255).astype(np.uint8)
+    )
+
+
+def saved(**save_options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture().save(buffer, "SDC", model="compact", device="cpu", **save_options)
+    return buffer.getvalue()
+
+
+def test_quality_and_target_size_choose_the_codec() -> None:
+    assert pillow_sdc.info(saved()).codec == "palette"
+    assert pillow_sdc.info(saved(quality=50)).codec == "context"
+    assert pillow_sdc.info(saved(target_size=400)).codec == "context"
+    assert pillow_sdc.info(saved(codec="context")).codec == "context"
+    assert saved(codec="context") == saved(quality=context.DEFAULT_QUALITY)
+    assert len(saved(quality=20)) < len(saved(quality=80))
+
+
+@pytest.mark.parametrize("size", [70, 153, 154, 155, 156, 157, 400])
+@pytest.mark.parametrize("exif", [b"", bytes(40)])
+def test_a_file_is_never_larger_than_its_target_size(size: int, exif: bytes) -> None:
+    room = container.payload_room(size, {"exif": exif} if exif else {})
+    if room < 50:
+        with pytest.raises(OptionError, match=f"target_size of {size} bytes cannot be met: quality 1 takes"):
+            saved(target_size=size, exif=exif)
+    else:
+        assert 0.9 * size < len(saved(target_size=size, exif=exif)) <= size
+
+
+@given(st.integers(0, 20_000))
+def test_the_room_for_a_payload_is_all_used(payload_bytes: int) -> None:
+    header = container.Header(512, 512, "RGB", "context")
+    file_bytes = len(container.write(header, bytes(payload_bytes), {"xmp": b"xmp"}))
+    assert container.payload_room(file_bytes, {"xmp": b"xmp"}) == payload_bytes
+    assert container.payload_room(file_bytes - 1, {"xmp": b"xmp"}) < payload_bytes
+
+
+@pytest.mark.parametrize(
+    ("save_options", "message"),
+    [
+        ({"quality": 0}, "quality is 0; it must be from 1 to 100"),
+        ({"quality": "high"}, "quality is 'high'"),
+        ({"target_size": 0}, "target_size is 0"),
+        ({"target_size": 1000.5}, "target_size is 1000.5"),
+        ({"target_size": 1000, "quality": 5}, "exclude each other"),
+        ({"target_size": 30}, "target_size of 30 bytes cannot be met"),
+        ({"quality": 5, "codec": "palette"}, "quality is an option of the codec context, not of palette"),
+        ({"target_size": 500, "codec": "uint8"}, "target_size is an option of the codec context, not of uint8"),
+        ({"quality": 5, "dither": 0.5}, "not of"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(save_options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        saved(**save_options)
+
+
+@pytest.mark.parametrize("codec", ["context", "palette"])
+def test_a_truncated_file_shows_what_arrived_if_pillow_is_told_to(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = saved(codec=codec)
+    whole = np.asarray(pillow_sdc.decode(file)).astype(float)
+    cut = file[: int(0.7 * len(file))]
+    with pytest.raises(OSError, match="too early"):
+        pillow_sdc.decode(cut)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    np.testing.assert_array_equal(np.asarray(pillow_sdc.decode(file)), whole)
+    shown = np.asarray(pillow_sdc.decode(cut)).astype(float)
+    assert np.abs(shown[:8, :16] - whole[:8, :16]).mean() < 12
+    assert np.abs(shown[-8:, -16:] - whole[-8:, -16:]).mean() > 25
+
+
+def test_a_truncated_file_of_another_codec_says_that_it_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(OSError, match="uint8 cannot be shown in part"):
+        pillow_sdc.decode(saved(codec="uint8")[:-30])
+
+
+def test_the_same_latents_give_the_same_payload() -> None:
+    digests = {hashlib.sha256(ContextCodec().encode(waves(12, 12))).hexdigest() for _ in range(2)}
+    assert len(digests) == 1
