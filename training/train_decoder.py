@@ -21,7 +21,7 @@ from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher, embedded_encoder
 
-CROPS, FIRST = 6, 8
+CROPS, FIRST = 6, 4
 NEW_EVERY = 2 * TOGETHER
 """Steps between new crops: to label one costs more than a step."""
 

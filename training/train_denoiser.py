@@ -15,7 +15,7 @@ from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher
 
-CROPS, FIRST = 20, 8
+CROPS, FIRST = 20, 4
 
 
 def main() -> None:
