@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import constriction
 import numpy as np
 import pytest
 import reference_context
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -329,3 +331,11 @@ def test_a_truncated_file_of_another_codec_says_that_it_cannot_be_shown(monkeypa
 def test_the_same_latents_give_the_same_payload() -> None:
     digests = {hashlib.sha256(ContextCodec().encode(waves(12, 12))).hexdigest() for _ in range(2)}
     assert len(digests) == 1
+
+
+def test_the_documented_steps_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "quality.md").read_text("utf-8")
+    rows = re.findall(r"^\| context (\d+), step ([\d.]+) \|", page, re.MULTILINE)
+    assert [int(quality) for quality, _ in rows] == [5, *range(10, 91, 10), 95]
+    for quality, step in rows:
+        assert f"{context.step_of(int(quality)) * STEP_UNIT:.2f}" == step
