@@ -153,9 +153,7 @@ def _shares(symbols: Symbols, model: EntropyModel) -> Iterator[tuple[int, int]]:
         starts, ends, beyond = _intervals(band.numbers.ravel(), band.odd.ravel(), mixed, model)
         ys, xs = np.divmod(np.arange(band.numbers.shape[1]), columns)
         channels = np.arange(CHANNELS)[:, None]
-        order = np.lexsort(
-            [np.broadcast_to(key, band.numbers.shape).ravel() for key in (ys, channels, SLOPE * ys + xs)]
-        )
+        order = np.argsort((((SLOPE * ys + xs) * CHANNELS + channels) * BAND + ys).ravel())
         coded = (array[order].tolist() for array in (starts, ends - starts, beyond))
         for start, frequency, escape in zip(*coded, strict=True):
             yield start, frequency
