@@ -55,8 +55,8 @@ class SdcImageFile(ImageFile.ImageFile):
         Returns:
             The mode, and the box of the new size that the picture fills; ``None`` where nothing changed.
         """
-        if self._layout is None or size is None or self.size != self._layout.header.size:
-            return None
+        if not self.tile or self._layout is None or size is None or self.size != self._layout.header.size:
+            return None  # loaded already, made ready already, or a copy that has no file
         if any(own < container.PIXELS_PER_LATENT * wanted for own, wanted in zip(self.size, size, strict=True)):
             return None
         width, height = (length / container.PIXELS_PER_LATENT for length in self.size)

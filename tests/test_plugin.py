@@ -71,6 +71,15 @@ def test_a_draft_of_an_eighth_comes_from_the_latents(mode: str) -> None:
     assert image.draft(None, (1, 1)) is None
 
 
+def test_a_picture_that_is_loaded_is_not_drafted(file_bytes: bytes) -> None:
+    image = Image.open(io.BytesIO(file_bytes))
+    image.load()
+    assert image.draft(None, (2, 2)) is None
+    image.thumbnail((1, 1))
+    assert image.size == (1, 1)
+    image.load()
+
+
 def test_a_small_thumbnail_needs_no_model(file_bytes: bytes) -> None:
     script = """
 import io, sys
