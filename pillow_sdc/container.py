@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import IO, NamedTuple
 
-from .errors import CorruptFileError, NotSdcError, TruncatedFileError, UnsupportedFileError
+from .errors import CorruptFileError, NotSdcError, OptionError, TruncatedFileError, UnsupportedFileError
 
 # The constants of the format. docs/format.md lists the same, and a test compares the two.
 SIGNATURE = b"\x89SDC\r\n\n"
@@ -20,11 +20,13 @@ MAX_CHUNKS = 64
 MAX_METADATA_BYTES = 16 * 1024 * 1024
 MAX_PAYLOAD_BYTES_PER_LATENT = 8
 MAX_PAYLOAD_BYTES_FIXED = 4096
+MAX_ALPHA_BYTES_PER_PIXEL = 2
+MAX_ALPHA_BYTES_FIXED = 4096
 PIXELS_PER_LATENT = 8
 """Side, in pixels, of the square that one latent stands for."""
 
-MODES = {0: "L", 1: "RGB"}
-"""Pillow modes by the header's mode number; bit 1 is kept for alpha."""
+MODES = {0: "L", 1: "RGB", 2: "LA", 3: "RGBA"}
+"""Pillow modes by the header's mode number; bit 0 stands for colour, bit 1 for alpha."""
 
 CODECS = {1: "uint8", 2: "palette", 3: "context"}
 """Latent codecs by the header's codec number; numbers are never given anew."""
@@ -33,12 +35,15 @@ LATENT_SPACES = {1: "sd-v1"}
 """Enumerated, so that a file can say which latents it holds but never name a model to fetch."""
 
 PAYLOAD = ord("P")
-METADATA = {"exif": ord("e"), "icc_profile": ord("i"), "xmp": ord("x")}
+ALPHA = ord("A")
+METADATA = {"exif": ord("e"), "icc_profile": ord("i"), "xmp": ord("x"), "dpi": ord("d")}
 """Ancillary chunks by the key that Pillow uses for their content in ``Image.info``."""
 
 _ANCILLARY_BIT = 0x20  # as in PNG: a lower-case letter may be skipped by those who do not know it
 _HEADER = struct.Struct(f"<{len(SIGNATURE)}sBBBBHH")
 _CRC = struct.Struct("<I")
+_DPI = struct.Struct("<II")
+_DPI_UNIT = 1000  # parts of a pixel per inch
 _READ_BLOCK = 1 << 20
 
 HEADER_BYTES = _HEADER.size + _CRC.size
@@ -66,6 +71,11 @@ class Header(NamedTuple):
         return self.width, self.height
 
     @property
+    def has_alpha(self) -> bool:
+        """Whether an alpha chunk goes with the payload."""
+        return self.mode.endswith("A")
+
+    @property
     def latent_shape(self) -> tuple[int, int]:
         """Rows and columns of latents that cover the picture."""
         return -(-self.height // PIXELS_PER_LATENT), -(-self.width // PIXELS_PER_LATENT)
@@ -75,6 +85,11 @@ class Header(NamedTuple):
         """Length above which a payload is refused unread."""
         rows, columns = self.latent_shape
         return MAX_PAYLOAD_BYTES_FIXED + MAX_PAYLOAD_BYTES_PER_LATENT * rows * columns
+
+    @property
+    def max_alpha_bytes(self) -> int:
+        """Length above which an alpha chunk is refused unread."""
+        return MAX_ALPHA_BYTES_FIXED + MAX_ALPHA_BYTES_PER_PIXEL * self.width * self.height
 
 
 class Chunk(NamedTuple):
@@ -98,6 +113,11 @@ class Layout(NamedTuple):
         return self.chunks[-1]
 
     @property
+    def alpha(self) -> Chunk | None:
+        """The chunk that holds the alpha plane, in the modes that have one."""
+        return next((chunk for chunk in self.chunks if chunk.type == ALPHA), None)
+
+    @property
     def size(self) -> int:
         """Bytes from the signature to the end of the payload."""
         return self.payload.position + self.payload.head_length + self.payload.length + _CRC.size - self._start
@@ -112,25 +132,28 @@ def accepts(prefix: bytes) -> bool:
     return prefix.startswith(SIGNATURE)
 
 
-def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None = None) -> bytes:
+def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None = None, alpha: bytes = b"") -> bytes:
     """Return the bytes of a whole file.
 
     Args:
         header: What the picture is.
         payload: The latents, as the codec named in the header wrote them.
         metadata: Contents of ancillary chunks by their key in :data:`METADATA`.
+        alpha: The alpha plane, as :mod:`pillow_sdc.alpha` wrote it; nothing in modes without one.
 
     Raises:
         ValueError: A size, the payload or the metadata exceeds the format's limits, or a name is not the format's.
     """
     metadata = metadata or {}
     check(header, metadata)
-    if len(payload) > header.max_payload_bytes:
-        raise ValueError(
-            f"payload length {len(payload)} exceeds the {header.width}×{header.height} picture's limit of "
-            f"{header.max_payload_bytes}"
-        )
+    for name, data, limit in (("payload", payload, header.max_payload_bytes), ("alpha", alpha, header.max_alpha_bytes)):
+        if len(data) > limit:
+            raise ValueError(_too_long(name, len(data), header, limit))
+    if header.has_alpha != bool(alpha):
+        raise ValueError(f"mode {header.mode} with {len(alpha)} bytes of alpha")
     chunks = [_chunk(METADATA[key], data) for key, data in metadata.items()]
+    if alpha:
+        chunks.append(_chunk(ALPHA, alpha))
     head = _HEADER.pack(
         SIGNATURE,
         FORMAT_VERSION,
@@ -143,9 +166,10 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
     return b"".join([head, _CRC.pack(zlib.crc32(head)), *chunks, _chunk(PAYLOAD, payload)])
 
 
-def payload_room(file_bytes: int, metadata: Mapping[str, bytes]) -> int:
+def payload_room(file_bytes: int, metadata: Mapping[str, bytes], alpha: bytes = b"") -> int:
     """Return the length of the longest payload with which a file has no more than so many bytes; negative for none."""
     room = file_bytes - HEADER_BYTES - sum(len(_chunk(METADATA[key], data)) for key, data in metadata.items())
+    room -= len(_chunk(ALPHA, alpha)) if alpha else 0
     payload = room - len(_chunk(PAYLOAD, b""))
     while payload > 0 and len(_varint(payload)) + payload > room - _CRC.size - 1:
         payload -= 1
@@ -158,14 +182,23 @@ def check(header: Header, metadata: Mapping[str, bytes]) -> None:
     Raises:
         ValueError: A size or the metadata exceeds the format's limits, or a name is not the format's.
     """
-    for name, value in (("width", header.width), ("height", header.height)):
-        if not 1 <= value <= MAX_DIMENSION:
-            raise ValueError(f"{name} {value} is outside the format's range of 1 to {MAX_DIMENSION}")
+    check_size(*header.size)
     if not metadata.keys() <= METADATA.keys():
         raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is none of {', '.join(METADATA)}")
     metadata_bytes = sum(map(len, metadata.values()))
     if metadata_bytes > MAX_METADATA_BYTES:
         raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a picture that is empty or too large.
+
+    Raises:
+        OptionError: It is (also a ``ValueError``).
+    """
+    for name, value in (("width", width), ("height", height)):
+        if not 1 <= value <= MAX_DIMENSION:
+            raise OptionError(f"{name} {value} is outside the format's range of 1 to {MAX_DIMENSION}")
 
 
 def read_layout(fp: IO[bytes]) -> Layout:
@@ -187,10 +220,11 @@ def read_layout(fp: IO[bytes]) -> Layout:
         chunk = _read_chunk_head(fp, position)
         if chunk.type == PAYLOAD:
             if chunk.length > header.max_payload_bytes:
-                raise CorruptFileError(
-                    f"payload length {chunk.length} exceeds the {header.width}×{header.height} picture's limit of "
-                    f"{header.max_payload_bytes}"
-                )
+                raise CorruptFileError(_too_long("payload", chunk.length, header, header.max_payload_bytes))
+        elif chunk.type == ALPHA and header.has_alpha:
+            if chunk.length > header.max_alpha_bytes:
+                raise CorruptFileError(_too_long("alpha", chunk.length, header, header.max_alpha_bytes))
+            _check_unique(chunk, chunks)
         else:
             _check_ancillary(chunk, chunks)
             metadata_bytes += chunk.length
@@ -199,7 +233,10 @@ def read_layout(fp: IO[bytes]) -> Layout:
         chunks.append(chunk)
         position += chunk.head_length + chunk.length + _CRC.size
         fp.seek(position)
-    return Layout(header, tuple(chunks))
+    layout = Layout(header, tuple(chunks))
+    if header.has_alpha and layout.alpha is None:
+        raise CorruptFileError(f"a picture of mode {header.mode} without an alpha chunk")
+    return layout
 
 
 def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
@@ -228,7 +265,33 @@ def read_truncated_chunk(fp: IO[bytes], chunk: Chunk) -> bytes | None:
 def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
     """Return the contents of the metadata chunks that this version knows, by their key in :data:`METADATA`."""
     keys = {chunk_type: key for key, chunk_type in METADATA.items()}
-    return {keys[chunk.type]: read_chunk(fp, chunk) for chunk in layout.chunks if chunk.type in keys}
+    metadata = {keys[chunk.type]: read_chunk(fp, chunk) for chunk in layout.chunks if chunk.type in keys}
+    if "dpi" in metadata:
+        unpack_dpi(metadata["dpi"])  # refuses what is none
+    return metadata
+
+
+def pack_dpi(dpi: tuple[float, float]) -> bytes:
+    """Return the content of the chunk for a resolution in pixels per inch, horizontal and vertical.
+
+    Raises:
+        ValueError: One of them is not a number from 0.001 to 4,294,967.295.
+    """
+    parts = [round(value * _DPI_UNIT) if 0 < value < 2**32 else 0 for value in dpi]
+    if not all(0 < part < 2**32 for part in parts):
+        raise ValueError(f"dpi {dpi[0]} × {dpi[1]}; each must be a number from 0.001 to 4294967.295")
+    return _DPI.pack(*parts)
+
+
+def unpack_dpi(data: bytes) -> tuple[float, float]:
+    """Return the resolution, in pixels per inch, that the content of the chunk gives.
+
+    Raises:
+        CorruptFileError: It gives none.
+    """
+    if len(data) != _DPI.size or 0 in (parts := _DPI.unpack(data)):
+        raise CorruptFileError("the chunk for the resolution does not hold two positive numbers")
+    return parts[0] / _DPI_UNIT, parts[1] / _DPI_UNIT
 
 
 def _read_header(fp: IO[bytes]) -> Header:
@@ -281,8 +344,17 @@ def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:
 def _check_ancillary(chunk: Chunk, before: list[Chunk]) -> None:
     if not chunk.type & _ANCILLARY_BIT:
         raise UnsupportedFileError(f"critical chunk {chr(chunk.type)!r} is unknown to this version")
-    if chunk.type in METADATA.values() and any(chunk.type == other.type for other in before):
+    if chunk.type in METADATA.values():
+        _check_unique(chunk, before)
+
+
+def _check_unique(chunk: Chunk, before: list[Chunk]) -> None:
+    if any(chunk.type == other.type for other in before):
         raise CorruptFileError(f"chunk {chr(chunk.type)!r} occurs twice")
+
+
+def _too_long(name: str, length: int, header: Header, limit: int) -> str:
+    return f"{name} length {length} exceeds the {header.width}×{header.height} picture's limit of {limit}"
 
 
 def _read(fp: IO[bytes], length: int) -> bytes:

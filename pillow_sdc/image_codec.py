@@ -3,7 +3,8 @@
     samples ─▶ autoencoder ─▶ latents ─▶ latent codec ─▶ container ─▶ bytes
     bytes ─▶ container ─▶ latent codec ─▶ latents ─▶ denoiser ─▶ autoencoder ─▶ samples
 
-Nothing here knows of Pillow. Samples are 8-bit arrays, ``(H, W)`` for mode ``L`` and ``(H, W, 3)`` for ``RGB``.
+Nothing here knows of Pillow. Samples are 8-bit arrays: ``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``,
+``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha goes by the latents' side, without loss.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from . import alpha as alpha_plane
 from . import container
 from .errors import InsufficientMemoryError, OptionError
 from .latent_codecs import ContextCodec, LatentCodec, QuantisedLatents, codec_by_name
@@ -35,7 +37,7 @@ class DecodedImage:
     """A decoded picture and how it came about.
 
     Attributes:
-        samples: uint8, ``(H, W)`` or ``(H, W, 3)``.
+        samples: uint8, shaped as the mode demands.
         noise_variance: Noise that quantisation left in the latents, as the codec told.
         denoiser: Name of what removed the noise from the latents; ``None`` where there was too little for a denoiser,
             where none was wanted, or where the decoder removes noise itself.
@@ -54,7 +56,7 @@ def encode(
     """Return the file of a picture.
 
     Args:
-        samples: uint8, ``(H, W)`` or ``(H, W, 3)``, 1 to 65,535 pixels a side.
+        samples: uint8, shaped as one of the modes demands, 1 to 65,535 pixels a side.
         codec: The latent codec, with its options.
         models: Whose autoencoder makes the latents.
         metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
@@ -64,7 +66,7 @@ def encode(
         ModelUnavailableError: The model cannot be loaded.
         ModelFailedError: The model failed on this picture.
     """
-    return _encode(samples, codec.name, codec.encode, models, metadata or {})
+    return _encode(samples, codec.name, lambda latents, alpha: codec.encode(latents), models, metadata or {})
 
 
 def encode_within(
@@ -81,33 +83,42 @@ def encode_within(
     Raises:
         OptionError: Even the lowest quality takes more.
     """
-    room = container.payload_room(target_size, metadata or {})
+    metadata = metadata or {}
 
-    def encode_payload(latents: NDArray[np.float32]) -> bytes:
+    def encode_payload(latents: NDArray[np.float32], alpha: bytes) -> bytes:
         try:
-            return codec.encode_within(latents, room)
+            return codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
         except OptionError as error:
             raise OptionError(f"target_size of {target_size} bytes cannot be met: {error}") from None
 
-    return _encode(samples, codec.name, encode_payload, models, metadata or {})
+    return _encode(samples, codec.name, encode_payload, models, metadata)
 
 
 def _encode(
     samples: NDArray[np.uint8],
     codec: str,
-    encode_payload: Callable[[NDArray[np.float32]], bytes],
+    encode_payload: Callable[[NDArray[np.float32], bytes], bytes],
     models: Models,
     metadata: Mapping[str, bytes],
 ) -> bytes:
-    height, width = check_samples(samples).shape[:2]
-    header = container.Header(width, height, "L" if samples.ndim == 2 else "RGB", codec)
+    mode = mode_of(samples)
+    height, width = samples.shape[:2]
+    header = container.Header(width, height, mode, codec)
     container.check(header, metadata)
     with _memory_for(width, height):
-        return container.write(header, encode_payload(encode_latents(samples, models)), metadata)
+        alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
+        payload = encode_payload(encode_latents(samples, models), alpha)
+        return container.write(header, payload, metadata, alpha)
 
 
-def decode(quantised: QuantisedLatents, header: container.Header, models: Models, denoise_steps: int) -> DecodedImage:
-    """Return the picture that a file's latents stand for.
+def decode(
+    quantised: QuantisedLatents,
+    header: container.Header,
+    models: Models,
+    denoise_steps: int,
+    alpha: NDArray[np.uint8] | None = None,
+) -> DecodedImage:
+    """Return the picture that a file's latents stand for, and its alpha plane with it.
 
     Raises:
         ModelUnavailableError: The model cannot be loaded.
@@ -116,10 +127,10 @@ def decode(quantised: QuantisedLatents, header: container.Header, models: Models
     denoiser = _denoiser_for(quantised.noise_variance, models) if denoise_steps else None
     with _memory_for(header.width, header.height):
         if denoiser is None:
-            samples = decode_samples(quantised, header, models)
+            samples = decode_samples(quantised, header, models, alpha)
             return DecodedImage(samples, quantised.noise_variance, None, 0)
         clean = QuantisedLatents(_denoise(quantised, denoiser, denoise_steps), noise_variance=0.0)
-        samples = decode_samples(clean, header, models)
+        samples = decode_samples(clean, header, models, alpha)
         return DecodedImage(samples, quantised.noise_variance, denoiser.name, denoise_steps)
 
 
@@ -133,6 +144,18 @@ def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
     with _memory_for(header.width, header.height):
         payload = container.read_chunk(fp, layout.payload)
         return codec_by_name(header.codec).decode(payload, *header.latent_shape)
+
+
+def decode_alpha(fp: IO[bytes], layout: container.Layout) -> NDArray[np.uint8] | None:
+    """Return a file's alpha plane ``(H, W)``, or ``None`` if its mode has none.
+
+    Raises:
+        CorruptFileError: The chunk is damaged.
+    """
+    if layout.alpha is None:
+        return None
+    with _memory_for(*layout.header.size):
+        return alpha_plane.decode(container.read_chunk(fp, layout.alpha), *layout.header.size)
 
 
 def decode_truncated_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
@@ -155,40 +178,61 @@ def verify(fp: IO[bytes], layout: container.Layout) -> None:
     Raises:
         CorruptFileError: Something is damaged.
     """
-    for chunk in layout.chunks[:-1]:
-        container.read_chunk(fp, chunk)
+    for chunk in layout.chunks:
+        if chunk not in (layout.alpha, layout.payload):
+            container.read_chunk(fp, chunk)
+    decode_alpha(fp, layout)
     decode_latents(fp, layout)
 
 
-def check_samples(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return ``samples`` if they are uint8, ``(H, W)`` or ``(H, W, 3)`` with H, W ≥ 1.
+def mode_of(samples: NDArray[np.uint8]) -> str:
+    """Return the mode that samples are of.
 
     Raises:
-        ValueError: They are not.
+        ValueError: They are not uint8, not shaped as any mode demands, or none at all.
     """
-    if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or samples.shape[2:] not in ((), (3,)):
-        raise ValueError(f"samples of shape {samples.shape} and type {samples.dtype}; expected uint8 (H, W[, 3])")
+    channels = samples.shape[2] if samples.ndim == 3 else 1
+    if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or (samples.ndim == 3 and channels not in (2, 3, 4)):
+        message = f"samples of shape {samples.shape} and type {samples.dtype}; expected uint8 (H, W[, 2, 3 or 4])"
+        raise ValueError(message)
     if not samples.size:
         raise ValueError(f"size {samples.shape[1]}×{samples.shape[0]}: the smallest picture is 1×1")
-    return samples
+    return ("L", "LA", "RGB", "RGBA")[channels - 1]
 
 
 def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.float32]:
-    """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge."""
-    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in check_samples(samples).shape[:2])
+    """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge.
+
+    What full transparency hides is replaced by what costs little.
+    """
+    mode = mode_of(samples)
+    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in samples.shape[:2])
+    planes = samples.reshape(*samples.shape[:2], -1)
+    colour: NDArray[np.uint8] | alpha_plane.ColourShown = planes
+    if mode.endswith("A"):
+        colour = alpha_plane.ColourShown(planes[:, :, :-1], planes[:, :, -1])
     autoencoder = models.autoencoder
 
     def encode_tile(y: slice, x: slice) -> NDArray[np.float32]:
-        return autoencoder.encode(_pixels(samples[_in_pixels(y), _in_pixels(x)], y, x))
+        return autoencoder.encode(_pixels(colour[_in_pixels(y), _in_pixels(x)], y, x))
 
     return np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=1)
 
 
-def decode_samples(quantised: QuantisedLatents, header: container.Header, models: Models) -> NDArray[np.uint8]:
-    """Return the samples of SD-scaled latents and of what noise is left in them, cropped to the header's size."""
+def decode_samples(
+    quantised: QuantisedLatents, header: container.Header, models: Models, alpha: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return the samples of SD-scaled latents and of what noise is left in them, cropped to the header's size.
+
+    Args:
+        quantised: Latents ``(4, ⌈H/8⌉, ⌈W/8⌉)``.
+        header: Which size and mode to give them.
+        models: Whose autoencoder decodes.
+        alpha: The alpha plane ``(H, W)``, in modes that have one.
+    """
     autoencoder = models.autoencoder
     latents, noise_variance = quantised.latents, quantised.noise_variance
-    samples = np.empty((header.height, header.width) + ((3,) if header.mode == "RGB" else ()), np.uint8)
+    samples = np.empty((header.height, header.width, len(header.mode)), np.uint8)
     bands = blend(
         latents.shape[1],
         latents.shape[2],
@@ -200,14 +244,27 @@ def decode_samples(quantised: QuantisedLatents, header: container.Header, models
     top = 0
     for band in bands:
         rows = _samples(band[:, : header.height - top, : header.width], header.mode)
-        samples[top : top + len(rows)] = rows
+        samples[top : top + len(rows), :, : rows.shape[2]] = rows
         top += len(rows)
-    return samples
+    return _with_alpha(samples, alpha)
 
 
-def preview_samples(latents: NDArray[np.float32], header: container.Header) -> NDArray[np.uint8]:
-    """Return the picture at an eighth of its size, a sample for every latent; no model is involved."""
-    return _samples(preview(latents), header.mode)
+def preview_samples(
+    latents: NDArray[np.float32], header: container.Header, alpha: NDArray[np.uint8] | None = None, scale: int = 8
+) -> NDArray[np.uint8]:
+    """Return the picture, ``scale`` (4 or 8) times reduced in width and height; no model is involved."""
+    width, height = (-(-length // scale) for length in header.size)
+    samples = np.empty((height, width, len(header.mode)), np.uint8)
+    colour = _samples(preview(latents, scale)[:, :height, :width], header.mode)
+    samples[:, :, : colour.shape[2]] = colour
+    return _with_alpha(samples, None if alpha is None else alpha_plane.reduce(alpha, scale))
+
+
+def _with_alpha(samples: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Set the last plane of samples ``(H, W, c)`` to ``alpha``; mode L has two dimensions."""
+    if alpha is not None:
+        samples[:, :, -1] = alpha
+    return samples if samples.shape[2] > 1 else samples[:, :, 0]
 
 
 def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
@@ -241,18 +298,20 @@ def _in_pixels(latents: slice) -> slice:
     return slice(latents.start * container.PIXELS_PER_LATENT, latents.stop * container.PIXELS_PER_LATENT)
 
 
-def _pixels(samples: NDArray[np.uint8], y: slice, x: slice) -> NDArray[np.float32]:
-    """Map samples to pixels ``(3, 8h, 8w)`` in [−1, 1]; where the picture ends within the tile, repeat its edge."""
+def _pixels(colour: NDArray[np.uint8], y: slice, x: slice) -> NDArray[np.float32]:
+    """Map samples ``(h, w, 1 or 3)`` to pixels ``(3, 8h, 8w)`` in [−1, 1].
+
+    Where the picture ends within the tile, its edge is repeated.
+    """
     height, width = ((s.stop - s.start) * container.PIXELS_PER_LATENT for s in (y, x))
-    padding = ((0, height - samples.shape[0]), (0, width - samples.shape[1]))
-    padded = np.pad(samples, (padding + ((0, 0),) * (samples.ndim - 2)), mode="edge")
-    colour = padded if padded.ndim == 3 else np.repeat(padded[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(np.moveaxis(colour.astype(np.float32) / 127.5 - 1, 2, 0))
+    padding = (0, height - colour.shape[0]), (0, width - colour.shape[1]), (0, 0)
+    padded = np.broadcast_to(np.pad(colour, padding, mode="edge"), (height, width, 3))
+    return np.ascontiguousarray(np.moveaxis(padded.astype(np.float32) / 127.5 - 1, 2, 0))
 
 
 def _samples(pixels: NDArray[np.float32], mode: str) -> NDArray[np.uint8]:
-    """Map pixels ``(3, H, W)`` in [−1, 1] to samples of a mode, values beyond clamped."""
+    """Map pixels ``(3, H, W)`` in [−1, 1] to a mode's samples ``(H, W, 1 or 3)``, values beyond clamped."""
     colour = np.moveaxis(pixels, 0, 2)
-    plane = colour if mode == "RGB" else colour @ _LUMA
-    samples: NDArray[np.uint8] = np.clip(np.round((plane + 1) * 127.5), 0, 255).astype(np.uint8)
+    planes = colour if mode.startswith("RGB") else (colour @ _LUMA)[:, :, None]
+    samples: NDArray[np.uint8] = np.clip(np.round((planes + 1) * 127.5), 0, 255).astype(np.uint8)
     return samples

@@ -49,9 +49,9 @@ def encode(image: "Image.Image | NDArray[np.uint8]", **save_options: Any) -> byt
     """Return the bytes of an ``.sdc`` file.
 
     Args:
-        image: A picture of mode L or RGB, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
+        image: A picture, or a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``: grey or colour, with alpha or without.
         **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
-            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``.
+            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``.
 
     Raises:
         ValueError: An option is outside its range, or the array is none of these.
@@ -59,7 +59,11 @@ def encode(image: "Image.Image | NDArray[np.uint8]", **save_options: Any) -> byt
     """
     from . import image_codec
 
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image_codec.check_samples(image))
+    if isinstance(image, Image.Image):
+        picture = image
+    else:
+        image_codec.mode_of(image)  # refuses what is no picture
+        picture = Image.fromarray(image)
     buffer = io.BytesIO()
     picture.save(buffer, FORMAT, **save_options)
     return buffer.getvalue()
@@ -105,15 +109,16 @@ def read_preview(source: Source) -> Image.Image:
 
     with _opened(source) as fp:
         layout = container.read_layout(fp)
-        latents = image_codec.decode_latents(fp, layout).latents
-        return Image.fromarray(image_codec.preview_samples(latents, layout.header))
+        latents, alpha = image_codec.decode_latents(fp, layout).latents, image_codec.decode_alpha(fp, layout)
+        return Image.fromarray(image_codec.preview_samples(latents, layout.header, alpha))
 
 
 def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.float32]":
     """Return the latents that the model of the current settings makes of a picture, before any quantisation.
 
     Args:
-        image: A picture of mode L or RGB, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
+        image: A picture of mode L, LA, RGB or RGBA, or a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``. What full
+            transparency hides is replaced by what costs little.
 
     Returns:
         float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled.
@@ -127,7 +132,7 @@ def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.floa
     from . import image_codec, models
 
     if isinstance(image, Image.Image) and image.mode not in container.MODES.values():
-        raise ValueError(f"picture of mode {image.mode}; expected {' or '.join(container.MODES.values())}")
+        raise ValueError(f"picture of mode {image.mode}; expected {', '.join(container.MODES.values())}")
     return image_codec.encode_latents(np.asarray(image), models.get_models(options.settings()))
 
 

@@ -3,7 +3,8 @@
 Importing this module imports neither numpy nor torch; ``open`` reads the header and the metadata alone.
 """
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageFile
@@ -13,12 +14,21 @@ from .errors import OptionError
 from .registration import FORMAT
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .latent_codecs import LatentCodec, QuantisedLatents
 
 _DECODER = _ENCODER = "sdc"
 _PREVIEW_DECODER = "sdc_preview"
 _CODEC_OPTIONS = {"palette_size": "palette", "dither": "palette", "quality": "context", "target_size": "context"}
 """The codec that each of the options belongs to, and that is chosen by it where none is named."""
+
+_CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")}
+_CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
+"""What modes that the format lacks are stored as, unless they would lose precision."""
+
+_DRAFT_SCALES = 8, 4
 
 
 class SdcImageFile(ImageFile.ImageFile):
@@ -32,6 +42,7 @@ class SdcImageFile(ImageFile.ImageFile):
     format_description = "Stable Diffusion latents"
     n_frames = 1
     is_animated = False
+    custom_mimetype: str | None = None
 
     _layout: container.Layout | None = None
     _report: dict[str, Any] | None = None
@@ -42,27 +53,32 @@ class SdcImageFile(ImageFile.ImageFile):
         header = self._layout.header
         self._size = header.width, header.height
         self._mode = header.mode
-        self.info.update(container.read_metadata(fp, self._layout))
+        metadata: dict[str, Any] = {**container.read_metadata(fp, self._layout)}
+        if "dpi" in metadata:
+            metadata["dpi"] = container.unpack_dpi(metadata["dpi"])
+        self.info.update(metadata)
         self._report = {"codec": header.codec, "latent_space": header.latent_space}
         self.info["sdc"] = self._report
-        self._decode_with(_DECODER)
+        self._decode_with(_DECODER, self._layout, self._report)
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Make ready to load the picture at an eighth of its size, if that is no smaller than ``size``.
+        """Make ready to load the picture at an eighth or a quarter of its size, if that is no smaller than ``size``.
 
-        Such a picture comes straight from the latents, by a linear map and without any model.
+        Such a picture comes straight from the latents, by a linear map and without any model. ``thumbnail`` calls
+        this by itself.
 
         Returns:
             The mode, and the box of the new size that the picture fills; ``None`` where nothing changed.
         """
         if not self.tile or self._layout is None or size is None or self.size != self._layout.header.size:
             return None  # loaded already, made ready already, or a copy that has no file
-        if any(own < container.PIXELS_PER_LATENT * wanted for own, wanted in zip(self.size, size, strict=True)):
+        most = min(own // max(1, wanted) for own, wanted in zip(self.size, size, strict=True))
+        scale = next((scale for scale in _DRAFT_SCALES if scale <= most), None)
+        if scale is None:
             return None
-        width, height = (length / container.PIXELS_PER_LATENT for length in self.size)
-        rows, columns = self._layout.header.latent_shape
-        self._size = columns, rows
-        self._decode_with(_PREVIEW_DECODER)
+        width, height = (length / scale for length in self.size)
+        self._size = math.ceil(width), math.ceil(height)
+        self._decode_with(_PREVIEW_DECODER, self._layout, self._report, scale)
         return self.mode, (0, 0, width, height)
 
     def verify(self) -> None:
@@ -85,10 +101,9 @@ class SdcImageFile(ImageFile.ImageFile):
         """Seek; being here, it tells ``ImageFile.Parser`` to hand over the file as a whole."""
         self._file().seek(position)
 
-    def _decode_with(self, decoder: str) -> None:
-        assert self._layout is not None  # noqa: S101 - set by open
-        args = self._layout, self._report
-        self.tile = [ImageFile._Tile(decoder, (0, 0, *self.size), self._layout.payload.position, args)]
+    def _decode_with(self, decoder: str, layout: container.Layout, *args: Any) -> None:
+        tile = ImageFile._Tile(decoder, (0, 0, *self.size), layout.payload.position, (layout, *args))
+        self.tile = [tile]
 
     def _file(self) -> IO[bytes]:
         assert self.fp is not None  # noqa: S101 - Pillow keeps it open as long as it calls these methods
@@ -106,10 +121,10 @@ class SdcDecoder(ImageFile.PyDecoder):
         from .models import get_models
 
         layout, report = self.args
-        quantised = _read_latents(self.fd, layout)  # damage is found before a model is sought
+        quantised, alpha = _read(self.fd, layout)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
-        picture = image_codec.decode(quantised, layout.header, models, settings.denoise_steps)
+        picture = image_codec.decode(quantised, layout.header, models, settings.denoise_steps, alpha)
         self.set_as_raw(picture.samples.tobytes())
         report.update(
             model=models.name,
@@ -122,7 +137,7 @@ class SdcDecoder(ImageFile.PyDecoder):
 
 
 class SdcPreviewDecoder(ImageFile.PyDecoder):
-    """Makes a picture of an eighth of the size, as :meth:`SdcImageFile.draft` asks for it."""
+    """Makes a picture of an eighth or a quarter of the size, as :meth:`SdcImageFile.draft` asks for it."""
 
     _pulls_fd = True
 
@@ -130,20 +145,22 @@ class SdcPreviewDecoder(ImageFile.PyDecoder):
         """Read the payload from the file and set the picture."""
         from . import image_codec
 
-        layout, report = self.args
-        quantised = _read_latents(self.fd, layout)
-        self.set_as_raw(image_codec.preview_samples(quantised.latents, layout.header).tobytes())
+        layout, report, scale = self.args
+        quantised, alpha = _read(self.fd, layout)
+        self.set_as_raw(image_codec.preview_samples(quantised.latents, layout.header, alpha, scale).tobytes())
         report.update(model="preview", noise_variance=quantised.noise_variance)
         return -1, 0
 
 
-def _read_latents(fp: IO[bytes] | None, layout: container.Layout) -> "QuantisedLatents":
+def _read(fp: IO[bytes] | None, layout: container.Layout) -> "tuple[QuantisedLatents, NDArray[np.uint8] | None]":
     from . import image_codec
 
     assert fp is not None  # noqa: S101 - set by Pillow, since the decoders pull
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        return image_codec.decode_truncated_latents(fp, layout)
-    return image_codec.decode_latents(fp, layout)
+        quantised = image_codec.decode_truncated_latents(fp, layout)
+    else:
+        quantised = image_codec.decode_latents(fp, layout)
+    return quantised, image_codec.decode_alpha(fp, layout)
 
 
 class _SaveOptions(NamedTuple):
@@ -160,10 +177,43 @@ def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OSError: The picture's mode cannot be written, or the model is unavailable or failed.
         OptionError: An option is outside its range (also a ``ValueError``).
     """
-    if im.mode not in container.MODES.values():
-        raise OSError(f"cannot write mode {im.mode} as SDC")
+    container.check_size(*im.size)
     args = (_save_options(im),)
-    ImageFile._save(im, fp, [ImageFile._Tile(_ENCODER, (0, 0, *im.size), 0, args)])
+    ImageFile._save(_converted(im), fp, [ImageFile._Tile(_ENCODER, (0, 0, *im.size), 0, args)])
+
+
+def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Write a picture of one frame.
+
+    Raises:
+        OSError: There are several.
+    """
+    frames = getattr(im, "n_frames", 1) + sum(
+        getattr(other, "n_frames", 1) for other in im.encoderinfo.get("append_images") or ()
+    )
+    if frames > 1:
+        raise OSError(f"cannot write {frames} frames as SDC: a file holds one picture")
+    save(im, fp, filename)
+
+
+def _converted(im: Image.Image) -> Image.Image:
+    """Return the picture in a mode that the format has; transparency of any kind becomes alpha."""
+    mode = _CONVERTED.get(im.mode, im.mode)
+    if mode not in container.MODES.values():
+        raise OSError(f"cannot write mode {im.mode} as SDC")
+    if _has_transparency(im) and not mode.endswith("A"):
+        mode += "A"
+    return im if im.mode == mode else im.convert(mode)
+
+
+def _has_transparency(im: Image.Image) -> bool:
+    """Tell whether a colour or a palette is transparent; what other modes have in their info says nothing of them."""
+    transparency = im.info.get("transparency")
+    if im.mode in ("1", "L"):
+        return isinstance(transparency, int)
+    if im.mode == "RGB":
+        return isinstance(transparency, tuple) and len(transparency) == len(im.mode)
+    return im.mode == "P" and im.has_transparency_data
 
 
 def _save_options(im: Image.Image) -> _SaveOptions:
@@ -197,18 +247,32 @@ def _target_size(codec_options: dict[str, Any]) -> int | None:
 def _metadata(im: Image.Image) -> dict[str, bytes]:
     """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does."""
     given = {key: im.encoderinfo[key] for key in container.METADATA if im.encoderinfo.get(key) is not None}
+    if "dpi" in given:
+        given["dpi"] = _dpi(given["dpi"])
     if isinstance(given.get("exif"), Image.Exif):
         given["exif"] = given["exif"].tobytes()
     for key, value in given.items():
         if not isinstance(value, bytes | bytearray | memoryview):
             raise OptionError(f"{key} is a {type(value).__name__}; it must be bytes")
-    own_profile = im.info.get("icc_profile")
+    # The profile of ink or of Lab does not describe the colours that these become.
+    own_profile = im.info.get("icc_profile") if im.mode not in ("CMYK", "LAB") else None
     if "icc_profile" not in im.encoderinfo and isinstance(own_profile, bytes):  # a TIFF can make it anything
         given["icc_profile"] = own_profile
     metadata = {key: bytes(value) for key, value in given.items() if value}
     if "exif" in metadata:
         metadata["exif"] = metadata["exif"].removeprefix(b"Exif\0\0")  # what JPEG needs before it, a chunk does not
     return metadata
+
+
+def _dpi(dpi: Any) -> bytes:
+    if not isinstance(dpi, tuple | list) or len(dpi) != 2 or not all(isinstance(value, Real) for value in dpi):
+        raise OptionError(f"dpi is {dpi!r}; it must be a pair of numbers")
+    if not any(dpi):
+        return b""  # as Pillow reads it from a BMP whose resolution is unknown
+    try:
+        return container.pack_dpi((float(dpi[0]), float(dpi[1])))
+    except ValueError as error:
+        raise OptionError(str(error)) from None
 
 
 class SdcEncoder(ImageFile.PyEncoder):

@@ -17,6 +17,7 @@ def register() -> None:
     """Make Pillow read and write ``.sdc`` files; calling it again does no harm."""
     Image.register_open(FORMAT, _open, _accept)
     Image.register_save(FORMAT, _save)
+    Image.register_save_all(FORMAT, _save_all)
     Image.register_extension(FORMAT, ".sdc")
     Image.register_mime(FORMAT, "image/x-sdc")
 
@@ -37,3 +38,9 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     from .plugin import save
 
     save(image, fp, filename)
+
+
+def _save_all(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    from .plugin import save_all
+
+    save_all(image, fp, filename)

@@ -1,7 +1,8 @@
 """A decoder of SDC files as far as the latents, written from ``docs/format.md`` alone, without code of the package.
 
 Standard library only and plain loops: what it says is what the specification says. Every departure from the
-specification is a ``ValueError``. The codec ``context`` is in ``reference_context.py``.
+specification is a ``ValueError``. The codec ``context`` is in ``reference_context.py``, alpha in
+``reference_alpha.py``.
 """
 
 import struct
@@ -9,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import reference_alpha
 import reference_context
 
 Plane = list[list[int]]
@@ -30,7 +32,7 @@ class Decoded(NamedTuple):
     """What a file holds.
 
     ``values`` are 4 planes of rows: levels, or, of the codec ``context``, latents not yet rounded to binary32; ``size``
-    is the number of bytes that belong to the file.
+    is the number of bytes that belong to the file; ``alpha`` has no rows in modes without it.
     """
 
     header: Header
@@ -38,6 +40,7 @@ class Decoded(NamedTuple):
     values: Sequence[Sequence[Sequence[float]]]
     noise_variance: float
     size: int
+    alpha: Plane
 
 
 def decode(file: bytes) -> Decoded:
@@ -46,21 +49,30 @@ def decode(file: bytes) -> Decoded:
     require(len(file) >= 19 and struct.unpack("<I", file[15:19])[0] == zlib.crc32(file[:15]), "header")
     header = Header(*struct.unpack("<BBBBHH", file[7:15]))
     require(header.width > 0 and header.height > 0, "size")
-    require(header.codec in CODECS and header.latent_space == 1 and header.mode in (0, 1), "unknown number")
+    require(header.codec in CODECS and header.latent_space == 1 and header.mode in (0, 1, 2, 3), "unknown number")
     rows, columns = (header.height + 7) // 8, (header.width + 7) // 8
     metadata: dict[str, bytes] = {}
     position, metadata_bytes = 19, 0
+    alpha: Plane = []
     for _ in range(64):
         letter, data, position = read_chunk(file, position)
         if letter == "P":
             require(len(data) <= 4096 + 8 * rows * columns, "payload length")
             values, noise_variance = CODECS[header.codec](data, rows, columns)
-            return Decoded(header, metadata, values, noise_variance, position)
+            require((alpha != []) == (header.mode >= 2), "alpha missing")
+            return Decoded(header, metadata, values, noise_variance, position, alpha)
+        if letter == "A":
+            require(header.mode >= 2 and alpha == [], "alpha twice")
+            require(len(data) <= 4096 + 2 * header.width * header.height, "alpha length")
+            alpha = reference_alpha.decode(data, header.width, header.height)
+            continue
         require(letter.islower() and letter not in metadata, "chunk type")
         metadata_bytes += len(data)
         require(metadata_bytes <= 16777216, "metadata length")
-        if letter in "eix":
+        if letter in "eixd":
             metadata[letter] = data
+        if letter == "d":
+            require(len(data) == 8 and 0 not in struct.unpack("<II", data), "resolution")
     raise ValueError("number of chunks")
 
 

@@ -41,7 +41,10 @@ headers = st.builds(
     codec=st.sampled_from(sorted(container.CODECS.values())),
     latent_space=st.sampled_from(sorted(container.LATENT_SPACES.values())),
 )
-metadata = st.dictionaries(st.sampled_from(sorted(container.METADATA)), st.binary(max_size=300))
+resolutions = st.tuples(st.floats(0.001, 4e6), st.floats(0.001, 4e6)).map(container.pack_dpi)
+metadata = st.fixed_dictionaries(
+    {}, optional={key: resolutions if key == "dpi" else st.binary(max_size=300) for key in sorted(container.METADATA)}
+)
 
 
 def chunk(letter: bytes, data: bytes, length: bytes | None = None) -> bytes:
@@ -81,14 +84,27 @@ every_codec = pytest.mark.parametrize("codec", [Uint8Codec(), PaletteCodec()], i
 # Round trips
 
 
-@given(header=headers, payload=st.binary(max_size=4096), metadata=metadata, before=st.binary(max_size=9))
-def test_what_is_written_is_read(header: Header, payload: bytes, metadata: dict[str, bytes], before: bytes) -> None:
-    fp = io.BytesIO(before + container.write(header, payload, metadata) + b"after")
+@given(
+    header=headers,
+    payload=st.binary(max_size=4096),
+    metadata=metadata,
+    alpha=st.binary(min_size=1, max_size=4096),
+    before=st.binary(max_size=9),
+)
+def test_what_is_written_is_read(
+    header: Header, payload: bytes, metadata: dict[str, bytes], alpha: bytes, before: bytes
+) -> None:
+    if not header.has_alpha:
+        alpha = b""
+    fp = io.BytesIO(before + container.write(header, payload, metadata, alpha) + b"after")
     fp.seek(len(before))
     layout = container.read_layout(fp)
     assert layout.header == header
     assert container.read_chunk(fp, layout.payload) == payload
     assert container.read_metadata(fp, layout) == metadata
+    assert (layout.alpha is not None) == header.has_alpha
+    if layout.alpha is not None:
+        assert container.read_chunk(fp, layout.alpha) == alpha
     assert len(before) + layout.size + len(b"after") == len(fp.getvalue())
 
 
@@ -102,7 +118,7 @@ def test_lengths_around_every_size_of_varint_are_read(length: int) -> None:
     assert container.read_chunk(fp, layout.payload) == payload
 
 
-@given(layouts=st.lists(st.tuples(st.sampled_from(b"abcdfghjz"), st.binary(max_size=200)), max_size=63))
+@given(layouts=st.lists(st.tuples(st.sampled_from(b"abcfghjz"), st.binary(max_size=200)), max_size=63))
 def test_unknown_ancillary_chunks_are_skipped(layouts: list[tuple[int, bytes]]) -> None:
     unknown = b"".join(chunk(bytes([letter]), data) for letter, data in layouts)
     fp = io.BytesIO(head() + unknown + chunk(b"P", b"payload"))
@@ -123,6 +139,23 @@ def test_bytes_after_the_payload_are_left_alone() -> None:
 def test_accepts_takes_prefixes_of_any_length(prefix_length: int) -> None:
     prefix = small_file(Uint8Codec())[:prefix_length]
     assert container.accepts(prefix) == (prefix_length >= len(container.SIGNATURE))
+
+
+@pytest.mark.parametrize("dpi", [(72.0, 72.0), (72.009, 300.0), (0.001, 4294967.295)])
+def test_resolutions_come_back_to_a_thousandth(dpi: tuple[float, float]) -> None:
+    assert container.unpack_dpi(container.pack_dpi(dpi)) == dpi
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.0004, 4294967.3, 1e300, float("inf"), float("nan")])
+def test_resolutions_that_are_none_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"dpi 72\.0 × .*; each must be a number from 0\.001"):
+        container.pack_dpi((72.0, value))
+
+
+@pytest.mark.parametrize(("mode", "alpha"), [("L", b"\0\xff"), ("RGBA", b"")])
+def test_alpha_goes_with_the_modes_that_have_it(mode: str, alpha: bytes) -> None:
+    with pytest.raises(ValueError, match=f"mode {mode} with {len(alpha)} bytes of alpha"):
+        container.write(Header(8, 8, mode, "uint8"), b"", alpha=alpha)
 
 
 # Damage
@@ -342,7 +375,9 @@ def section(title: str) -> str:
 def test_limits_of_the_specification_are_those_of_the_code() -> None:
     stated = {name: int(value) for name, value in re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", section("Limits"), re.M)}
     constants = {name: value for name, value in vars(container).items() if name.isupper() and name[0] != "_"}
-    assert stated == {name: value for name, value in constants.items() if isinstance(value, int) and name != "PAYLOAD"}
+    assert stated == {
+        name: value for name, value in constants.items() if isinstance(value, int) and name not in ("PAYLOAD", "ALPHA")
+    }
 
 
 def test_header_of_the_specification_is_that_of_the_code() -> None:
@@ -366,7 +401,7 @@ def test_chunks_of_the_specification_are_those_of_the_code() -> None:
     stated = re.findall(r"^\| `(\w)` \| (critical|ancillary) \|", section("Chunks"), re.M)
     ancillary = {ord(letter) for letter, kind in stated if kind == "ancillary"}
     assert ancillary == set(container.METADATA.values())
-    assert {letter for letter, kind in stated if kind == "critical"} == {chr(container.PAYLOAD), "A"}
+    assert {letter for letter, kind in stated if kind == "critical"} == {chr(container.PAYLOAD), chr(container.ALPHA)}
     assert all((kind == "ancillary") == letter.islower() for letter, kind in stated)
 
 

@@ -17,6 +17,7 @@ import reference_decoder
 from PIL import Image, UnidentifiedImageError
 
 import pillow_sdc
+from pillow_sdc import alpha as alpha_plane
 from pillow_sdc import container, image_codec
 from pillow_sdc.latent_codecs import Uint8Codec
 from pillow_sdc.latent_codecs.eight_bit import STEP, round_levels, to_levels
@@ -98,6 +99,31 @@ def test_package_decodes_the_latents(name: str) -> None:
 
 
 @sound
+def test_package_decodes_the_alpha_plane(name: str) -> None:
+    fp = io.BytesIO(sound_file(name))
+    layout = container.read_layout(fp)
+    alpha = image_codec.decode_alpha(fp, layout)
+    if layout.header.has_alpha:
+        assert alpha is not None
+        assert alpha.shape == layout.header.size[::-1]
+        assert sha256(alpha.tobytes()) == SOUND_EXPECTED[name]["alpha_sha256"]
+    else:
+        assert alpha is None
+
+
+def test_every_kind_of_alpha_has_a_file() -> None:
+    heads = set()
+    for name in SOUND_EXPECTED:
+        fp = io.BytesIO(sound_file(name))
+        chunk = container.read_layout(fp).alpha
+        if chunk is not None:
+            data = container.read_chunk(fp, chunk)
+            heads.add(tuple(data[: 1 + (data[0] == alpha_plane.PARTIAL)]))
+    partial = {(alpha_plane.PARTIAL, predictor) for predictor in range(4)}
+    assert heads == {(alpha_plane.CONSTANT,), (alpha_plane.RECTANGLE,), (alpha_plane.BINARY,)} | partial
+
+
+@sound
 def test_reference_decoder_agrees(name: str) -> None:
     expected = SOUND_EXPECTED[name]
     decoded = reference_decoder.decode(sound_file(name))
@@ -117,6 +143,8 @@ def test_reference_decoder_agrees(name: str) -> None:
     else:
         assert sha256(bytes(map(int, values))) == expected["levels_sha256"]
     assert repr(decoded.noise_variance) == expected["noise_variance"]
+    alpha = bytes(value for row in decoded.alpha for value in row)
+    assert (sha256(alpha) if alpha else None) == expected.get("alpha_sha256")
 
 
 @sound
@@ -168,8 +196,17 @@ def test_pillow_refuses_damage(name: str) -> None:
         assert type(caught.value).__name__ == expected["error"]
 
 
-@pytest.mark.parametrize("name", sorted(DAMAGED_EXPECTED.keys() - {"metadata-checksum", "metadata-unknown-checksum"}))
-def test_reading_latents_refuses_all_damage_but_that_of_metadata(name: str) -> None:
+BESIDE_THE_LATENTS = {
+    name
+    for name, expected in DAMAGED_EXPECTED.items()
+    if name in ("metadata-checksum", "metadata-unknown-checksum")
+    or name.startswith("metadata-resolution")
+    or (name.startswith("alpha") and expected["noticed_by"] == "verify")
+}
+
+
+@pytest.mark.parametrize("name", sorted(DAMAGED_EXPECTED.keys() - BESIDE_THE_LATENTS))
+def test_reading_latents_refuses_all_damage_but_that_of_metadata_and_alpha(name: str) -> None:
     with pytest.raises(getattr(pillow_sdc, DAMAGED_EXPECTED[name]["error"])):
         pillow_sdc.read_latents(damaged_file(name))
 

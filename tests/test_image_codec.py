@@ -144,7 +144,8 @@ def test_no_denoiser_is_loaded_where_there_is_nothing_to_denoise() -> None:
 @pytest.mark.parametrize(
     "samples",
     [
-        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 1), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros(4, np.uint8),
         np.zeros((0, 4, 3), np.uint8),

@@ -27,6 +27,14 @@ def picture(width: int = 40, height: int = 24, mode: str = "RGB") -> Image.Image
     return Image.fromarray(samples).convert(mode)
 
 
+def with_alpha(image: Image.Image) -> Image.Image:
+    """Give modes that have alpha some of every kind."""
+    if image.mode.endswith("A"):
+        y, x = np.mgrid[: image.height, : image.width]
+        image.putalpha(Image.fromarray((np.clip(9 * x - 5 * y, 0, 255)).astype(np.uint8)))
+    return image
+
+
 def saved(image: Image.Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "SDC", **options)
@@ -39,7 +47,7 @@ def file_bytes(tiny_pipeline: Path) -> bytes:
         return saved(picture())
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
 @pytest.mark.parametrize("codec", ["uint8", "palette", "context"])
 def test_save_by_extension_and_open(tmp_path: Path, mode: str, codec: str) -> None:
     path = tmp_path / "photo.sdc"
@@ -57,16 +65,24 @@ def test_pictures_of_any_size_keep_it(size: tuple[int, int], codec: str) -> None
     assert Image.open(io.BytesIO(saved(picture(*size), codec=codec))).copy().size == size
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_draft_of_an_eighth_comes_from_the_latents(mode: str) -> None:
-    data = saved(picture(100, 60, mode))
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA"])
+@pytest.mark.parametrize(("wanted", "scale"), [((12, 7), 8), ((0, 0), 8), ((13, 7), 4), ((25, 15), 4)])
+def test_a_draft_of_an_eighth_or_a_quarter_comes_from_the_latents(
+    mode: str, wanted: tuple[int, int], scale: int
+) -> None:
+    data = saved(with_alpha(picture(100, 60, mode)))
     image = Image.open(io.BytesIO(data))
-    assert image.draft(None, (13, 8)) is None
+    assert image.draft(None, (26, 15)) is None
     assert image.draft(None, None) is None
-    assert image.draft("L", (12, 7)) == (mode, (0, 0, 12.5, 7.5))
+    assert image.draft("L", wanted) == (mode, (0, 0, 100 / scale, 60 / scale))
     assert image.draft(None, (1, 1)) is None
-    assert image.size == (13, 8)
-    np.testing.assert_array_equal(np.asarray(image), np.asarray(pillow_sdc.read_preview(data)))
+    assert image.size == (-(-100 // scale), -(-60 // scale))
+    image.load()
+    if scale == 8:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(pillow_sdc.read_preview(data)))
+    if mode.endswith("A"):
+        expected = with_alpha(picture(100, 60, mode)).getchannel("A").reduce(scale)
+        np.testing.assert_array_equal(np.asarray(image.getchannel("A")), np.asarray(expected))
     assert image.info["sdc"]["model"] == "preview"
     assert image.draft(None, (1, 1)) is None
 
@@ -148,8 +164,111 @@ def test_options_of_save_win_over_settings(tiny_pipeline: Path) -> None:
         assert saved(picture(), model=tiny_pipeline) == saved(picture(), model=str(tiny_pipeline))
 
 
-@pytest.mark.parametrize("mode", ["1", "P", "RGBA", "LA", "CMYK", "I;16", "F"])
-def test_modes_that_the_format_lacks_are_refused_and_leave_no_file(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "stored"),
+    [
+        ("1", "L"),
+        ("P", "RGB"),
+        ("PA", "RGBA"),
+        ("La", "LA"),
+        ("RGBa", "RGBA"),
+        ("RGBX", "RGB"),
+        ("CMYK", "RGB"),
+        ("YCbCr", "RGB"),
+        ("LAB", "RGB"),
+        ("HSV", "RGB"),
+    ],
+)
+def test_modes_that_the_format_lacks_are_converted(mode: str, stored: str) -> None:
+    image = Image.new(mode, (24, 16))
+    before = image.copy()
+    image.info["note"] = "stays"
+    assert saved(image) == saved(image.convert(stored), icc_profile=None)  # Pillow gives what was LAB one
+    assert Image.open(io.BytesIO(saved(image))).mode == stored
+    assert image.mode == mode
+    assert image.tobytes() == before.tobytes()
+    assert image.info == {"note": "stays"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency"),
+    [
+        ("RGB", b"\0\x80"),
+        ("RGB", (1, 2)),
+        ("L", (1, 2, 3)),
+        ("1", b""),
+        ("CMYK", 0),
+        ("YCbCr", (1, 2, 3)),
+        ("RGB", None),
+    ],
+)
+def test_a_transparency_that_makes_no_sense_is_ignored(mode: str, transparency: Any) -> None:
+    image = Image.new(mode, (16, 16))
+    image.info["transparency"] = transparency
+    assert saved(image) == saved(Image.new(mode, (16, 16)))
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+def test_empty_pictures_are_refused_and_leave_no_file(tmp_path: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(pillow_sdc.OptionError, match="is outside the format's range of 1 to 65535"):
+        Image.new("RGB", size).save(tmp_path / "photo.sdc")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("codec", ["uint8", "palette", "context"])
+def test_alpha_comes_back_without_loss(mode: str, codec: str) -> None:
+    image = with_alpha(picture(100, 60, mode))
+    decoded = Image.open(io.BytesIO(saved(image, codec=codec)))
+    assert decoded.mode == mode
+    assert decoded.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency", "stored"),
+    [("1", 255, "LA"), ("L", 7, "LA"), ("RGB", (1, 2, 3), "RGBA"), ("P", 0, "RGBA"), ("P", b"\x10\xff", "RGBA")],
+)
+def test_transparency_of_a_colour_or_a_palette_is_kept(mode: str, transparency: Any, stored: str) -> None:
+    image = Image.new(mode, (16, 16))
+    image.paste(1 if mode in ("1", "L", "P") else (1, 2, 3), (0, 0, 8, 16))
+    image.info["transparency"] = transparency
+    decoded = Image.open(io.BytesIO(saved(image)))
+    assert decoded.mode == stored
+    assert decoded.getchannel("A").tobytes() == image.convert(stored).getchannel("A").tobytes()
+    assert image.mode == mode
+
+
+def test_colours_that_nobody_sees_change_nothing() -> None:
+    image = with_alpha(picture(100, 60, "RGBA"))
+    other = np.array(image)
+    other[other[..., 3] == 0] = 0
+    assert saved(Image.fromarray(other)) == saved(image)
+
+
+def test_an_opaque_or_a_rectangular_alpha_costs_few_bytes() -> None:
+    image = picture(100, 60, "RGBA")
+    plain = len(saved(image.convert("RGB")))
+    assert len(saved(image)) <= plain + 8
+    image.putalpha(Image.new("L", (100, 60), 3))
+    image.paste(255, (20, 10, 90, 40), Image.new("L", (70, 30), 0))
+    assert len(saved(image)) <= plain + 8
+    alpha = Image.new("L", (100, 60), 255)
+    alpha.paste(254, (20, 10, 90, 40))
+    image.putalpha(alpha)
+    assert len(saved(image)) <= plain + 17
+
+
+def test_target_size_counts_alpha() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    image = picture(64, 64)
+    image.putalpha(Image.fromarray(noise))
+    assert 4096 < len(saved(image, target_size=5000)) <= 5000
+    with pytest.raises(pillow_sdc.OptionError, match="target_size of 4000 bytes cannot be met"):
+        saved(image, target_size=4000)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_modes_that_would_lose_precision_are_refused_and_leave_no_file(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "photo.sdc"
     with pytest.raises(OSError, match=f"cannot write mode {mode} as SDC"):
         Image.new(mode, (8, 8)).save(path)
@@ -197,6 +316,44 @@ def test_metadata_come_back() -> None:
     assert "exif" not in again.info
     assert "xmp" not in again.info
     assert "icc_profile" not in Image.open(io.BytesIO(saved(image, icc_profile=None))).info
+
+
+@pytest.mark.parametrize("dpi", [(72, 72), (72.009, 300), [96, 96]])
+def test_the_resolution_comes_back(dpi: Any) -> None:
+    image = Image.open(io.BytesIO(saved(picture(), dpi=dpi)))
+    assert image.info["dpi"] == tuple(dpi)
+    assert "dpi" not in Image.open(io.BytesIO(saved(image))).info
+
+
+@pytest.mark.parametrize("dpi", [72, (72,), (72, "72"), (0, 72), (-1, -1), (float("nan"), 72), (72, 1e10)])
+def test_resolutions_that_are_none_are_refused(dpi: Any) -> None:
+    with pytest.raises(pillow_sdc.OptionError, match="dpi"):
+        saved(picture(), dpi=dpi)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept"), [("RGB", True), ("RGBA", True), ("P", True), ("CMYK", False), ("LAB", False)]
+)
+def test_a_colour_profile_goes_where_its_colours_go(mode: str, kept: bool) -> None:
+    image = Image.new(mode, (16, 16))
+    image.info["icc_profile"] = b"profile"
+    assert ("icc_profile" in Image.open(io.BytesIO(saved(image))).info) == kept
+    assert Image.open(io.BytesIO(saved(image, icc_profile=b"given"))).info["icc_profile"] == b"given"
+
+
+def test_one_frame_can_be_saved_as_all() -> None:
+    assert saved(picture(), save_all=True, append_images=[]) == saved(picture())
+
+
+def test_several_frames_are_refused() -> None:
+    gif = io.BytesIO()
+    picture().save(gif, "GIF", save_all=True, append_images=[picture(mode="L")])
+    for image, options in (
+        (Image.open(gif), {"save_all": True}),
+        (picture(), {"save_all": True, "append_images": [picture()]}),
+    ):
+        with pytest.raises(OSError, match="cannot write 2 frames as SDC: a file holds one picture"):
+            saved(image, **options)
 
 
 @pytest.mark.parametrize(
@@ -357,8 +514,9 @@ def test_register_twice_changes_nothing() -> None:
 def test_arrays_and_images_encode_alike() -> None:
     image = picture()
     assert pillow_sdc.encode(image) == pillow_sdc.encode(np.asarray(image)) == saved(image)
-    grey = picture(mode="L")
-    assert pillow_sdc.encode(np.asarray(grey)) == saved(grey)
+    for mode in ("L", "LA", "RGBA"):
+        shaded = with_alpha(picture(mode=mode))
+        assert pillow_sdc.encode(np.asarray(shaded)) == saved(shaded)
 
 
 def test_decode_takes_bytes_paths_and_files(tmp_path: Path, file_bytes: bytes) -> None:
@@ -393,9 +551,9 @@ def test_arrays_that_are_no_pictures_are_refused(array: Any) -> None:
         pillow_sdc.encode(array)
 
 
-@pytest.mark.parametrize("mode", ["P", "HSV", "RGBA"])
-def test_latents_are_made_of_grey_and_colour_only(mode: str) -> None:
-    with pytest.raises(ValueError, match=f"mode {mode}; expected L or RGB"):
+@pytest.mark.parametrize("mode", ["P", "HSV", "RGBa"])
+def test_latents_are_made_of_the_formats_modes_only(mode: str) -> None:
+    with pytest.raises(ValueError, match=f"mode {mode}; expected L, RGB, LA, RGBA"):
         pillow_sdc.encode_latents(Image.new(mode, (8, 8)))
 
 

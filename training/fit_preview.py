@@ -1,4 +1,4 @@
-"""Fit the linear map from latents to an eighth of the picture, and print it as ``pillow_sdc.preview`` holds it.
+"""Fit the linear map from latents to a quarter of the picture, and print it as ``pillow_sdc.preview`` holds it.
 
 python -m training.fit_preview PHOTOS TEACHER
 """
@@ -7,10 +7,16 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from rich.progress import track
+
+from pillow_sdc.preview import REACH, SIDE
 
 from .photographs import PIXELS_PER_LATENT, pixels, read_photos, split
 from .teacher import Teacher
+
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def main() -> None:
@@ -19,25 +25,40 @@ def main() -> None:
     parser.add_argument("teacher", type=Path)
     arguments = parser.parse_args()
     teacher = Teacher(arguments.teacher)
-    pairs = [
-        flattened(teacher.encode(pixels(photo[None]))[0].numpy(), photo)
-        for photo in track(read_photos(arguments.photos))
-    ]
-    training, held_out = split(pairs)
-    latents, means = zip(*training, strict=True)
-    solution, *_ = np.linalg.lstsq(np.concatenate(latents), np.concatenate(means), rcond=None)
-    print("weights", np.array2string(solution[:4].T, precision=4, separator=", "))
-    print("offset", np.array2string(solution[4], precision=4, separator=", "))
-    errors = [np.mean((values @ solution - mean) ** 2) for values, mean in held_out]
+
+    def pair(photo: NDArray[np.uint8]) -> Pair:
+        return windows(teacher.encode(pixels(photo[None]))[0].numpy()), means(photo)
+
+    training, held_out = split(read_photos(arguments.photos))
+    inputs = 4 * (2 * REACH + 1) ** 2 + 1
+    squares, products = np.zeros((inputs, inputs)), np.zeros((inputs, SIDE * SIDE * 3))
+    for photo in track(training):
+        latents, wanted = pair(photo)
+        squares += latents.T @ latents
+        products += latents.T @ wanted
+    solution = np.linalg.solve(squares, products)
+    with np.printoptions(precision=4, suppress=True, floatmode="fixed", sign=" ", linewidth=120, threshold=100_000):
+        print(repr(solution))
+    errors = [np.mean((latents @ solution - wanted) ** 2) for latents, wanted in map(pair, held_out)]
     print(f"held out: {np.mean([10 * np.log10(4 / error) for error in errors]):.2f} dB")
 
 
-def flattened(latents: np.ndarray, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return latents and a constant, ``(n, 5)``, and the mean pixels of their squares, in [−1, 1], ``(n, 3)``."""
-    _, rows, columns = latents.shape
-    squares = photo.reshape(rows, PIXELS_PER_LATENT, columns, PIXELS_PER_LATENT, 3).mean(axis=(1, 3)) / 127.5 - 1
-    values = latents.reshape(4, -1).T.astype(np.float64)
-    return np.hstack([values, np.ones((len(values), 1))]), squares.reshape(-1, 3)
+def windows(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what the map sees at each place, ``(n, 37)``: channel, row and column of its window, and a constant."""
+    padded = np.pad(latents, ((0, 0), (REACH, REACH), (REACH, REACH)), mode="edge")
+    side = 2 * REACH + 1
+    seen = sliding_window_view(padded, (side, side), (1, 2)).transpose(1, 2, 0, 3, 4)
+    seen = seen.reshape(latents[0].size, -1)
+    return np.hstack([seen, np.ones((len(seen), 1), np.float32)])
+
+
+def means(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean pixels, in [−1, 1], of a latent's squares, ``(n, 12)``: row, column and colour."""
+    height, width = (length // PIXELS_PER_LATENT for length in photo.shape[:2])
+    pixels_of_one = PIXELS_PER_LATENT // SIDE
+    means = photo.reshape(height * SIDE, pixels_of_one, width * SIDE, pixels_of_one, 3).mean((1, 3), np.float32)
+    means = means.reshape(height, SIDE, width, SIDE, 3).transpose(0, 2, 1, 3, 4)
+    return means.reshape(height * width, -1) / 127.5 - 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ expectation that exists as it is; with nothing to add it says so and fails. From
 
 import hashlib
 import json
+import lzma
 import struct
 import sys
 import zlib
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pillow_sdc import alpha as alpha_plane
 from pillow_sdc import container, image_codec
 from pillow_sdc.container import Header
 from pillow_sdc.latent_codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
@@ -50,6 +52,51 @@ def few(rows: int, columns: int, distinct: int) -> NDArray[np.float32]:
     return np.stack([steps * weight / 10 - 1 for weight in (1, -2, 3, -4)]).astype(np.float32)
 
 
+Alpha = Callable[[int, int], NDArray[np.uint8]]
+
+
+def opaque(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane that hides nothing."""
+    return np.full((height, width), 255, np.uint8)
+
+
+def rectangle(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane of two values."""
+    alpha = np.full((height, width), 3, np.uint8)
+    alpha[height // 4 : height // 2, width // 3 :] = 200
+    return alpha
+
+
+def disc(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane that is transparent outside a circle and opaque inside."""
+    y, x = np.mgrid[:height, :width]
+    return np.where((y - height // 2) ** 2 + (x - width // 2) ** 2 < (height // 2) ** 2, 255, 0).astype(np.uint8)
+
+
+def any_values(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane as good as random."""
+    stream = b"".join(hashlib.sha256(i.to_bytes(4)).digest() for i in range(-(-height * width // 32)))
+    return np.frombuffer(stream, np.uint8)[: height * width].reshape(height, width)
+
+
+def rows_of_their_own(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane that rises within rows, each row in a way of its own."""
+    rises = np.cumsum(any_values(height, width) % 3, axis=1)
+    return (1 + (rises + 149 * np.arange(height)[:, None]) % 254).astype(np.uint8)
+
+
+def ramp(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane that rises in both directions."""
+    y, x = np.mgrid[:height, :width]
+    return (1 + (3 * x * x // 40 + 5 * y * y // 30 + x // 3) % 254).astype(np.uint8)
+
+
+def steps(height: int, width: int) -> NDArray[np.uint8]:
+    """Return an alpha plane of flat patches."""
+    y, x = np.mgrid[:height, :width]
+    return ((x // 11 + x * y // 250) * 53 % 256).astype(np.uint8)
+
+
 class Sound(NamedTuple):
     """A file that every reader must decode to the same levels."""
 
@@ -61,6 +108,7 @@ class Sound(NamedTuple):
     metadata: dict[str, bytes] | None = None
     before_payload: bytes = b""
     after: bytes = b""
+    alpha: Alpha | None = None
 
 
 def chunk(letter: str, data: bytes) -> bytes:
@@ -92,6 +140,12 @@ def raw_deflate(data: bytes) -> bytes:
     """Return a raw deflate stream."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
     return deflater.compress(data) + deflater.flush()
+
+
+def raw_lzma(data: bytes) -> bytes:
+    """Return a raw LZMA stream."""
+    settings = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0}
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=[settings])
 
 
 SOUND = {
@@ -136,6 +190,17 @@ SOUND = {
     "context-rgb-1x1": Sound(1, 1, "RGB", ContextCodec()),
     "context-rgb-9x9": Sound(9, 9, "RGB", ContextCodec()),
     "context-rgb-metadata": Sound(40, 24, "RGB", ContextCodec(), metadata={"exif": EXIF, "xmp": XMP}),
+    "palette-rgba-opaque": Sound(40, 24, "RGBA", PaletteCodec(), alpha=opaque),
+    "palette-la-rectangle": Sound(70, 31, "LA", PaletteCodec(), alpha=rectangle),
+    "context-rgba-disc": Sound(93, 61, "RGBA", ContextCodec(), alpha=disc),
+    "context-la-rows": Sound(50, 70, "LA", ContextCodec(), alpha=rows_of_their_own),
+    "uint8-rgba-ramp": Sound(67, 41, "RGBA", Uint8Codec(), alpha=ramp),
+    "uint8-la-steps": Sound(63, 81, "LA", Uint8Codec(), alpha=steps),
+    "context-rgba-any-alpha": Sound(17, 33, "RGBA", ContextCodec(), alpha=any_values),
+    "palette-rgba-metadata": Sound(
+        9, 9, "RGBA", PaletteCodec(), metadata={"exif": EXIF, "dpi": container.pack_dpi((72.009, 300))}, alpha=disc
+    ),
+    "palette-la-1x1": Sound(1, 1, "LA", PaletteCodec(), alpha=opaque),
 }
 
 
@@ -144,7 +209,8 @@ def sound_file(name: str) -> bytes:
     sound = SOUND[name]
     header = Header(sound.width, sound.height, sound.mode, sound.codec.name)
     payload = sound.codec.encode(sound.latents(*header.latent_shape))
-    file = container.write(header, payload, sound.metadata)
+    alpha = alpha_plane.encode(sound.alpha(sound.height, sound.width)) if sound.alpha else b""
+    file = container.write(header, payload, sound.metadata, alpha)
     before = len(file) - len(chunk("P", payload))
     return file[:before] + sound.before_payload + file[before:] + sound.after
 
@@ -174,6 +240,7 @@ def expected_of(name: str, path: Path) -> dict[str, Any]:
         "metadata_sha256": {key: hashlib.sha256(value).hexdigest() for key, value in metadata.items()},
         **decoded,
         "noise_variance": repr(quantised.noise_variance),
+        **({"alpha_sha256": hashlib.sha256(sound.alpha(sound.height, sound.width)).hexdigest()} if sound.alpha else {}),
     }
 
 
@@ -207,6 +274,11 @@ def damaged_files() -> dict[str, Damaged]:
         "UnsupportedFileError",
     )
     mismatch = "checksum of chunk 'P' does not match"
+    binary, partial = raw_lzma(b"\xf0" * 8), raw_lzma(b"\x01\x55" + b"\x80\x00" * 7)
+
+    def alpha(data: bytes) -> bytes:
+        return head(mode=2) + chunk("A", data) + plain[19:]
+
     exif_end = 19 + 2 + len(EXIF) + 4
     return {
         "empty": Damaged(b"", not_sdc, "not an SDC file"),
@@ -221,7 +293,7 @@ def damaged_files() -> dict[str, Damaged]:
         "version-newer": Damaged(head(version=2) + plain[19:], unsupported, "format version 2 is not supported"),
         "version-newer-of-other-layout": Damaged(b"\x89SDC\r\n\n\x02?", unsupported, "format version 2"),
         "version-zero": Damaged(head(version=0) + plain[19:], unsupported, "format version 0 is not supported"),
-        "mode-alpha": Damaged(head(mode=3) + plain[19:], unsupported, "mode number 3 is unknown"),
+        "mode-unknown": Damaged(head(mode=4) + plain[19:], unsupported, "mode number 4 is unknown"),
         "latent-space-unknown": Damaged(head(space=77) + plain[19:], unsupported, "latent space number 77 is unknown"),
         "codec-unknown": Damaged(head(codec=200) + plain[19:], unsupported, "codec number 200 is unknown"),
         "width-zero": Damaged(head(width=0) + plain[19:], corrupt, "size 0×8"),
@@ -316,6 +388,60 @@ def damaged_files() -> dict[str, Damaged]:
         ),
         "context-escape-too-long": Damaged(
             payload(context[:3] + b"\0" * 40 + b"\1", 3, 16, 16), corrupt, "farther out than any writer", "verify"
+        ),
+        "alpha-missing": Damaged(head(mode=3) + plain[19:], corrupt, "mode RGBA without an alpha chunk"),
+        "alpha-twice": Damaged(
+            head(mode=2) + 2 * chunk("A", b"\0\xff") + plain[19:], corrupt, "chunk 'A' occurs twice"
+        ),
+        "alpha-too-long-for-the-picture": Damaged(
+            head(mode=2) + b"A" + varint(1 << 20),
+            corrupt,
+            "alpha length 1048576 exceeds the 8×8 picture's limit of 4224",
+        ),
+        "alpha-checksum": Damaged(
+            head(mode=2) + chunk("A", b"\0\xff")[:-1] + b"?" + plain[19:], corrupt, "checksum of chunk 'A'", "verify"
+        ),
+        "alpha-truncated": Damaged(head(mode=2) + chunk("A", b"\0\xff")[:-3], truncated, "too early"),
+        "alpha-empty": Damaged(alpha(b""), corrupt, "alpha of 0 bytes that begins with nothing", "verify"),
+        "alpha-of-unknown-kind": Damaged(alpha(b"\4\0"), corrupt, "2 bytes that begins with 04 00", "verify"),
+        "alpha-constant-of-two-values": Damaged(alpha(b"\0\1\2"), corrupt, "begins with 00 01", "verify"),
+        "alpha-rectangle-too-short": Damaged(alpha(b"\1\0\xff\0\0"), corrupt, "begins with 01 00", "verify"),
+        "alpha-rectangle-empty": Damaged(
+            alpha(struct.pack("<BBBHHHH", 1, 0, 255, 3, 3, 0, 2)), corrupt, "rectangle of 0×2 at 3, 3", "verify"
+        ),
+        "alpha-rectangle-outside": Damaged(
+            alpha(struct.pack("<BBBHHHH", 1, 0, 255, 3, 3, 6, 2)), corrupt, "rectangle of 6×2 at 3, 3", "verify"
+        ),
+        "alpha-stream-missing": Damaged(alpha(b"\2"), corrupt, "does not hold the 8 bytes", "verify"),
+        "alpha-stream-damaged": Damaged(alpha(b"\2\1" + binary), corrupt, "LZMA stream is damaged", "verify"),
+        "alpha-stream-without-end": Damaged(alpha(b"\2" + binary[:-6]), corrupt, "does not hold the 8", "verify"),
+        "alpha-stream-too-short": Damaged(
+            alpha(b"\2" + raw_lzma(bytes(7))), corrupt, "does not hold the 8 bytes", "verify"
+        ),
+        "alpha-stream-too-long": Damaged(
+            alpha(b"\2" + raw_lzma(bytes(1 << 20))), corrupt, "does not hold the 8 bytes", "verify"
+        ),
+        "alpha-bytes-after-the-end": Damaged(
+            alpha(b"\2" + binary + b"more"), corrupt, "4 bytes follow the alpha plane", "verify"
+        ),
+        "alpha-predictor-unknown": Damaged(alpha(b"\3\4" + partial), corrupt, "begins with 03 04", "verify"),
+        "alpha-map-of-unknown-places": Damaged(
+            alpha(b"\3\0" + raw_lzma(b"\xff" * 16)), corrupt, "a place that is none of", "verify"
+        ),
+        "alpha-values-too-few": Damaged(
+            alpha(b"\3\0" + partial + raw_lzma(b"abcd")), corrupt, "does not hold the 5 bytes", "verify"
+        ),
+        "alpha-partial-value-opaque": Damaged(
+            alpha(b"\3\0" + partial + raw_lzma(b"abcd\xff")), corrupt, "is transparent or opaque", "verify"
+        ),
+        "alpha-partial-value-transparent": Damaged(
+            alpha(b"\3\1" + partial + raw_lzma(b"\0bcde")), corrupt, "is transparent or opaque", "verify"
+        ),
+        "metadata-resolution-zero": Damaged(
+            head() + chunk("d", struct.pack("<II", 72000, 0)) + plain[19:], corrupt, "two positive numbers"
+        ),
+        "metadata-resolution-too-short": Damaged(
+            head() + chunk("d", b"\1\0\0\0") + plain[19:], corrupt, "two positive numbers"
         ),
     }
 

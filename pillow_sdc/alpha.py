@@ -1,0 +1,240 @@
+"""The alpha plane, stored without loss, and colours in place of those that it hides, which would cost bytes.
+
+Alpha planes are mostly cut-outs: opaque here, transparent there, with a narrow edge between. So a plane is stored as a
+map of where it is transparent, partial or opaque, and the values of the partial places alone, both compressed by LZMA.
+``docs/format.md`` specifies the layout.
+"""
+
+import struct
+import zlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CorruptFileError, UnsupportedFileError
+
+Samples = NDArray[np.uint8]
+
+CONSTANT, RECTANGLE, BINARY, PARTIAL = range(4)
+"""Kinds of planes, in the chunk's first byte."""
+
+NONE, LEFT, GRADIENT, MEDIAN = range(4)
+"""Predictors of partial values, in the second byte of planes of that kind."""
+
+OPAQUE = 255
+DICTIONARY_BYTES = 1 << 20
+
+_RECTANGLE = struct.Struct("<BBHHHH")
+_SQUARE = 8
+_SMOOTHINGS = 4
+
+
+def encode(alpha: Samples) -> bytes:
+    """Return a plane ``(H, W)``, 0 transparent and 255 opaque, as the content of an alpha chunk.
+
+    Raises:
+        UnsupportedFileError: It needs LZMA, which this Python was built without.
+    """
+    outside = alpha[0, 0]
+    ys, xs = (np.flatnonzero((alpha != outside).any(axis=axis)) for axis in (1, 0))
+    if not len(ys):
+        return bytes([CONSTANT, outside])
+    top, bottom, left, right = ys[0], ys[-1] + 1, xs[0], xs[-1] + 1
+    inside = alpha[top:bottom, left:right]
+    if (inside == inside[0, 0]).all():
+        return bytes([RECTANGLE]) + _RECTANGLE.pack(outside, inside[0, 0], left, top, right - left, bottom - top)
+    partial = (alpha > 0) & (alpha < OPAQUE)
+    if not partial.any():
+        return bytes([BINARY]) + _compress(np.packbits(alpha == OPAQUE, axis=1).tobytes())
+    before = np.pad(alpha, ((1, 0), (1, 0)))
+    neighbours = before[1:, :-1][partial], before[:-1, 1:][partial], before[:-1, :-1][partial]
+    residuals = [(alpha[partial] - _predict(predictor, *neighbours)).tobytes() for predictor in range(4)]
+    # Deflate finds the best of them in a fraction of LZMA's time.
+    predictor = min(range(4), key=lambda predictor: len(zlib.compress(residuals[predictor])))
+    return (
+        bytes([PARTIAL, predictor]) + _compress(_pack_map(alpha, partial).tobytes()) + _compress(residuals[predictor])
+    )
+
+
+def decode(data: bytes, width: int, height: int) -> Samples:
+    """Return the plane ``(H, W)`` that the content of an alpha chunk stands for.
+
+    Raises:
+        CorruptFileError: The content is damaged.
+        UnsupportedFileError: It needs LZMA, which this Python was built without.
+    """
+    kind, rest = data[:1], data[1:]
+    if kind == bytes([CONSTANT]) and len(rest) == 1:
+        return np.full((height, width), rest[0], np.uint8)
+    if kind == bytes([RECTANGLE]) and len(rest) == _RECTANGLE.size:
+        return _decode_rectangle(rest, width, height)
+    if kind == bytes([BINARY]):
+        packed, rest = _decompress(rest, height * -(-width // 8))
+        alpha = np.unpackbits(packed.reshape(height, -1), axis=1, count=width) * np.uint8(OPAQUE)
+    elif kind == bytes([PARTIAL]) and rest and rest[0] in (NONE, LEFT, GRADIENT, MEDIAN):
+        packed, streams = _decompress(rest[1:], height * -(-width // 4))
+        alpha, rest = _decode_partial(rest[0], _unpack_map(packed.reshape(height, -1), width), streams)
+    else:
+        raise CorruptFileError(f"alpha of {len(data)} bytes that begins with {data[:2].hex(' ') or 'nothing'}")
+    if rest:
+        raise CorruptFileError(f"{len(rest)} bytes follow the alpha plane")
+    return alpha
+
+
+def reduce(alpha: Samples, factor: int) -> Samples:
+    """Return the means, rounded, of squares of ``factor`` by ``factor`` places; squares at the edges may be cut."""
+    sums, counts = _sums_of_squares(alpha, factor), _sums_of_squares(np.ones_like(alpha), factor)
+    return ((sums + counts // 2) // counts).astype(np.uint8)
+
+
+class ColourShown:
+    """The colours of a picture where it shows them, and smooth ones where it is fully transparent.
+
+    An 8×8 square of the latter kind that shows something continues with the mean of that; the others continue their
+    neighbours.
+    """
+
+    def __init__(self, colour: Samples, alpha: Samples) -> None:
+        """Take colours ``(H, W, c)`` and a plane ``(H, W)``."""
+        self._colour, self._alpha = colour, alpha
+        shown = np.minimum(alpha, 1)
+        sums = [_sums_of_squares(shown * plane, _SQUARE) for plane in np.moveaxis(colour, 2, 0)]
+        counts = _sums_of_squares(shown, _SQUARE)[:, :, None]
+        means = np.stack(sums, axis=2) / np.maximum(counts, 1)
+        self._squares = _continue(means.astype(np.float32), counts > 0).round().astype(np.uint8)
+
+    def __getitem__(self, part: tuple[slice, slice]) -> Samples:
+        """Return a part whose slices start at multiples of 8."""
+        colour, alpha = self._colour[part], self._alpha[part]
+        y, x = (slice(s.start // _SQUARE, -(-s.stop // _SQUARE)) for s in part)
+        squares = self._squares[y, x].repeat(_SQUARE, axis=0).repeat(_SQUARE, axis=1)
+        return np.where(alpha[:, :, None] > 0, colour, squares[: alpha.shape[0], : alpha.shape[1]])
+
+
+def _continue(colour: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Continue colours ``(h, w, c)`` smoothly from where they are known, ``(h, w, 1)``, by way of halved pictures."""
+    if known.all():
+        return colour
+    if not known.any():
+        return np.full_like(colour, OPAQUE // 2)
+    height, width = known.shape[:2]
+    odd = (0, height % 2), (0, width % 2), (0, 0)
+    weights, weighted = (
+        np.pad(values, odd).reshape(-(-height // 2), 2, -(-width // 2), 2, -1).sum((1, 3))
+        for values in (known.astype(np.float32), colour * known)
+    )
+    halved = _continue(weighted / np.maximum(weights, 1), weights > 0)
+    colour = np.where(known, colour, halved.repeat(2, axis=0).repeat(2, axis=1)[:height, :width])
+    for _ in range(_SMOOTHINGS):
+        around = np.pad(colour, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        mean = (around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:]) / 4
+        colour = np.where(known, colour, mean)
+    return colour
+
+
+def _sums_of_squares(plane: Samples, side: int) -> NDArray[np.uint32]:
+    """Return the sums of a plane's values in squares of so many places; those at the edges may be cut."""
+    rows, columns = (np.arange(0, length, side) for length in plane.shape)
+    sums: NDArray[np.uint32] = np.add.reduceat(np.add.reduceat(plane, rows, 0, np.uint32), columns, 1)
+    return sums
+
+
+def _pack_map(alpha: Samples, partial: NDArray[np.bool_]) -> Samples:
+    """Return 0 for transparent, 1 for partial and 2 for opaque places, four to a byte."""
+    places = (alpha == OPAQUE) * np.uint8(2) + partial
+    fours = np.pad(places, ((0, 0), (0, -places.shape[1] % 4))).reshape(len(places), -1, 4)
+    packed: Samples = fours[..., 0] << 6 | fours[..., 1] << 4 | fours[..., 2] << 2 | fours[..., 3]
+    return packed
+
+
+def _unpack_map(packed: Samples, width: int) -> Samples:
+    fours = (packed[:, :, None] >> np.array([6, 4, 2, 0], np.uint8)) & np.uint8(3)
+    places = fours.reshape(len(packed), -1)[:, :width]
+    if (places == 3).any():
+        raise CorruptFileError("alpha's map has a place that is none of transparent, partial and opaque")
+    return places
+
+
+def _decode_rectangle(data: bytes, width: int, height: int) -> Samples:
+    outside, inside, left, top, columns, rows = _RECTANGLE.unpack(data)
+    if not (columns and rows and left + columns <= width and top + rows <= height):
+        raise CorruptFileError(f"alpha's rectangle of {columns}×{rows} at {left}, {top} is not within {width}×{height}")
+    alpha = np.full((height, width), outside, np.uint8)
+    alpha[top : top + rows, left : left + columns] = inside
+    return alpha
+
+
+def _decode_partial(predictor: int, places: Samples, streams: bytes) -> tuple[Samples, bytes]:
+    """Return the plane of a map and of the residuals that follow it, and what follows these."""
+    height, width = places.shape
+    partial = places == 1
+    residuals, rest = _decompress(streams, int(partial.sum()))
+    # Above and to the left of the picture all is transparent.
+    inside = slice(1, None), slice(1, None)
+    alpha, added = np.zeros((2, height + 1, width + 1), np.uint8)
+    alpha[inside] = (places == 2) * np.uint8(OPAQUE)
+    added[inside][partial] = residuals
+    here = np.pad(partial, ((1, 0), (1, 0)))
+    flat, added, here = alpha.reshape(-1), added.reshape(-1), here.reshape(-1)
+    # Places with equal x + y do not look at each other. From one to the next it is a row down and a column left.
+    for diagonal in range(height + width - 1):
+        first = max(0, diagonal - width + 1)
+        start = (first + 1) * (width + 1) + diagonal - first + 1
+        stop = start + min(height - first, diagonal - first + 1) * width
+
+        def at(offset: int, start: int = start, stop: int = stop) -> slice:
+            return slice(start - offset, stop - offset, width)
+
+        if here[at(0)].any():
+            expected = _predict(predictor, flat[at(1)], flat[at(width + 1)], flat[at(width + 2)])
+            np.copyto(flat[at(0)], expected + added[at(0)], where=here[at(0)])
+    values = alpha[inside][partial]
+    if values.min(initial=1) == 0 or values.max(initial=1) == OPAQUE:
+        raise CorruptFileError("a place that alpha's map calls partial is transparent or opaque")
+    return alpha[inside], rest
+
+
+def _predict(predictor: int, left: Samples, above: Samples, corner: Samples) -> Samples:
+    """Return what values are expected to be, modulo 256; MEDIAN is that of LOCO-I (Weinberger et al. 2000)."""
+    if predictor == NONE:
+        return np.zeros_like(left)
+    if predictor == LEFT:
+        return left
+    gradient = left + above - corner
+    if predictor == GRADIENT:
+        return gradient
+    low, high = np.minimum(left, above), np.maximum(left, above)
+    return np.where(corner >= high, low, np.where(corner <= low, high, gradient))
+
+
+def _compress(data: bytes) -> bytes:
+    lzma, filters = _lzma()
+    stream: bytes = lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
+    return stream
+
+
+def _decompress(stream: bytes, length: int) -> tuple[Samples, bytes]:
+    """Return the ``length`` bytes that an LZMA stream holds, and what follows the stream."""
+    lzma, filters = _lzma()
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+    try:
+        # One byte more than expected lets the end be read, and tells a longer stream from a right one.
+        data = decompressor.decompress(stream, length + 1)
+    except lzma.LZMAError as error:
+        raise CorruptFileError(f"alpha's LZMA stream is damaged: {error}") from error
+    if len(data) != length or not decompressor.eof:
+        raise CorruptFileError(f"alpha's LZMA stream does not hold the {length} bytes expected of it")
+    return np.frombuffer(data, np.uint8), decompressor.unused_data
+
+
+def _lzma() -> tuple[ModuleType, list[dict[str, Any]]]:
+    """Return the module and the settings of the one filter that is used."""
+    try:
+        import lzma
+    except ImportError as error:
+        message = "this alpha plane needs the module lzma, which this Python was built without"
+        raise UnsupportedFileError(message) from error
+    fixed = {"id": lzma.FILTER_LZMA1, "dict_size": DICTIONARY_BYTES, "lc": 0, "lp": 0, "pb": 0}
+    return lzma, [{**fixed, "mode": lzma.MODE_NORMAL, "mf": lzma.MF_BT4, "nice_len": 273, "depth": 512}]
