@@ -1,6 +1,7 @@
 """What ``import pillow_sdc`` costs over ``import PIL.Image`` alone, in fresh interpreters, and what ``open`` reads."""
 
 import io
+import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,9 @@ class CountingFile(io.BytesIO):
 
 def import_seconds(module: str) -> float:
     """Time the import in a fresh interpreter, as the interpreter itself sees it."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(module)], capture_output=True, check=True, text=True)
+    command = [sys.executable, "-c", PROGRAM.format(module)]
+    environment = {**os.environ, "PILLOW_SDC_AUTOLOAD": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     return float(done.stdout)
 
 
