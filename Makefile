@@ -1,18 +1,39 @@
 # make demo   shows the main job on a real photograph
 # make test   runs the tests
+# make test-pillow   runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
+#                    with the one of make test
+# make fuzz   holds mutated files against what SECURITY.md promises, for half a minute
 # Each first makes .venv and installs into it what it needs; nothing else is required but Python 3.11 or later.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint format clean
+OWN_PILLOW := $(shell sed -n 's/^pillow==//p' constraints.txt)
+OTHER_PILLOWS := 11.0.0 12.3.0
+PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
+
+.PHONY: demo test test-pillow test-other-pillows $(OTHER_PILLOWS:%=test-pillow-%) fuzz lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+test-pillow: test-other-pillows
+	PILLOW_SDC_TEST_PILLOW=$(OWN_PILLOW) $(BIN)/python -m pytest -n 2 $(PILLOW_TESTS)
+
+test-other-pillows: $(OTHER_PILLOWS:%=test-pillow-%)
+
+$(OTHER_PILLOWS:%=test-pillow-%): test-pillow-%: .venv/pillow-%
+	PYTHONPATH=$(CURDIR)/$< PILLOW_SDC_TEST_PILLOW=$* $(BIN)/python -m pytest -n 2 $(PILLOW_TESTS)
+
+$(OTHER_PILLOWS:%=.venv/pillow-%): .venv/pillow-%: | $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ pillow==$*
+
+fuzz: $(INSTALLED)
+	$(BIN)/python fuzz/fuzz_open.py --seconds 30
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -28,5 +49,5 @@ clean:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,examples]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,examples,clients]'
 	touch $@
