@@ -1,0 +1,284 @@
+"""Open, verify and load mutated files; only the errors that Pillow's users expect may come out.
+
+    python fuzz/fuzz_open.py [--runs N] [--seconds S] [--seed K]
+
+Mutations know the container: most repair the checksums behind them, so that damage gets past these to the codecs. Time
+is held against that of honest files of the size that a file declares, and memory, for some of the files, against that
+size. A file that breaks a promise is kept in the working directory, as ``crash-SHA256.sdc``. ``fuzz_with_atheris.py``
+does the same, led by what code the files reach.
+"""
+
+import argparse
+import hashlib
+import io
+import itertools
+import random
+import statistics
+import struct
+import sys
+import time
+import tracemalloc
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from rich.progress import track
+
+import pillow_sdc
+from pillow_sdc import alpha, container, models
+from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+
+MAX_SEED_BYTES = 20_000
+MAX_PIXELS = 1 << 11
+"""Pillow refuses more than twice as many. The smaller the pictures, the more of them can be tried."""
+
+TIME_FACTOR, TIME_SLACK = 3.0, 0.05
+MEMORY_PER_PIXEL, MEMORY_FIXED = 64, 16 << 20
+"""What SECURITY.md promises, the model aside."""
+
+MEASURED, WITH_COMPACT = 32, 16
+"""One in so many has its memory measured; one in so many is decoded by the embedded model."""
+
+SLOWEST = {codec.name: codec for codec in (Uint8Codec(), PaletteCodec(), ContextCodec(quality=100))}
+
+Damage = Callable[[bytes, random.Random], bytes]
+
+
+class SmallestAutoencoder:
+    """Gives each latent an 8×8 square of one colour."""
+
+    def decode(self, latents: NDArray[np.float32], noise_variance: float) -> NDArray[np.float32]:
+        return latents[:3].repeat(8, axis=1).repeat(8, axis=2)
+
+
+class SmallestModels:
+    name, device, denoiser = "smallest", "cpu", None
+    autoencoder = SmallestAutoencoder()
+
+
+def pieces_of(file: bytes) -> tuple[bytearray, list[tuple[int, bytearray]], bytes]:
+    """Return a file's header without its checksum, types and data of its chunks, and what follows them."""
+    header, position = bytearray(file[: container.HEADER_BYTES - 4]), container.HEADER_BYTES
+    chunks: list[tuple[int, bytearray]] = []
+    while position < len(file) and len(chunks) < 100:
+        letter, length, shift, at = file[position], 0, 0, position + 1
+        while at < len(file) and shift < 35:
+            length |= (file[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if file[at - 1] < 128:
+                break
+        chunks.append((letter, bytearray(file[at : at + length])))
+        position = at + length + 4
+        if letter == container.PAYLOAD:
+            break
+    return header, chunks, file[position:]
+
+
+def joined(header: bytes, chunks: list[tuple[int, bytearray]], rest: bytes) -> bytes:
+    parts = [header, struct.pack("<I", zlib.crc32(header))]
+    for letter, data in chunks:
+        head = bytes([letter]) + varint(len(data))
+        parts += [head, data, struct.pack("<I", zlib.crc32(head + data))]
+    return b"".join([*parts, rest])
+
+
+def varint(value: int) -> bytes:
+    groups = []
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
+
+
+def damaged_bytes(data: bytes, draw: random.Random) -> bytes:
+    """Flip, overwrite, insert, remove or repeat some bytes."""
+    changed = bytearray(data)
+    for _ in range(draw.choice((1, 1, 1, 2, 5))):
+        start = draw.randrange(len(changed) + 1)
+        length = min(draw.choice((1, 1, 2, 4, 16, 100)), len(changed) - start)
+        match draw.randrange(6):
+            case 0 if start < len(changed):
+                changed[start] ^= 1 << draw.randrange(8)
+            case 1:
+                changed[start : start + length] = draw.randbytes(length)
+            case 2:
+                changed[start:start] = draw.choice((draw.randbytes(length), bytes(length), b"\xff" * length))
+            case 3:
+                del changed[start : start + length]
+            case 4:
+                changed[start:start] = changed[start : start + length]
+            case 5:
+                del changed[start:]
+    return bytes(changed)
+
+
+def mutated(file: bytes, draw: random.Random, damage: Damage = damaged_bytes) -> bytes:
+    """Return a file that resembles ``file``; most of the time its checksums are right."""
+    if draw.random() < 0.1 or len(file) < container.HEADER_BYTES:
+        return damage(file, draw)
+    header, chunks, rest = pieces_of(file)
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        match draw.randrange(8):
+            case 0:
+                side, small = draw.choice((11, 13)), draw.randrange(1, 300)
+                struct.pack_into("<H", header, side, draw.choice((small, small, small, draw.randrange(1 << 16))))
+            case 1:
+                header[draw.choice((8, 8, 10, 10, draw.randrange(len(header))))] = draw.choice((0, 1, 2, 3, 4, 255))
+            case 2 if chunks:
+                letter, data = draw.choice(chunks)
+                place = draw.choice((0, -1, draw.randrange(len(chunks) + 1)))
+                chunks.insert(place, (draw.choice((letter, *b"AdeixPqQ")), bytearray(data)))
+            case 3 if chunks:
+                del chunks[draw.randrange(len(chunks))]
+            case _ if chunks:
+                letter, data = chunks[place := draw.randrange(len(chunks))]
+                chunks[place] = letter, bytearray(damage(bytes(data), draw))
+    return joined(header, chunks, rest)
+
+
+@cache
+def seconds_of_honest_file(codec: str, mode: str, rows: int, columns: int) -> float:
+    """Return what a file full of detail of so many latents takes."""
+    header = container.Header(8 * columns, 8 * rows, mode, codec)
+    noise = np.random.default_rng(0)
+    payload = SLOWEST[codec].encode(noise.standard_normal((4, rows, columns)).astype(np.float32))
+    plane = alpha.encode(noise.integers(0, 256, (8 * rows, 8 * columns), np.uint8)) if header.has_alpha else b""
+    file = container.write(header, payload, alpha=plane)
+
+    def once() -> float:
+        start = time.thread_time()
+        open_verify_load(file, Counter())
+        return time.thread_time() - start
+
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        return statistics.median(once() for _ in range(3))
+    finally:
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+def open_verify_load(file: bytes, outcomes: Counter[str]) -> None:
+    """Do what users do with a file; raise what breaks a promise."""
+    chosen = zlib.crc32(file)
+    ImageFile.LOAD_TRUNCATED_IMAGES = chosen % 3 == 0
+    try:
+        with Image.open(io.BytesIO(file), formats=["SDC"]) as image:
+            image.verify()
+        outcomes["verified"] += 1
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        outcomes[f"verify: {type(error).__name__}"] += 1
+    try:
+        with Image.open(io.BytesIO(file), formats=["SDC"]) as image:
+            if chosen % 5 == 0:
+                image.draft(None, (image.width // 8, image.height // 8))
+            image.load()
+        outcomes["loaded"] += 1
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        outcomes[f"load: {type(error).__name__}"] += 1
+
+
+def check(file: bytes, outcomes: Counter[str], *, timed: bool = True) -> None:
+    """Hold a file against all that is promised; if not ``timed``, against all but the time."""
+    try:
+        header = container.read_layout(io.BytesIO(file)).header
+        pixels = header.width * header.height
+        rows, columns = (1 << (length - 1).bit_length() for length in header.latent_shape)
+    except pillow_sdc.SdcError:
+        pixels, rows, columns = 0, 1, 1
+        header = container.Header(8, 8, "L", "uint8")
+    if pixels > 2 * MAX_PIXELS:
+        pixels, rows, columns = 0, 1, 1
+    limit = TIME_FACTOR * seconds_of_honest_file(header.codec, header.mode, rows, columns) + TIME_SLACK
+    measured = zlib.crc32(file) % MEASURED == 0
+    if measured:
+        tracemalloc.start()
+    start = time.thread_time()
+    try:
+        open_verify_load(file, outcomes)
+        seconds, (_, peak) = time.thread_time() - start, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    if timed and not measured and seconds > limit:
+        raise AssertionError(f"took {seconds:.3f} s, more than the {limit:.3f} s that honest files are given")
+    if peak > MEMORY_PER_PIXEL * pixels + MEMORY_FIXED + 4 * len(file):
+        raise AssertionError(f"took {peak:,} bytes of memory for {pixels:,} pixels in {len(file):,} bytes")
+
+
+def seeds() -> list[bytes]:
+    """Return small files of every codec, mode and kind of alpha, and the golden ones that are small."""
+    noise = np.random.default_rng(0)
+    codecs = [Uint8Codec(), PaletteCodec(), PaletteCodec(palette_size=3), ContextCodec(), ContextCodec(trellis=False)]
+    planes = [[255], [0, 255], [0, 9, 255], range(256)]
+    files = [path.read_bytes() for path in sorted(GOLDEN.rglob("*.sdc"))]
+    for codec, mode, levels in itertools.product(codecs, container.MODES.values(), planes):
+        width, height = (int(length) for length in noise.integers(1, 41, 2))
+        header = container.Header(width, height, mode, codec.name)
+        payload = codec.encode(noise.standard_normal((4, *header.latent_shape)).astype(np.float32))
+        plane = alpha.encode(noise.choice(np.array(levels, np.uint8), (height, width))) if header.has_alpha else b""
+        files.append(container.write(header, payload, {"exif": b"MM", "dpi": bytes(range(8))}, plane))
+
+    def is_small(file: bytes) -> bool:
+        try:
+            header = container.read_layout(io.BytesIO(file)).header
+        except pillow_sdc.SdcError:
+            return len(file) < MAX_SEED_BYTES
+        return len(file) < MAX_SEED_BYTES and header.width * header.height <= 2 * MAX_PIXELS
+
+    return [file for file in files if is_small(file)]
+
+
+def fuzz(runs: int | None, seconds: float | None, seed: int) -> Counter[str]:
+    """Check so many files, or for so long."""
+    compact, smallest = models.get_models, lambda settings: SmallestModels()
+    set_up()
+    draw, files, outcomes = random.Random(seed), seeds(), Counter[str]()
+    end = None if seconds is None else time.monotonic() + seconds
+    compact(pillow_sdc.settings()).autoencoder.decode(np.zeros((4, 1, 1), np.float32), 0.0)
+    for number in track(range(runs or sys.maxsize), disable=runs is None or not sys.stderr.isatty()):
+        if end is not None and time.monotonic() > end:
+            break
+        with_compact = number % WITH_COMPACT == 0
+        models.get_models = compact if with_compact else smallest
+        file = mutated(draw.choice(files), draw)
+        try:
+            check(file, outcomes, timed=not with_compact)
+        except BaseException:
+            Path(f"crash-{hashlib.sha256(file).hexdigest()[:16]}.sdc").write_bytes(file)
+            raise
+        outcomes["files"] += 1
+    return outcomes
+
+
+def set_up() -> None:
+    """Have warnings raised, and few pixels called many."""
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    models.get_models = lambda settings: SmallestModels()
+    for codec in SLOWEST:
+        seconds_of_honest_file(codec, "RGBA", 1, 1)  # imports what is imported when it is needed
+    seconds_of_honest_file.cache_clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, help="files")
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.runs is None and arguments.seconds is None:
+        parser.error("say how many --runs, or for how many --seconds")
+    for outcome, count in fuzz(arguments.runs, arguments.seconds, arguments.seed).most_common():
+        print(f"{count:>9,}  {outcome}")
+
+
+if __name__ == "__main__":
+    main()
