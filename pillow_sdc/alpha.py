@@ -28,7 +28,6 @@ DICTIONARY_BYTES = 1 << 20
 
 _RECTANGLE = struct.Struct("<BBHHHH")
 _SQUARE = 8
-_SMOOTHINGS = 4
 
 
 def encode(alpha: Samples) -> bytes:
@@ -90,20 +89,20 @@ def reduce(alpha: Samples, factor: int) -> Samples:
 
 
 class ColourShown:
-    """The colours of a picture where it shows them, and smooth ones where it is fully transparent.
+    """The colours of a picture where it shows them, and where it is fully transparent others, which cost little.
 
-    An 8×8 square of the latter kind that shows something continues with the mean of that; the others continue their
-    neighbours.
+    In an 8×8 square that shows something, which one latent stands for, these are the mean of that; everywhere else the
+    mean of the whole picture.
     """
 
     def __init__(self, colour: Samples, alpha: Samples) -> None:
         """Take colours ``(H, W, c)`` and a plane ``(H, W)``."""
         self._colour, self._alpha = colour, alpha
         shown = np.minimum(alpha, 1)
-        sums = [_sums_of_squares(shown * plane, _SQUARE) for plane in np.moveaxis(colour, 2, 0)]
+        sums = np.stack([_sums_of_squares(shown * plane, _SQUARE) for plane in np.moveaxis(colour, 2, 0)], axis=2)
         counts = _sums_of_squares(shown, _SQUARE)[:, :, None]
-        means = np.stack(sums, axis=2) / np.maximum(counts, 1)
-        self._squares = _continue(means.astype(np.float32), counts > 0).round().astype(np.uint8)
+        mean = sums.sum((0, 1)) / max(1, counts.sum())
+        self._squares = np.where(counts > 0, sums / np.maximum(counts, 1), mean).round().astype(np.uint8)
 
     def __getitem__(self, part: tuple[slice, slice]) -> Samples:
         """Return a part whose slices start at multiples of 8."""
@@ -111,27 +110,6 @@ class ColourShown:
         y, x = (slice(s.start // _SQUARE, -(-s.stop // _SQUARE)) for s in part)
         squares = self._squares[y, x].repeat(_SQUARE, axis=0).repeat(_SQUARE, axis=1)
         return np.where(alpha[:, :, None] > 0, colour, squares[: alpha.shape[0], : alpha.shape[1]])
-
-
-def _continue(colour: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Continue colours ``(h, w, c)`` smoothly from where they are known, ``(h, w, 1)``, by way of halved pictures."""
-    if known.all():
-        return colour
-    if not known.any():
-        return np.full_like(colour, OPAQUE // 2)
-    height, width = known.shape[:2]
-    odd = (0, height % 2), (0, width % 2), (0, 0)
-    weights, weighted = (
-        np.pad(values, odd).reshape(-(-height // 2), 2, -(-width // 2), 2, -1).sum((1, 3))
-        for values in (known.astype(np.float32), colour * known)
-    )
-    halved = _continue(weighted / np.maximum(weights, 1), weights > 0)
-    colour = np.where(known, colour, halved.repeat(2, axis=0).repeat(2, axis=1)[:height, :width])
-    for _ in range(_SMOOTHINGS):
-        around = np.pad(colour, ((1, 1), (1, 1), (0, 0)), mode="edge")
-        mean = (around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:]) / 4
-        colour = np.where(known, colour, mean)
-    return colour
 
 
 def _sums_of_squares(plane: Samples, side: int) -> NDArray[np.uint32]:

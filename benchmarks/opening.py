@@ -1,0 +1,151 @@
+"""What opening, verifying and reducing an ``.sdc`` file costs, beside WebP, AVIF and HEIF of the same picture.
+
+    python benchmarks/opening.py [PICTURE]
+
+``open`` is timed on a picture enlarged to 3000×2000, by path and from memory, and its bytes are counted in a file
+object; ``verify`` is tried with single bits flipped; memory is watched while a small file is opened, loaded and closed
+a thousand times by the embedded model.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import psutil
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from skimage.data import astronaut
+
+import pillow_sdc
+
+OPTIONS = {"SDC": {}, "WEBP": {"quality": 50}, "AVIF": {"quality": 50}, "HEIF": {"quality": 50}}
+FLIPS, CYCLES, WARM = 2000, 1000, 100
+
+
+class CountingFile(io.BytesIO):
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        length = super().readinto(buffer)
+        self.count += length
+        return length
+
+    def getbuffer(self) -> memoryview:
+        self.count += len(self.getvalue())
+        return super().getbuffer()
+
+
+def encoded(picture: Image.Image, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **OPTIONS[file_format])
+    return buffer.getvalue()
+
+
+def milliseconds(act: Callable[[], None], times: int) -> float:
+    spans = []
+    for _ in range(times):
+        start = time.perf_counter()
+        act()
+        spans.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(spans)
+
+
+def opening(files: dict[str, bytes], folder: Path) -> Table:
+    table = Table(
+        "3000×2000", "file, bytes", "open, ms", "over SDC's", "from memory, ms", "bytes read", "thumbnail 64×64, ms"
+    )
+    spans = {}
+    for file_format, data in files.items():
+        path = folder / f"picture.{file_format.lower()}"
+        path.write_bytes(data)
+
+        def open_path(path: Path = path) -> None:
+            Image.open(path).close()
+
+        def open_memory(data: bytes = data) -> None:
+            Image.open(io.BytesIO(data)).close()
+
+        def reduce(path: Path = path) -> None:
+            with Image.open(path) as image:
+                image.thumbnail((64, 64))
+
+        spans[file_format] = [
+            milliseconds(act, times) for act, times in ((open_path, 501), (open_memory, 501), (reduce, 5))
+        ]
+    for file_format, (by_path, from_memory, reducing) in spans.items():
+        fp = CountingFile(files[file_format])
+        Image.open(fp)
+        row = (
+            f"{by_path:.3f}",
+            f"{by_path / spans['SDC'][0]:.2f}",
+            f"{from_memory:.3f}",
+            f"{fp.count:,}",
+            f"{reducing:.1f}",
+        )
+        table.add_row(file_format, f"{len(files[file_format]):,}", *row)
+    return table
+
+
+def flipped_bits_found(data: bytes, file_format: str) -> float:
+    """Return the share of flipped bits, of a sample, at which opening or verifying raises."""
+    random = np.random.default_rng(0)
+    positions = random.choice(8 * len(data), min(FLIPS, 8 * len(data)), replace=False)
+    found = 0
+    for position in track(positions, file_format, transient=True):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << position % 8
+        try:
+            Image.open(io.BytesIO(damaged), formats=[file_format]).verify()
+        except Exception:  # whatever the peers raise
+            found += 1
+    return found / len(positions)
+
+
+def memory_growth(data: bytes) -> tuple[float, float]:
+    """Return resident MB after the first cycles, and how much the others add."""
+    process, resident = psutil.Process(), []
+    for _ in track(range(CYCLES + WARM), "open, load, close", transient=True):
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+        resident.append(process.memory_info().rss / 1e6)
+    return resident[WARM - 1], resident[-1] - resident[WARM - 1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", nargs="?", type=Path, help="else scikit-image's astronaut")
+    arguments = parser.parse_args()
+    pillow_heif.register_heif_opener()
+    pillow_sdc.configure(model="compact", device="cpu")
+    picture = Image.open(arguments.picture).convert("RGB") if arguments.picture else Image.fromarray(astronaut())
+    console = Console()
+
+    large = picture.resize((3000, 2000), Image.Resampling.LANCZOS)
+    with tempfile.TemporaryDirectory() as folder:
+        console.print(opening({file_format: encoded(large, file_format) for file_format in OPTIONS}, Path(folder)))
+
+    table = Table("512×512", "flipped bits that open or verify finds, %")
+    small = picture.resize((512, 512), Image.Resampling.LANCZOS)
+    for file_format in OPTIONS:
+        table.add_row(file_format, f"{100 * flipped_bits_found(encoded(small, file_format), file_format):.2f}")
+    console.print(table)
+
+    resident, growth = memory_growth(encoded(picture.resize((128, 128)), "SDC"))
+    console.print(f"resident after {WARM} cycles: {resident:.1f} MB; {CYCLES} cycles later: {growth:+.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
