@@ -276,7 +276,7 @@ def target_size_table(album: Album) -> Table:
     columns = ("bytes asked for", "largest overshoot, bytes", "unused, mean", "unused, most")
     table = Table(*columns, title="target size")
     for size in TARGET_SIZES:
-        files = [image_codec.encode_within(photo, ContextCodec(), album.models, None, size) for photo in album.photos]
+        files = [image_codec.encode(photo, ContextCodec(), album.models, None, size) for photo in album.photos]
         over = np.array([len(file) for file in files]) - size
         unused = -over / size
         table.add_row(f"{size:,}", f"{over.max()}", f"{unused.mean():.2%}", f"{unused.max():.2%}")

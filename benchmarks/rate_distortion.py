@@ -193,7 +193,7 @@ def save_sheets(album: Album, folder: Path) -> None:
 
 
 def context_within(photo: Samples, models: Models, size: int) -> Captioned:
-    file = image_codec.encode_within(photo, ContextCodec(), models, None, size)
+    file = image_codec.encode(photo, ContextCodec(), models, None, size)
     fp = io.BytesIO(file)
     quantised = image_codec.decode_latents(fp, container.read_layout(fp))
     return f"context, {len(file):,} bytes", decode(photo, quantised, models)

@@ -33,6 +33,7 @@ from rich.progress import track
 import pillow_sdc
 from pillow_sdc import alpha, container, models
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
+from pillow_sdc.models.tensors import PerPicture
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
@@ -55,8 +56,8 @@ Damage = Callable[[bytes, random.Random], bytes]
 class SmallestAutoencoder:
     """Gives each latent an 8×8 square of one colour."""
 
-    def decode(self, latents: NDArray[np.float32], noise_variance: float) -> NDArray[np.float32]:
-        return latents[:3].repeat(8, axis=1).repeat(8, axis=2)
+    def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture) -> NDArray[np.float32]:
+        return latents[..., :3, :, :].repeat(8, axis=-2).repeat(8, axis=-1)
 
 
 class SmallestModels:

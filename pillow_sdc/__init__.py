@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .errors import (
+    BatchError,
     CorruptFileError,
     InsufficientMemoryError,
     ModelFailedError,
@@ -25,10 +26,12 @@ from .errors import (
 from .registration import register
 
 if TYPE_CHECKING:
+    from .batch import decode_batch, encode_batch
     from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents, read_preview
     from .options import Settings, configure, settings
 
 __all__ = [
+    "BatchError",
     "CorruptFileError",
     "InsufficientMemoryError",
     "ModelFailedError",
@@ -42,7 +45,9 @@ __all__ = [
     "UnsupportedFileError",
     "configure",
     "decode",
+    "decode_batch",
     "encode",
+    "encode_batch",
     "encode_latents",
     "fetch_model",
     "info",
@@ -55,6 +60,7 @@ __all__ = [
 __version__ = "0.1.0.dev0"
 
 _MODULES = {
+    "batch": ("decode_batch", "encode_batch"),
     "operations": (
         "SdcInfo",
         "decode",

@@ -5,6 +5,9 @@ is not an SDC file (``Image.open`` turns it into ``UnidentifiedImageError``), ``
 cannot be decoded here, ``ValueError`` for an option that makes no sense.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class SdcError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -36,6 +39,26 @@ class ModelFailedError(SdcError, OSError):
 
 class InsufficientMemoryError(SdcError, OSError):
     """The picture is larger than the memory that there is for it."""
+
+
+class BatchError(SdcError):
+    """Some of many pictures failed.
+
+    Attributes:
+        results: What came of each, in their order; ``None`` for those that failed.
+        errors: What went wrong, by the index of those that failed.
+    """
+
+    def __init__(self, results: Sequence[Any], errors: Mapping[int, Exception]) -> None:
+        """Name the first failure."""
+        self.results, self.errors = list(results), dict(errors)
+        index, error = next(iter(self.errors.items()))
+        super().__init__(
+            f"{len(self.errors)} of {len(self.results)} pictures failed; the first, number {index}: {error}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.results, self.errors)
 
 
 class OptionError(SdcError, ValueError):

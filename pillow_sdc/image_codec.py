@@ -7,7 +7,7 @@ Nothing here knows of Pillow. Samples are 8-bit arrays: ``(H, W)`` for mode ``L`
 ``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha goes by the latents' side, without loss.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -50,8 +50,27 @@ class DecodedImage:
     denoise_steps: int
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """What a file holds of its picture.
+
+    Attributes:
+        header: Size, mode and codec.
+        quantised: The latents, and the noise in them.
+        alpha: The alpha plane ``(H, W)``, in modes that have one.
+    """
+
+    header: container.Header
+    quantised: QuantisedLatents
+    alpha: NDArray[np.uint8] | None = None
+
+
 def encode(
-    samples: NDArray[np.uint8], codec: LatentCodec, models: Models, metadata: Mapping[str, bytes] | None = None
+    samples: NDArray[np.uint8],
+    codec: LatentCodec,
+    models: Models,
+    metadata: Mapping[str, bytes] | None = None,
+    target_size: int | None = None,
 ) -> bytes:
     """Return the file of a picture.
 
@@ -60,78 +79,95 @@ def encode(
         codec: The latent codec, with its options.
         models: Whose autoencoder makes the latents.
         metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
+        target_size: The most bytes that the file may have, in place of the codec's quality; for ``context`` alone.
+
+    Raises:
+        ValueError: The array or the metadata does not fit the format, or even the lowest quality takes more than
+            ``target_size``.
+        ModelUnavailableError: The model cannot be loaded.
+        ModelFailedError: The model failed on this picture.
+    """
+    header = header_of(samples, codec, metadata or {})
+    with _memory_for(*header.size):
+        return write(header, encode_latents(samples, models), samples, codec, metadata or {}, target_size)
+
+
+def header_of(samples: NDArray[np.uint8], codec: LatentCodec, metadata: Mapping[str, bytes]) -> container.Header:
+    """Return the header of a picture's file, before any work is done for it.
 
     Raises:
         ValueError: The array or the metadata does not fit the format.
-        ModelUnavailableError: The model cannot be loaded.
-        ModelFailedError: The model failed on this picture.
     """
-    return _encode(samples, codec.name, lambda latents, alpha: codec.encode(latents), models, metadata or {})
-
-
-def encode_within(
-    samples: NDArray[np.uint8],
-    codec: ContextCodec,
-    models: Models,
-    metadata: Mapping[str, bytes] | None,
-    target_size: int,
-) -> bytes:
-    """Return the best file of a picture that has no more than ``target_size`` bytes, metadata included.
-
-    The arguments and errors besides are those of :func:`encode`; the codec's quality is not used.
-
-    Raises:
-        OptionError: Even the lowest quality takes more.
-    """
-    metadata = metadata or {}
-
-    def encode_payload(latents: NDArray[np.float32], alpha: bytes) -> bytes:
-        try:
-            return codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
-        except OptionError as error:
-            raise OptionError(f"target_size of {target_size} bytes cannot be met: {error}") from None
-
-    return _encode(samples, codec.name, encode_payload, models, metadata)
-
-
-def _encode(
-    samples: NDArray[np.uint8],
-    codec: str,
-    encode_payload: Callable[[NDArray[np.float32], bytes], bytes],
-    models: Models,
-    metadata: Mapping[str, bytes],
-) -> bytes:
     mode = mode_of(samples)
     height, width = samples.shape[:2]
-    header = container.Header(width, height, mode, codec)
+    header = container.Header(width, height, mode, codec.name)
     container.check(header, metadata)
-    with _memory_for(width, height):
-        alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
-        payload = encode_payload(encode_latents(samples, models), alpha)
-        return container.write(header, payload, metadata, alpha)
+    return header
 
 
-def decode(
-    quantised: QuantisedLatents,
+def write(
     header: container.Header,
-    models: Models,
-    denoise_steps: int,
-    alpha: NDArray[np.uint8] | None = None,
-) -> DecodedImage:
-    """Return the picture that a file's latents stand for, and its alpha plane with it.
+    latents: NDArray[np.float32],
+    samples: NDArray[np.uint8],
+    codec: LatentCodec,
+    metadata: Mapping[str, bytes],
+    target_size: int | None,
+) -> bytes:
+    """Return the file of a picture whose latents are there already; of ``samples``, alpha alone is still needed.
+
+    Raises:
+        OptionError: Even the lowest quality takes more than ``target_size``.
+    """
+    alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
+    if target_size is None:
+        payload = codec.encode(latents)
+    elif isinstance(codec, ContextCodec):
+        try:
+            payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
+        except OptionError as error:
+            raise OptionError(f"target_size of {target_size} bytes cannot be met: {error}") from None
+    else:
+        raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
+    return container.write(header, payload, metadata, alpha)
+
+
+def decode(stored: Sequence[StoredImage], models: Models, denoise_steps: int) -> list[DecodedImage]:
+    """Return the pictures of files whose latents have one shape; they are computed together.
 
     Raises:
         ModelUnavailableError: The model cannot be loaded.
-        ModelFailedError: The model failed on this picture.
+        ModelFailedError: The model failed on one of the pictures.
     """
-    denoiser = _denoiser_for(quantised.noise_variance, models) if denoise_steps else None
-    with _memory_for(header.width, header.height):
-        if denoiser is None:
-            samples = decode_samples(quantised, header, models, alpha)
-            return DecodedImage(samples, quantised.noise_variance, None, 0)
-        clean = QuantisedLatents(_denoise(quantised, denoiser, denoise_steps), noise_variance=0.0)
-        samples = decode_samples(clean, header, models, alpha)
-        return DecodedImage(samples, quantised.noise_variance, denoiser.name, denoise_steps)
+    variances = [image.quantised.noise_variance for image in stored]
+    denoisers = [_denoiser_for(variance, models) if denoise_steps else None for variance in variances]
+    noisy = [i for i, denoiser in enumerate(denoisers) if denoiser is not None]
+    with _memory_for(*stored[0].header.size):
+        left = np.array(variances)
+        latents = np.stack([image.quantised.latents for image in stored])
+        if noisy:
+            denoiser = denoisers[noisy[0]]
+            assert denoiser is not None  # noqa: S101 - by what is noisy
+            latents[noisy] = _denoise(latents[noisy], left[noisy], denoiser, denoise_steps)
+            left[noisy] = 0.0
+        samples = _decode_samples(latents, left, [image.header for image in stored], models)
+        return [
+            DecodedImage(
+                _with_alpha(picture, image.alpha),
+                image.quantised.noise_variance,
+                None if denoiser is None else denoiser.name,
+                0 if denoiser is None else denoise_steps,
+            )
+            for picture, image, denoiser in zip(samples, stored, denoisers, strict=True)
+        ]
+
+
+def read(fp: IO[bytes], layout: container.Layout) -> StoredImage:
+    """Return what a file holds, no model involved.
+
+    Raises:
+        CorruptFileError: Alpha or payload is damaged.
+    """
+    return StoredImage(layout.header, decode_latents(fp, layout), decode_alpha(fp, layout))
 
 
 def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
@@ -158,8 +194,8 @@ def decode_alpha(fp: IO[bytes], layout: container.Layout) -> NDArray[np.uint8] |
         return alpha_plane.decode(container.read_chunk(fp, layout.alpha), *layout.header.size)
 
 
-def decode_truncated_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
-    """Return the latents of a file that may end too early; those that did not arrive are zero, a dark grey.
+def read_truncated(fp: IO[bytes], layout: container.Layout) -> StoredImage:
+    """Return what there is of a file that may end too early; latents that did not arrive are zero, a dark grey.
 
     Raises:
         CorruptFileError: What arrived is damaged, or too little to begin with.
@@ -167,9 +203,10 @@ def decode_truncated_latents(fp: IO[bytes], layout: container.Layout) -> Quantis
     header = layout.header
     payload = container.read_truncated_chunk(fp, layout.payload)
     if payload is None:
-        return decode_latents(fp, layout)
-    with _memory_for(header.width, header.height):
-        return codec_by_name(header.codec).decode_truncated(payload, *header.latent_shape)
+        return read(fp, layout)
+    with _memory_for(*header.size):
+        quantised = codec_by_name(header.codec).decode_truncated(payload, *header.latent_shape)
+    return StoredImage(header, quantised, decode_alpha(fp, layout))
 
 
 def verify(fp: IO[bytes], layout: container.Layout) -> None:
@@ -205,18 +242,21 @@ def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.flo
 
     What full transparency hides is replaced by what costs little.
     """
-    mode = mode_of(samples)
-    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in samples.shape[:2])
-    planes = samples.reshape(*samples.shape[:2], -1)
-    colour: NDArray[np.uint8] | alpha_plane.ColourShown = planes
-    if mode.endswith("A"):
-        colour = alpha_plane.ColourShown(planes[:, :, :-1], planes[:, :, -1])
+    (latents,) = encode_latents_together([samples], models)
+    return latents
+
+
+def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: Models) -> list[NDArray[np.float32]]:
+    """Return the latents of pictures that are covered by as many latents each, computed together."""
+    colours = [_colour_of(samples) for samples in pictures]
+    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in pictures[0].shape[:2])
     autoencoder = models.autoencoder
 
     def encode_tile(y: slice, x: slice) -> NDArray[np.float32]:
-        return autoencoder.encode(_pixels(colour[_in_pixels(y), _in_pixels(x)], y, x))
+        part = _in_pixels(y), _in_pixels(x)
+        return autoencoder.encode(np.stack([_pixels(colour[part], y, x) for colour in colours]))
 
-    return np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=1)
+    return list(np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=-2))
 
 
 def decode_samples(
@@ -230,23 +270,8 @@ def decode_samples(
         models: Whose autoencoder decodes.
         alpha: The alpha plane ``(H, W)``, in modes that have one.
     """
-    autoencoder = models.autoencoder
-    latents, noise_variance = quantised.latents, quantised.noise_variance
-    samples = np.empty((header.height, header.width, len(header.mode)), np.uint8)
-    bands = blend(
-        latents.shape[1],
-        latents.shape[2],
-        lambda y, x: autoencoder.decode(latents[:, y, x], noise_variance),
-        tile=TILE,
-        overlap=TILE_OVERLAP,
-        scale=container.PIXELS_PER_LATENT,
-    )
-    top = 0
-    for band in bands:
-        rows = _samples(band[:, : header.height - top, : header.width], header.mode)
-        samples[top : top + len(rows), :, : rows.shape[2]] = rows
-        top += len(rows)
-    return _with_alpha(samples, alpha)
+    variances = np.array([quantised.noise_variance])
+    return _with_alpha(_decode_samples(quantised.latents[np.newaxis], variances, [header], models)[0], alpha)
 
 
 def preview_samples(
@@ -278,12 +303,47 @@ def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
     return denoiser
 
 
-def _denoise(quantised: QuantisedLatents, denoiser: Denoiser, steps: int) -> NDArray[np.float32]:
+def _denoise(
+    latents: NDArray[np.float32], noise_variances: NDArray[np.float64], denoiser: Denoiser, steps: int
+) -> NDArray[np.float32]:
     def denoise_tile(y: slice, x: slice) -> NDArray[np.float32]:
-        return denoise(quantised.latents[:, y, x], quantised.noise_variance, denoiser, steps)
+        return denoise(latents[..., y, x], noise_variances, denoiser, steps)
 
-    _, rows, columns = quantised.latents.shape
-    return np.concatenate(list(blend(rows, columns, denoise_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=1)
+    rows, columns = latents.shape[-2:]
+    return np.concatenate(list(blend(rows, columns, denoise_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=-2)
+
+
+def _colour_of(samples: NDArray[np.uint8]) -> "NDArray[np.uint8] | alpha_plane.ColourShown":
+    """Return what gives parts of a picture's colours, ``(h, w, 1 or 3)``."""
+    has_alpha = mode_of(samples).endswith("A")
+    planes = samples.reshape(*samples.shape[:2], -1)
+    return alpha_plane.ColourShown(planes[:, :, :-1], planes[:, :, -1]) if has_alpha else planes
+
+
+def _decode_samples(
+    latents: NDArray[np.float32],
+    noise_variances: NDArray[np.float64],
+    headers: Sequence[container.Header],
+    models: Models,
+) -> list[NDArray[np.uint8]]:
+    """Return the samples ``(H, W, c)`` of latents ``(n, 4, h, w)``, alpha not yet set."""
+    autoencoder = models.autoencoder
+    pictures = [np.empty((header.height, header.width, len(header.mode)), np.uint8) for header in headers]
+    bands = blend(
+        latents.shape[-2],
+        latents.shape[-1],
+        lambda y, x: autoencoder.decode(latents[..., y, x], noise_variances),
+        tile=TILE,
+        overlap=TILE_OVERLAP,
+        scale=container.PIXELS_PER_LATENT,
+    )
+    top = 0
+    for band in bands:
+        for pixels, header, picture in zip(band, headers, pictures, strict=True):
+            rows = _samples(pixels[:, : header.height - top, : header.width], header.mode)
+            picture[top : top + len(rows), :, : rows.shape[2]] = rows
+        top += band.shape[-2]
+    return pictures
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def decode(source: Source) -> Image.Image:
         PIL.UnidentifiedImageError: The file is not an SDC file.
         OSError: The file is damaged, or the model is unavailable or failed.
     """
-    with _opened(source) as fp:
+    with opened(source) as fp:
         image = Image.open(fp, formats=[FORMAT])
         image.load()
         return image
@@ -94,7 +94,7 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
     """
     from . import image_codec
 
-    with _opened(source) as fp:
+    with opened(source) as fp:
         return image_codec.decode_latents(fp, container.read_layout(fp)).latents
 
 
@@ -107,7 +107,7 @@ def read_preview(source: Source) -> Image.Image:
     """
     from . import image_codec
 
-    with _opened(source) as fp:
+    with opened(source) as fp:
         layout = container.read_layout(fp)
         latents, alpha = image_codec.decode_latents(fp, layout).latents, image_codec.decode_alpha(fp, layout)
         return Image.fromarray(image_codec.preview_samples(latents, layout.header, alpha))
@@ -143,7 +143,7 @@ def info(source: Source) -> SdcInfo:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
         OSError: The header or the chunks are damaged.
     """
-    with _opened(source) as fp:
+    with opened(source) as fp:
         layout = container.read_layout(fp)
     header = layout.header
     return SdcInfo(
@@ -177,7 +177,8 @@ def fetch_model(model: str) -> Path:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[IO[bytes]]:
+def opened(source: Source) -> Iterator[IO[bytes]]:
+    """Give a file object at the start of a source; the caller's own is left open."""
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):

@@ -3,7 +3,9 @@
 Importing this module imports neither numpy nor torch; ``open`` reads the header and the metadata alone.
 """
 
+import io
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -14,10 +16,9 @@ from .errors import OptionError
 from .registration import FORMAT
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from .latent_codecs import LatentCodec, QuantisedLatents
+    from .image_codec import DecodedImage, StoredImage
+    from .latent_codecs import LatentCodec
+    from .models import Models
 
 _DECODER = _ENCODER = "sdc"
 _PREVIEW_DECODER = "sdc_preview"
@@ -101,6 +102,24 @@ class SdcImageFile(ImageFile.ImageFile):
         """Seek; being here, it tells ``ImageFile.Parser`` to hand over the file as a whole."""
         self._file().seek(position)
 
+    def read_stored(self) -> "StoredImage":
+        """Return what the file holds of the picture, no model involved.
+
+        Raises:
+            CorruptFileError: Alpha or payload is damaged.
+        """
+        assert self._layout is not None  # noqa: S101 - set by open
+        return _read(self._file(), self._layout)
+
+    def load_decoded(self, picture: "DecodedImage", models: "Models") -> None:
+        """Take a picture that was decoded with others in place of loading it from the file."""
+        assert self._report is not None  # noqa: S101 - set by open
+        self.fp = io.BytesIO(picture.samples.tobytes())
+        self._exclusive_fp = True
+        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, (self.mode, 0, 1))]
+        self.load()
+        self._report.update(_report_of(picture, models))
+
     def _decode_with(self, decoder: str, layout: container.Layout, *args: Any) -> None:
         tile = ImageFile._Tile(decoder, (0, 0, *self.size), layout.payload.position, (layout, *args))
         self.tile = [tile]
@@ -121,18 +140,13 @@ class SdcDecoder(ImageFile.PyDecoder):
         from .models import get_models
 
         layout, report = self.args
-        quantised, alpha = _read(self.fd, layout)  # damage is found before a model is sought
+        assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
+        stored = _read(self.fd, layout)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
-        picture = image_codec.decode(quantised, layout.header, models, settings.denoise_steps, alpha)
+        (picture,) = image_codec.decode([stored], models, settings.denoise_steps)
         self.set_as_raw(picture.samples.tobytes())
-        report.update(
-            model=models.name,
-            device=models.device,
-            denoiser=picture.denoiser,
-            denoise_steps=picture.denoise_steps,
-            noise_variance=picture.noise_variance,
-        )
+        report.update(_report_of(picture, models))
         return -1, 0
 
 
@@ -146,24 +160,34 @@ class SdcPreviewDecoder(ImageFile.PyDecoder):
         from . import image_codec
 
         layout, report, scale = self.args
-        quantised, alpha = _read(self.fd, layout)
-        self.set_as_raw(image_codec.preview_samples(quantised.latents, layout.header, alpha, scale).tobytes())
-        report.update(model="preview", noise_variance=quantised.noise_variance)
+        assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
+        stored = _read(self.fd, layout)
+        samples = image_codec.preview_samples(stored.quantised.latents, layout.header, stored.alpha, scale)
+        self.set_as_raw(samples.tobytes())
+        report.update(model="preview", noise_variance=stored.quantised.noise_variance)
         return -1, 0
 
 
-def _read(fp: IO[bytes] | None, layout: container.Layout) -> "tuple[QuantisedLatents, NDArray[np.uint8] | None]":
+def _read(fp: IO[bytes], layout: container.Layout) -> "StoredImage":
     from . import image_codec
 
-    assert fp is not None  # noqa: S101 - set by Pillow, since the decoders pull
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        quantised = image_codec.decode_truncated_latents(fp, layout)
-    else:
-        quantised = image_codec.decode_latents(fp, layout)
-    return quantised, image_codec.decode_alpha(fp, layout)
+    read = image_codec.read_truncated if ImageFile.LOAD_TRUNCATED_IMAGES else image_codec.read
+    return read(fp, layout)
 
 
-class _SaveOptions(NamedTuple):
+def _report_of(picture: "DecodedImage", models: "Models") -> dict[str, Any]:
+    return {
+        "model": models.name,
+        "device": models.device,
+        "denoiser": picture.denoiser,
+        "denoise_steps": picture.denoise_steps,
+        "noise_variance": picture.noise_variance,
+    }
+
+
+class SaveOptions(NamedTuple):
+    """What ``save`` was given, checked."""
+
     codec: "LatentCodec"
     target_size: int | None
     settings: options.Settings
@@ -178,8 +202,8 @@ def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OptionError: An option is outside its range (also a ``ValueError``).
     """
     container.check_size(*im.size)
-    args = (_save_options(im),)
-    ImageFile._save(_converted(im), fp, [ImageFile._Tile(_ENCODER, (0, 0, *im.size), 0, args)])
+    args = (save_options(im, im.encoderinfo),)
+    ImageFile._save(converted(im), fp, [ImageFile._Tile(_ENCODER, (0, 0, *im.size), 0, args)])
 
 
 def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -196,8 +220,12 @@ def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     save(im, fp, filename)
 
 
-def _converted(im: Image.Image) -> Image.Image:
-    """Return the picture in a mode that the format has; transparency of any kind becomes alpha."""
+def converted(im: Image.Image) -> Image.Image:
+    """Return the picture in a mode that the format has; transparency of any kind becomes alpha.
+
+    Raises:
+        OSError: The mode would lose precision.
+    """
     mode = _CONVERTED.get(im.mode, im.mode)
     if mode not in container.MODES.values():
         raise OSError(f"cannot write mode {im.mode} as SDC")
@@ -216,10 +244,14 @@ def _has_transparency(im: Image.Image) -> bool:
     return im.mode == "P" and im.has_transparency_data
 
 
-def _save_options(im: Image.Image) -> _SaveOptions:
+def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
+    """Return the options that ``save`` was given for a picture, and what the picture itself adds to them.
+
+    Raises:
+        OptionError: An option is outside its range.
+    """
     from .latent_codecs import PaletteCodec, codec_by_name
 
-    given = im.encoderinfo
     codec_options = {name: given[name] for name in _CODEC_OPTIONS if name in given}
     chosen = sorted({_CODEC_OPTIONS[name] for name in codec_options})
     codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
@@ -229,7 +261,7 @@ def _save_options(im: Image.Image) -> _SaveOptions:
     target_size = _target_size(codec_options)
     changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
     settings = options.override(options.settings(), changes)
-    return _SaveOptions(codec_class(**codec_options), target_size, settings, _metadata(im))
+    return SaveOptions(codec_class(**codec_options), target_size, settings, _metadata(im, given))
 
 
 def _target_size(codec_options: dict[str, Any]) -> int | None:
@@ -244,9 +276,9 @@ def _target_size(codec_options: dict[str, Any]) -> int | None:
     return int(target_size)
 
 
-def _metadata(im: Image.Image) -> dict[str, bytes]:
+def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
     """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does."""
-    given = {key: im.encoderinfo[key] for key in container.METADATA if im.encoderinfo.get(key) is not None}
+    given = {key: options[key] for key in container.METADATA if options.get(key) is not None}
     if "dpi" in given:
         given["dpi"] = _dpi(given["dpi"])
     if isinstance(given.get("exif"), Image.Exif):
@@ -256,7 +288,7 @@ def _metadata(im: Image.Image) -> dict[str, bytes]:
             raise OptionError(f"{key} is a {type(value).__name__}; it must be bytes")
     # The profile of ink or of Lab does not describe the colours that these become.
     own_profile = im.info.get("icc_profile") if im.mode not in ("CMYK", "LAB") else None
-    if "icc_profile" not in im.encoderinfo and isinstance(own_profile, bytes):  # a TIFF can make it anything
+    if "icc_profile" not in options and isinstance(own_profile, bytes):  # a TIFF can make it anything
         given["icc_profile"] = own_profile
     metadata = {key: bytes(value) for key, value in given.items() if value}
     if "exif" in metadata:
@@ -292,10 +324,7 @@ class SdcEncoder(ImageFile.PyEncoder):
         samples = np.asarray(Image.Image()._new(self.im))
         models = get_models(save_options.settings)
         codec, target_size, _, metadata = save_options
-        if target_size is None:
-            data = image_codec.encode(samples, codec, models, metadata)
-        else:
-            data = image_codec.encode_within(samples, codec, models, metadata, target_size)
+        data = image_codec.encode(samples, codec, models, metadata, target_size)
         return len(data), 1, data
 
 

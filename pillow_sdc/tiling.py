@@ -16,7 +16,7 @@ class Span(NamedTuple):
 
 
 TileFunction = Callable[[slice, slice], NDArray[np.float32]]
-"""From a tile's rows and columns to its values ``(channels, rows · scale, columns · scale)``."""
+"""From a tile's rows and columns to its values ``(…, rows · scale, columns · scale)``."""
 
 
 def split(length: int, tile: int, overlap: int, scale: int = 1) -> list[Span]:
@@ -61,7 +61,7 @@ def blend(
         scale: Size of the results over that of the slices.
 
     Yields:
-        float32 ``(channels, n, width · scale)``; the n add up to ``height · scale``.
+        float32 ``(…, n, width · scale)``; the n add up to ``height · scale``.
     """
     rows, columns = split(height, tile, overlap, scale), split(width, tile, overlap, scale)
     unfinished: NDArray[np.float32] | None = None
@@ -70,12 +70,12 @@ def blend(
         for column in columns:
             part = function(slice(row.start, row.stop), slice(column.start, column.stop))
             if band is None:
-                band = np.zeros((len(part), (row.stop - row.start) * scale, width * scale), np.float32)
+                band = np.zeros((*part.shape[:-1], width * scale), np.float32)
             weights = row.weights[:, None] * column.weights
-            band[:, :, column.start * scale : column.stop * scale] += part * weights
+            band[..., column.start * scale : column.stop * scale] += part * weights
         assert band is not None  # noqa: S101 - an axis has at least one tile
         if unfinished is not None:
-            band[:, : unfinished.shape[1]] += unfinished
+            band[..., : unfinished.shape[-2], :] += unfinished
         finished = (rows[i + 1].start if i + 1 < len(rows) else height) - row.start
-        yield band[:, : finished * scale]
-        unfinished = band[:, finished * scale :]
+        yield band[..., : finished * scale, :]
+        unfinished = band[..., finished * scale :, :]

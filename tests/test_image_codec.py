@@ -11,6 +11,7 @@ from pillow_sdc import container, image_codec
 from pillow_sdc.errors import InsufficientMemoryError
 from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents, Uint8Codec
 from pillow_sdc.models import Denoiser, Models, NoiseSchedule
+from pillow_sdc.models.tensors import PerPicture
 
 Samples = NDArray[np.uint8]
 
@@ -24,14 +25,14 @@ class MeanAutoencoder:
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         self.largest = max(self.largest, *pixels.shape)
-        channels, height, width = pixels.shape
-        means = pixels.reshape(channels, height // 8, 8, width // 8, 8).mean(axis=(2, 4))
-        return np.concatenate([means, means[:1]])
+        *pictures, channels, height, width = pixels.shape
+        means = pixels.reshape(*pictures, channels, height // 8, 8, width // 8, 8).mean(axis=(-3, -1))
+        return np.concatenate([means, means[..., :1, :, :]], axis=-3)
 
-    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         self.largest = max(self.largest, *latents.shape)
-        self.noise_variances.add(noise_variance)
-        return latents[:3].repeat(8, axis=1).repeat(8, axis=2)
+        self.noise_variances.update(np.ravel(noise_variance).tolist())
+        return latents[..., :3, :, :].repeat(8, axis=-2).repeat(8, axis=-1)
 
 
 class ZeroDenoiser:
@@ -43,7 +44,7 @@ class ZeroDenoiser:
     def __init__(self) -> None:
         self.evaluations = 0
 
-    def predict_noise(self, diffused: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: PerPicture) -> NDArray[np.float32]:
         self.evaluations += 1
         return np.zeros_like(diffused)
 
@@ -69,7 +70,8 @@ def models(denoiser: Denoiser | None = None) -> Models:
 def decode(data: bytes, using: Models, steps: int = 4) -> image_codec.DecodedImage:
     fp = io.BytesIO(data)
     layout = container.read_layout(fp)
-    return image_codec.decode(image_codec.decode_latents(fp, layout), layout.header, using, steps)
+    (decoded,) = image_codec.decode([image_codec.read(fp, layout)], using, steps)
+    return decoded
 
 
 def blocks(height: int, width: int, channels: int = 3) -> Samples:

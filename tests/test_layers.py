@@ -18,14 +18,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("container", "options"),
     ("alpha", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
-    ("plugin", "registration", "operations"),
+    ("plugin", "registration", "operations", "batch"),
     ("__init__",),
-    ("batch", "cli", "report", "__main__"),
+    ("cli", "report", "__main__"),
 )
 """From low to high; each entry is a module of the package or a package in it."""
 
 SIDE_BY_SIDE = {
     ("plugin", "registration"),
+    ("batch", "operations"),
+    ("batch", "plugin"),
+    ("batch", "registration"),
     ("operations", "registration"),
     ("__main__", "cli"),
 }
@@ -47,6 +50,7 @@ ALLOWED_PACKAGES = {
     "plugin": {"PIL", "numpy"},
     "registration": {"PIL"},
     "operations": {"PIL", "numpy"},
+    "batch": {"PIL", "numpy"},
     "__init__": set(),
 }
 """What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""

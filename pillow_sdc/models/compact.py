@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ModelUnavailableError
 from .failures import computing, finite
 from .noise_schedule import NoiseSchedule
-from .tensors import to_array, to_batch
+from .tensors import PerPicture, for_each, spread, to_array, to_batch, to_tensor
 
 NAME = "compact"
 
@@ -55,17 +55,17 @@ class CompactAutoencoder:
         import torch
 
         with computing("the encoder"), torch.inference_mode():
-            latents = to_array(self._encoder(to_batch(pixels, self._encoder)))
+            latents = to_array(self._encoder(to_batch(pixels, self._encoder)), pixels)
         return finite(latents, "the encoder")
 
-    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance in them."""
         import torch
 
         with computing("the decoder"), torch.inference_mode():
-            batch = to_batch(latents, self._decoder)
-            pixels = self._decoder(batch, batch.new_tensor([noise_variance]))
-            decoded = to_array(pixels.clamp(-1.0, 1.0))
+            variances = to_tensor(for_each(noise_variance, latents), self._decoder)
+            pixels = self._decoder(to_batch(latents, self._decoder), variances)
+            decoded = to_array(pixels.clamp(-1.0, 1.0), latents)
         return finite(decoded, "the decoder")
 
 
@@ -86,14 +86,14 @@ class CompactDenoiser:
         """SD v1's noise schedule."""
         return self._schedule
 
-    def predict_noise(self, diffused: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
-        """Return ε, shaped like ``diffused`` ``(4, h, w)``."""
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: PerPicture) -> NDArray[np.float32]:
+        """Return ε, shaped like ``diffused`` ``(…, 4, h, w)``."""
         import torch
 
         alpha = self._schedule.alpha_cumprod(timestep)
         with computing("the denoiser"), torch.inference_mode():
-            batch = to_batch(diffused / np.float32(alpha**0.5), self._network)
-            noise = to_array(self._network(batch, batch.new_tensor([(1 - alpha) / alpha])))
+            variances = to_tensor(for_each((1 - alpha) / alpha, diffused), self._network)
+            noise = to_array(self._network(to_batch(diffused / spread(alpha**0.5), self._network), variances), diffused)
         return finite(noise, "the denoiser")
 
 

@@ -18,7 +18,7 @@ from .hub import Part, unavailable
 from .noise_schedule import NoiseSchedule
 from .once import Once
 from .quiet_loading import quiet_loading
-from .tensors import to_array, to_batch
+from .tensors import PerPicture, for_each, to_array, to_batch, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ class DiffusersAutoencoder:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         return self._apply(_encode, pixels)
 
-    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)``, their noise with the rest."""
         return self._apply(_decode, latents)
 
@@ -101,11 +101,13 @@ class DiffusersAutoencoder:
         import torch
 
         with computing("the autoencoder"), torch.inference_mode():
-            result = to_array(transform(self._network, to_batch(array, self._network)))
-            if self._network.dtype != torch.float32 and not np.isfinite(result).all():
+            result = to_array(transform(self._network, to_batch(array, self._network)), array)
+            overflowed = ~np.isfinite(result).all((-3, -2, -1))
+            if self._network.dtype != torch.float32 and overflowed.any():
                 _logger.info("the autoencoder overflowed in %s; computing again in float32", self._network.dtype)
                 network = self._float32_network()
-                result = to_array(transform(network, to_batch(array, network)))
+                again = array[overflowed]
+                result[overflowed] = to_array(transform(network, to_batch(again, network)), again)
         return finite(result, "the autoencoder")
 
 
@@ -116,7 +118,7 @@ class DiffusersDenoiser:
         self._name = name
         self._network = network
         self._schedule = schedule
-        self._prompt = to_batch(prompt, network)
+        self._prompt = to_tensor(prompt[np.newaxis], network)
 
     @property
     def name(self) -> str:
@@ -128,15 +130,15 @@ class DiffusersDenoiser:
         """The noise schedule that the U-Net was trained on."""
         return self._schedule
 
-    def predict_noise(self, diffused: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
-        """Return ε, shaped like ``diffused`` ``(4, h, w)``."""
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: PerPicture) -> NDArray[np.float32]:
+        """Return ε, shaped like ``diffused`` ``(…, 4, h, w)``."""
         import torch
 
         with computing("the U-Net"), torch.inference_mode():
             # In float32, for half precision would round fractional timesteps.
-            time = torch.tensor([timestep], dtype=torch.float32, device=self._network.device)
-            output = self._network(to_batch(diffused, self._network), time, self._prompt)
-            noise = to_array(output.sample)
+            times = torch.from_numpy(for_each(timestep, diffused).astype(np.float32)).to(self._network.device)
+            prompts = self._prompt.expand(len(times), -1, -1)
+            noise = to_array(self._network(to_batch(diffused, self._network), times, prompts).sample, diffused)
         return finite(noise, "the U-Net")
 
 

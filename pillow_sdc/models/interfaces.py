@@ -7,21 +7,23 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from .noise_schedule import NoiseSchedule
+    from .tensors import PerPicture
 
 
 class Autoencoder(Protocol):
     """Pixels to SD-scaled latents and back.
 
     Pixels are float32 ``(3, 8h, 8w)`` in [−1, 1], latents float32 ``(4, h, w)`` of about unit variance: the mode of
-    the posterior times the scaling factor 0.18215. Both methods raise :class:`~pillow_sdc.errors.ModelFailedError`
-    when the computation fails or yields values that are not finite.
+    the posterior times the scaling factor 0.18215. Arrays may have further dimensions before these, which count
+    pictures that are computed together. Both methods raise :class:`~pillow_sdc.errors.ModelFailedError` when the
+    computation fails or yields values that are not finite.
     """
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         ...
 
-    def decode(self, latents: NDArray[np.float32], noise_variance: float = 0.0) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], noise_variance: "PerPicture" = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance left in them.
 
         Decoders that were trained on clean latents alone take no notice of the variance.
@@ -42,6 +44,6 @@ class Denoiser(Protocol):
         """The noise schedule that the denoiser was trained on."""
         ...
 
-    def predict_noise(self, diffused: NDArray[np.float32], timestep: float) -> NDArray[np.float32]:
-        """Return ε, shaped like ``diffused`` ``(4, h, w)``, at a timestep that may lie between two whole ones."""
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: "PerPicture") -> NDArray[np.float32]:
+        """Return ε, shaped like ``diffused`` ``(…, 4, h, w)``, at timesteps that may lie between two whole ones."""
         ...

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .tensors import PerPicture
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -48,9 +50,10 @@ class NoiseSchedule:
             return None
         return float(np.interp(math.log(noise_variance), self._log_r, self._timesteps))
 
-    def alpha_cumprod(self, timestep: float) -> float:
-        """Return ᾱ at a timestep that may be fractional: 1/(1 + r), so that it agrees with :meth:`timestep_of`."""
-        return 1.0 / (1.0 + math.exp(np.interp(timestep, self._timesteps, self._log_r)))
+    def alpha_cumprod(self, timestep: PerPicture) -> PerPicture:
+        """Return ᾱ at timesteps that may be fractional: 1/(1 + r), so that it agrees with :meth:`timestep_of`."""
+        alphas: PerPicture = 1.0 / (1.0 + np.exp(np.interp(timestep, self._timesteps, self._log_r)))
+        return alphas
 
     @cached_property
     def _log_r(self) -> NDArray[np.float64]:

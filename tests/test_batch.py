@@ -1,0 +1,197 @@
+import io
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, UnidentifiedImageError
+
+import pillow_sdc
+from pillow_sdc import container, image_codec
+from pillow_sdc.models import Models
+
+SIZES = [(40, 24), (33, 24), (64, 16), (40, 17), (8, 8), (40, 24), (39, 23)]
+MODES = ["RGB", "L", "RGBA", "LA", "P", "CMYK", "RGB"]
+
+
+@pytest.fixture(autouse=True)
+def small_model(tiny_pipeline: Path) -> Iterator[None]:
+    with pillow_sdc.configure(model=tiny_pipeline, device="cpu", denoise_steps=2):
+        yield
+
+
+def pictures() -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    samples = [random.integers(0, 256, (height, width, 3), np.uint8) for width, height in SIZES]
+    return [Image.fromarray(array).convert(mode) for array, mode in zip(samples, MODES, strict=True)]
+
+
+def files() -> list[bytes]:
+    """Files whose latents are of unit variance, as those of photographs, so that there is something to denoise."""
+    random = np.random.default_rng(0)
+    codecs = [
+        pillow_sdc_codec(name) for name in ("palette", "context", "uint8", "palette", "context", "palette", "context")
+    ]
+    made = []
+    for (width, height), codec in zip(SIZES, codecs, strict=True):
+        header = container.Header(width, height, "RGB", codec.name)
+        latents = random.standard_normal((4, *header.latent_shape)).astype(np.float32)
+        made.append(container.write(header, codec.encode(latents)))
+    return made
+
+
+def pillow_sdc_codec(name: str) -> Any:
+    from pillow_sdc.latent_codecs import codec_by_name
+
+    return codec_by_name(name)()
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_one_at_a_time_gives_what_save_gives(batch_size: int | None) -> None:
+    given: dict[str, Any] = {"quality": 40, "exif": b"MM", "dpi": (72, 72)}
+    expected = [pillow_sdc.encode(picture, **given) for picture in pictures()]
+    assert pillow_sdc.encode_batch(pictures(), batch_size=batch_size, **given) == expected
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+def test_latents_of_a_batch_are_those_of_single_pictures(batch_size: int) -> None:
+    encoded = pillow_sdc.encode_batch(pictures(), batch_size=batch_size, codec="uint8")
+    for data, picture in zip(encoded, pictures(), strict=True):
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == picture.size
+        expected = pillow_sdc.read_latents(pillow_sdc.encode(picture, codec="uint8"))
+        np.testing.assert_allclose(pillow_sdc.read_latents(data), expected, atol=0.034)  # a step of the codec
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 100])
+def test_pictures_of_a_batch_are_those_of_single_files(batch_size: int | None) -> None:
+    decoded = pillow_sdc.decode_batch(files(), batch_size=batch_size)
+    for image, data in zip(decoded, files(), strict=True):
+        expected = pillow_sdc.decode(data)
+        assert (image.size, image.mode, image.format) == (expected.size, expected.mode, "SDC")
+        np.testing.assert_allclose(np.asarray(image, int), np.asarray(expected, int), atol=1)
+        assert image.info["sdc"].keys() == expected.info["sdc"].keys()
+        for key in ("codec", "model", "denoiser", "denoise_steps", "noise_variance"):
+            assert image.info["sdc"][key] == expected.info["sdc"][key]
+
+
+def test_alpha_and_metadata_go_through() -> None:
+    image = pictures()[2]
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    (data,) = pillow_sdc.encode_batch([image], xmp=b"<x/>")
+    (decoded,) = pillow_sdc.decode_batch([data])
+    assert decoded.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+    assert decoded.info["xmp"] == b"<x/>"
+
+
+def test_arrays_paths_and_open_files_are_taken(tmp_path: Path) -> None:
+    picture = pictures()[0]
+    (data,) = pillow_sdc.encode_batch([np.asarray(picture)])
+    assert data == pillow_sdc.encode(picture)
+    path = tmp_path / "photo.sdc"
+    path.write_bytes(data)
+    expected = np.asarray(pillow_sdc.decode(data))
+    with path.open("rb") as fp:
+        for image in pillow_sdc.decode_batch([path, str(path), fp, io.BytesIO(data)]):
+            np.testing.assert_array_equal(np.asarray(image), expected)
+        assert not fp.closed
+
+
+def test_decoded_pictures_need_no_file_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "photo.sdc"
+    path.write_bytes(files()[0])
+    (image,) = pillow_sdc.decode_batch([path])
+    path.unlink()
+    again = pickle.loads(pickle.dumps(image))
+    assert image.copy().tobytes() == again.tobytes()
+    assert image.fp is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_what_fails_does_not_take_the_others_with_it(batch_size: int) -> None:
+    sound = files()
+    damaged = bytearray(sound[1])
+    damaged[-3] ^= 1
+    sources: list[Any] = [sound[0], b"GIF89a", damaged, sound[3], Path("missing.sdc")]
+    with pytest.raises(pillow_sdc.BatchError, match="3 of 5 pictures failed; the first, number 1: cannot") as caught:
+        pillow_sdc.decode_batch(sources, batch_size=batch_size)
+    results, errors = caught.value.results, caught.value.errors
+    assert [result is None for result in results] == [False, True, True, False, True]
+    assert {index: type(error) for index, error in errors.items()} == {
+        1: UnidentifiedImageError,
+        2: pillow_sdc.CorruptFileError,
+        4: FileNotFoundError,
+    }
+    assert results[3].size == SIZES[3]
+
+
+def test_pictures_that_cannot_be_written_are_reported() -> None:
+    with pytest.raises(pillow_sdc.BatchError, match=r"1 of 2 .* cannot write mode F as SDC") as caught:
+        pillow_sdc.encode_batch([Image.new("F", (8, 8)), pictures()[0]])
+    assert caught.value.results == [None, pillow_sdc.encode(pictures()[0])]
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.results == caught.value.results
+
+
+def test_options_that_make_no_sense_are_an_error_of_each() -> None:
+    with pytest.raises(pillow_sdc.BatchError, match="quality is 0") as caught:
+        pillow_sdc.encode_batch(pictures()[:2], quality=0)
+    assert all(isinstance(error, pillow_sdc.OptionError) for error in caught.value.errors.values())
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        pillow_sdc.encode_batch(pictures(), batch_size=0)
+
+
+def test_a_group_that_fails_is_tried_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = image_codec.encode_latents_together
+    sizes = []
+
+    def with_little_memory(samples: Sequence[np.ndarray[Any, Any]], models: Models) -> Any:
+        sizes.append(len(samples))
+        if len(samples) > 2:
+            raise pillow_sdc.ModelFailedError("out of memory")
+        if any((one == 255).all() for one in samples):
+            raise pillow_sdc.ModelFailedError("not finite")
+        return together(samples, models)
+
+    monkeypatch.setattr(image_codec, "encode_latents_together", with_little_memory)
+    images = [Image.new("L", (16, 16), level) for level in (0, 50, 255, 100, 150)]
+    with pytest.raises(
+        pillow_sdc.BatchError, match="1 of 5 pictures failed; the first, number 2: not finite"
+    ) as caught:
+        pillow_sdc.encode_batch(images, batch_size=5)
+    assert [result is None for result in caught.value.results] == [False, False, True, False, False]
+    assert sizes == [5, 2, 3, 1, 2]
+
+
+def test_settings_of_a_block_hold_in_its_threads() -> None:
+    (data, *_) = files()
+    with pillow_sdc.configure(denoise_steps=0):
+        (image,) = pillow_sdc.decode_batch([data])
+    assert image.info["sdc"]["denoise_steps"] == 0
+
+
+def test_pictures_are_taken_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, seen = 0, []
+    together = image_codec.encode_latents_together
+
+    def count_taken(samples: Sequence[np.ndarray[Any, Any]], models: Models) -> Any:
+        seen.append(taken)
+        return together(samples, models)
+
+    def many() -> Iterator[Image.Image]:
+        nonlocal taken
+        for taken in range(1, 41):
+            yield Image.new("L", (8 * (taken % 7) + 8, 8))
+
+    monkeypatch.setattr(image_codec, "encode_latents_together", count_taken)
+    assert len(pillow_sdc.encode_batch(many(), batch_size=2)) == 40
+    assert seen[0] <= 2 * 4 * 2 + 2
+    assert sorted(seen) == seen
+
+
+def test_nothing_gives_nothing() -> None:
+    assert pillow_sdc.encode_batch([]) == []
+    assert pillow_sdc.decode_batch(iter(())) == []
