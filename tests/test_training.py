@@ -1,6 +1,7 @@
 """The training recipe from a folder of pictures to weights that the package loads, at toy size."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 from safetensors.torch import load_file
 
+from pillow_sdc import preview
 from pillow_sdc.latent_codecs.context_network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
 from pillow_sdc.models import compact
 
@@ -179,10 +181,9 @@ def test_trained_networks_are_exported_and_loaded(
 ) -> None:
     names = ("encoder", "decoder", "denoiser")
     for name in names:
-        command = [f"train_{name}", *data, tmp_path / name]
-        run(*command, "--steps", 1)
-        run(*command, "--steps", 2)  # goes on from the first's checkpoint
-        assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 2
+        run(f"train_{name}", *data, tmp_path / name, "--steps", 1)
+    run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 2)  # goes on from the first's checkpoint
+    assert len((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()) == 2
     run("export", *(tmp_path / name for name in names), "--out", tmp_path / "weights")
     assert {path.name for path in (tmp_path / "weights").iterdir()} == {
         *(f"{name}.safetensors" for name in names),
@@ -262,4 +263,6 @@ def test_the_context_network_is_trained(data: tuple[Path, Path], tmp_path: Path)
 
 
 def test_the_preview_is_fitted(data: tuple[Path, Path]) -> None:
-    assert "weights" in run("fit_preview", *data)
+    printed = run("fit_preview", *data)
+    assert printed.count("[") == 1 + len(preview.WEIGHTS)
+    assert re.search(r"held out: -?\d+\.\d\d dB", printed)
