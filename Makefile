@@ -3,6 +3,7 @@
 # make test-pillow   runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
 #                    with the one of make test
 # make fuzz   holds mutated files against what SECURITY.md promises, for half a minute
+# make docs   builds the documentation into out/site
 # Each first makes .venv and installs into it what it needs; nothing else is required but Python 3.11 or later.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ OWN_PILLOW := $(shell sed -n 's/^pillow==//p' constraints.txt)
 OTHER_PILLOWS := 11.0.0 12.3.0
 PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
 
-.PHONY: demo test test-pillow test-other-pillows $(OTHER_PILLOWS:%=test-pillow-%) fuzz lint format clean
+.PHONY: demo test test-pillow test-other-pillows $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -35,6 +36,9 @@ $(OTHER_PILLOWS:%=.venv/pillow-%): .venv/pillow-%: | $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python fuzz/fuzz_open.py --seconds 30
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,5 +53,5 @@ clean:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,examples,clients]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,report,browser,examples,docs,clients]'
 	touch $@

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from metrics import laplacian_ratio, psnr
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -26,6 +25,7 @@ from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples
 from pillow_sdc.latent_codecs import QuantisedLatents
 from pillow_sdc.models import get_models
+from pillow_sdc.report.metrics import laplacian_ratio, psnr
 
 CODECS = {
     "palette": {},

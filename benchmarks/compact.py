@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -25,6 +24,7 @@ from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
 from pillow_sdc.models.compact import load_denoiser
 from pillow_sdc.options import Settings
+from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 
 DETAIL = 128
 TIMED_SIDE = 512

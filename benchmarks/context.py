@@ -32,7 +32,6 @@ os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VEC
 
 import numpy as np
 from compact import mse
-from metrics import Samples, laplacian_ratio, psnr, structural_similarity
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -44,6 +43,7 @@ from pillow_sdc.latent_codecs.context import COARSEST, FINEST, step_of
 from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
 from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
+from pillow_sdc.report.metrics import Samples, laplacian_ratio, psnr, structural_similarity
 
 Latents = NDArray[np.float32]
 

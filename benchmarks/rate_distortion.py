@@ -25,7 +25,6 @@ from article import PEERS, best_that_fits
 from compact import DETAIL as BUSIEST
 from compact import busiest
 from context import Album, Trial, decode, read_photographs
-from metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Column, Table
@@ -37,6 +36,7 @@ from pillow_sdc.latent_codecs.context import step_of
 from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
 from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
+from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 
 QUALITIES = (5, *range(10, 91, 10), 95)
 PEER_QUALITIES = (1, 5, 10, 20, 30)

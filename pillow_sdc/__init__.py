@@ -27,7 +27,17 @@ from .registration import register
 
 if TYPE_CHECKING:
     from .batch import decode_batch, encode_batch
-    from .operations import SdcInfo, decode, encode, encode_latents, fetch_model, info, read_latents, read_preview
+    from .operations import (
+        SdcInfo,
+        decode,
+        decode_latents,
+        encode,
+        encode_latents,
+        fetch_model,
+        info,
+        read_latents,
+        read_preview,
+    )
     from .options import Settings, configure, settings
 
 __all__ = [
@@ -46,6 +56,7 @@ __all__ = [
     "configure",
     "decode",
     "decode_batch",
+    "decode_latents",
     "encode",
     "encode_batch",
     "encode_latents",
@@ -64,6 +75,7 @@ _MODULES = {
     "operations": (
         "SdcInfo",
         "decode",
+        "decode_latents",
         "encode",
         "encode_latents",
         "fetch_model",

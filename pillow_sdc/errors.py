@@ -50,7 +50,6 @@ class BatchError(SdcError):
     """
 
     def __init__(self, results: Sequence[Any], errors: Mapping[int, Exception]) -> None:
-        """Name the first failure."""
         self.results, self.errors = list(results), dict(errors)
         index, error = next(iter(self.errors.items()))
         super().__init__(

@@ -136,6 +136,41 @@ def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.floa
     return image_codec.encode_latents(np.asarray(image), models.get_models(options.settings()))
 
 
+def decode_latents(
+    latents: "NDArray[np.float32]", *, size: tuple[int, int] | None = None, noise_variance: float = 0.0
+) -> Image.Image:
+    """Return the picture that the model of the current settings makes of latents, such as those of image-to-image.
+
+    Args:
+        latents: float32 ``(4, h, w)``, SD-scaled.
+        size: Width and height to crop to, covered by as many latents; 8w×8h unless given.
+        noise_variance: Noise in the latents, which is removed as it is from a file's.
+
+    Returns:
+        A picture of mode RGB.
+
+    Raises:
+        ValueError: The latents are not ``(4, h, w)`` or not finite, or the size is not covered by so many.
+        OSError: The model is unavailable or failed.
+    """
+    import numpy as np
+
+    from . import image_codec, latent_codecs, models
+    from .latent_codecs.interfaces import check_latents
+
+    checked = check_latents(latents).astype(np.float32)
+    rows, columns = checked.shape[1:]
+    full = container.PIXELS_PER_LATENT * columns, container.PIXELS_PER_LATENT * rows
+    width, height = size or full
+    header = container.Header(width, height, "RGB", latent_codecs.Uint8Codec.name)
+    if header.latent_shape != (rows, columns):
+        raise ValueError(f"size {width}×{height} is not covered by {columns}×{rows} latents")
+    settings = options.settings()
+    stored = image_codec.StoredImage(header, latent_codecs.QuantisedLatents(checked, noise_variance))
+    (picture,) = image_codec.decode([stored], models.get_models(settings), settings.denoise_steps)
+    return Image.fromarray(picture.samples)
+
+
 def info(source: Source) -> SdcInfo:
     """Return what a file says of itself; the payload is not read.
 

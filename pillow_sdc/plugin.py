@@ -31,6 +31,8 @@ _CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
 
 _DRAFT_SCALES = 8, 4
 
+_EXIF_PREFIX = b"Exif\0\0"
+
 
 class SdcImageFile(ImageFile.ImageFile):
     """An opened ``.sdc`` file.
@@ -55,6 +57,8 @@ class SdcImageFile(ImageFile.ImageFile):
         self._size = header.width, header.height
         self._mode = header.mode
         metadata: dict[str, Any] = {**container.read_metadata(fp, self._layout)}
+        if "exif" in metadata:  # Pillow's JPEG plugin writes what it is given, and needs this before it
+            metadata["exif"] = _EXIF_PREFIX + metadata["exif"].removeprefix(_EXIF_PREFIX)
         if "dpi" in metadata:
             metadata["dpi"] = container.unpack_dpi(metadata["dpi"])
         self.info.update(metadata)
@@ -282,7 +286,8 @@ def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
     if "dpi" in given:
         given["dpi"] = _dpi(given["dpi"])
     if isinstance(given.get("exif"), Image.Exif):
-        given["exif"] = given["exif"].tobytes()
+        exif = given["exif"].tobytes()
+        given["exif"] = b"" if exif == Image.Exif().tobytes() else exif
     for key, value in given.items():
         if not isinstance(value, bytes | bytearray | memoryview):
             raise OptionError(f"{key} is a {type(value).__name__}; it must be bytes")
@@ -292,7 +297,7 @@ def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
         given["icc_profile"] = own_profile
     metadata = {key: bytes(value) for key, value in given.items() if value}
     if "exif" in metadata:
-        metadata["exif"] = metadata["exif"].removeprefix(b"Exif\0\0")  # what JPEG needs before it, a chunk does not
+        metadata["exif"] = metadata["exif"].removeprefix(_EXIF_PREFIX)
     return metadata
 
 

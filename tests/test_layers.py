@@ -31,6 +31,8 @@ SIDE_BY_SIDE = {
     ("batch", "registration"),
     ("operations", "registration"),
     ("__main__", "cli"),
+    ("cli", "report"),
+    ("cli", "report"),
 }
 """Imports within a layer; ``registration`` reaches the plugin only inside functions, which is tested below."""
 

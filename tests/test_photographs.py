@@ -1,21 +1,24 @@
 """Real photographs through the plugin, with the small autoencoder of Stable Diffusion's latent space."""
 
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from conftest import ROOT
 from PIL import Image
 
 import pillow_sdc
 
+PHOTOGRAPHS = 4
 
-def test_the_round_trip_example_keeps_every_photograph(taesd: Path, dev_photos: list[Path]) -> None:
+
+def test_the_round_trip_example_keeps_photographs(taesd: Path, dev_photos: list[Path], tmp_path: Path) -> None:
+    for path in dev_photos[:PHOTOGRAPHS]:
+        shutil.copy(path, tmp_path)
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "round_trip.py", dev_photos[0].parent, "--model", taesd],
+        [sys.executable, ROOT / "examples" / "round_trip.py", tmp_path, "--model", taesd],
         capture_output=True,
         text=True,
         check=True,
@@ -23,7 +26,7 @@ def test_the_round_trip_example_keeps_every_photograph(taesd: Path, dev_photos: 
     )
     print(done.stdout)
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    assert [row[0] for row in rows] == [*(path.name for path in dev_photos), "mean"]
+    assert [row[0] for row in rows] == [*(path.name for path in dev_photos[:PHOTOGRAPHS]), "mean"]
     for row in rows[:-1]:
         size, latent_error, psnr = int(row[1].replace(",", "")), float(row[2]), float(row[3])
         assert size < 5_000
@@ -32,22 +35,6 @@ def test_the_round_trip_example_keeps_every_photograph(taesd: Path, dev_photos: 
     mean_size, mean_latent_error = int(rows[-1][1].replace(",", "")), float(rows[-1][2])
     assert mean_size <= 4_900
     assert mean_latent_error <= 0.030
-
-
-def test_the_demonstration_shows_four_pictures(tiny_pipeline: Path, tmp_path: Path) -> None:
-    pytest.importorskip("skimage", reason="the demonstration's photograph comes with scikit-image")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "demo.py", tmp_path],
-        env={**os.environ, "PILLOW_SDC_MODEL": str(tiny_pipeline), "PILLOW_SDC_DENOISE_STEPS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    assert "PSNR" in done.stdout
-    with Image.open(tmp_path / "comparison.png") as comparison:
-        assert comparison.size == (4 * 512, 512 + 40)
-    assert pillow_sdc.info(tmp_path / "astronaut.sdc").width == 512
 
 
 def test_the_8_bit_codec_is_all_but_lossless_on_latents(taesd: Path, dev_photos: list[Path]) -> None:

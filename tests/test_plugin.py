@@ -368,7 +368,17 @@ def test_metadata_that_are_no_bytes_are_refused(options: dict[str, Any]) -> None
 
 def test_metadata_may_be_anything_like_bytes() -> None:
     image = Image.open(io.BytesIO(saved(picture(), exif=memoryview(b"Exif\0\0abc"), xmp=bytearray(b"x"))))
-    assert (image.info["exif"], image.info["xmp"]) == (b"abc", b"x")
+    assert (image.info["exif"], image.info["xmp"]) == (b"Exif\0\0abc", b"x")
+
+
+def test_exif_goes_on_to_other_formats() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    image = Image.open(io.BytesIO(saved(picture(), exif=exif)))
+    for file_format in ("JPEG", "PNG", "WEBP", "SDC"):
+        buffer = io.BytesIO()
+        image.save(buffer, file_format, exif=image.info["exif"])
+        assert Image.open(buffer).getexif()[0x010E] == "a description"
 
 
 def test_a_colour_profile_that_is_none_is_left_out() -> None:
@@ -571,6 +581,33 @@ def test_read_latents_gives_a_training_sample(file_bytes: bytes) -> None:
     assert latents.shape == (4, 3, 5)
     assert latents.dtype == np.float32
     assert np.isfinite(latents).all()
+
+
+def test_latents_become_the_picture_that_their_file_is() -> None:
+    data = saved(picture(), codec="uint8")
+    latents = pillow_sdc.read_latents(data)
+    decoded = pillow_sdc.decode_latents(latents, size=(40, 24), noise_variance=9.2e-5)
+    np.testing.assert_array_equal(np.asarray(decoded), np.asarray(pillow_sdc.decode(data)))
+    assert pillow_sdc.decode_latents(latents).size == (40, 24)
+    assert pillow_sdc.decode_latents(latents, size=(33, 17)).size == (33, 17)
+
+
+@pytest.mark.parametrize(
+    ("latents", "size", "message"),
+    [
+        (np.zeros((4, 2)), None, r"expected \(4, h, w\)"),
+        (np.full((4, 2, 2), np.nan), None, "not finite"),
+        (np.zeros((4, 2, 2)), (8, 16), "size 8×16 is not covered by 2×2 latents"),
+        (np.zeros((4, 2, 2)), (17, 16), "size 17×16 is not covered by 2×2 latents"),
+    ],
+)
+def test_latents_that_are_none_are_refused(latents: Any, size: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pillow_sdc.decode_latents(latents.astype(np.float32), size=size)
+
+
+def test_an_empty_exif_costs_nothing() -> None:
+    assert saved(picture(), exif=Image.Exif()) == saved(picture())
 
 
 def test_read_latents_and_info_refuse_other_files() -> None:

@@ -1,0 +1,98 @@
+"""Arguments that several commands share, and how their values are read."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
+_MODEL_PANEL = "Model"
+_FILES_PANEL = "Files"
+
+
+class Dtype(StrEnum):
+    """Those of the setting ``dtype``."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+def bytes_of(text: str) -> int:
+    """Return the number of bytes that a text such as ``2000``, ``2k``, ``1.5kB`` or ``2KiB`` stands for."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ki|mi|k|m|)b?", text.strip(), re.IGNORECASE)
+    if match is None or (number := int(float(match[1]) * _UNITS[match[2].lower()])) < 1:
+        raise typer.BadParameter(f"{text!r} is no size in bytes; write for instance 2000, 2k, 5kB or 2KiB")
+    return number
+
+
+def is_sdc(path: Path) -> bool:
+    """Tell whether a file in a folder is taken for an SDC file."""
+    return path.suffix.lower() == ".sdc"
+
+
+@contextmanager
+def configured(**given: Any) -> Iterator[None]:
+    """Let the settings hold that the user gave, for the length of a block."""
+    import pillow_sdc
+
+    with pillow_sdc.configure(**{name: value for name, value in given.items() if value is not None}):
+        yield
+
+
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="TARGET",
+        help="A folder, or for one source a file, or [bold]-[/] for standard output. Without it: beside the source.",
+        show_default=False,
+        rich_help_panel=_FILES_PANEL,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files that exist.", rich_help_panel=_FILES_PANEL)]
+Metadata = Annotated[
+    bool,
+    typer.Option(
+        "--keep-metadata/--strip",
+        help="Keep EXIF, colour profile, XMP and resolution, or drop them, the EXIF orientation with them.",
+        rich_help_panel=_FILES_PANEL,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; errors are still printed.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks and warnings, and which model is used and why.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="[bold]auto[/], [bold]compact[/], a directory or a hub id; [bold]PILLOW_SDC_MODEL[/] unless given.",
+        show_default=False,
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="[bold]auto[/] or a torch device, such as [bold]cpu[/] or [bold]cuda:1[/].",
+        show_default=False,
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+DtypeOption = Annotated[
+    Dtype | None, typer.Option("--dtype", help="To compute in.", show_default=False, rich_help_panel=_MODEL_PANEL)
+]
+DenoiseSteps = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1000,
+        help="Evaluations of the denoiser, 4 unless given; 0 turns denoising off.",
+        show_default=False,
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]

@@ -1,0 +1,96 @@
+"""Many files to many files: what ``encode`` and ``decode`` have in common."""
+
+import io
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import typer
+
+from .messages import INTERRUPTED, Failures, misuse, say
+from .progress import progress
+from .sources import Job, Source, opened
+from .writing import check_absent, undisturbed, write_whole
+
+Convert = Callable[[IO[bytes], Source], bytes]
+"""Turns a picture's file into another; what it raises is said of the source."""
+
+
+@dataclass
+class _Tally:
+    done: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def add(self, bytes_in: int, bytes_out: int) -> None:
+        self.done += 1
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+
+
+def run(jobs: Sequence[Job], convert: Convert, *, force: bool, quiet: bool, debug: bool) -> None:
+    """Do the jobs one after another, a failed one no hindrance to the next, and sum up on standard error.
+
+    Raises:
+        typer.Exit: Some job failed, or the user interrupted.
+    """
+    if any(job.target is None for job in jobs) and sys.stdout.isatty():
+        raise misuse("a picture is not written to a terminal; redirect it, or name a file with --output")
+    start = time.perf_counter()
+    failures, tally = Failures(debug), _Tally()
+    interrupted = False
+    with progress(len(jobs), quiet) as (begin, end), _warnings(debug):
+        try:
+            for job in jobs:
+                begin(str(job.source))
+                with failures.of(job.source):
+                    _do(job, convert, force, tally)
+                end(tally.bytes_in - tally.bytes_out)
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        say(f"interrupted; {len(jobs) - tally.done - failures.count} of {len(jobs)} files were not done")
+    if not quiet:
+        typer.echo(_summary(tally, failures.count, time.perf_counter() - start), err=True)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    failures.end()
+
+
+def _do(job: Job, convert: Convert, force: bool, tally: _Tally) -> None:
+    if job.target is not None:
+        check_absent(job.target, force)  # before the work that the picture takes
+    with opened(job.source) as file:
+        data = convert(file, job.source)
+        bytes_in = file.seek(0, io.SEEK_END)
+    if job.target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        tally.add(bytes_in, len(data))
+    else:
+        with undisturbed():  # so that a file that is there is counted
+            write_whole(job.target, data, force)
+            tally.add(bytes_in, len(data))
+
+
+def _summary(tally: _Tally, failed: int, seconds: float) -> str:
+    files = f"{tally.done} file{'' if tally.done == 1 else 's'}" + (f", {failed} failed" if failed else "")
+    share = f" ({tally.bytes_out / tally.bytes_in:.1%})" if tally.bytes_in else ""
+    return f"{files}: {tally.bytes_in:,} bytes in, {tally.bytes_out:,} bytes out{share}, {seconds:.1f} s"
+
+
+@contextmanager
+def _warnings(debug: bool) -> Iterator[None]:
+    """Keep quiet what Pillow and others warn of; or show it, together with which model is used and why."""
+    with warnings.catch_warnings():
+        if debug:
+            logging.basicConfig(format="%(name)s: %(message)s")
+            logging.getLogger("pillow_sdc").setLevel(logging.INFO)
+        else:
+            warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,199 @@
+"""``sdc doctor``: what would decode here and why, and whether it does."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+from .arguments import Debug, Device, Dtype, DtypeOption, Model, configured
+from .messages import FAILED, summary_of
+
+if TYPE_CHECKING:
+    from ..options import Settings
+    from .local_models import Choice
+
+EXAMPLES = """[bold]Examples[/]
+
+[cyan]sdc doctor[/]
+
+[cyan]sdc doctor --model madebyollin/taesd[/]   would it decode with that?
+
+[cyan]PILLOW_SDC_DEVICE=cpu sdc doctor[/]"""
+
+T = TypeVar("T")
+
+_DISTRIBUTIONS = ("pillow-sdc", "pillow", "numpy", "torch", "diffusers", "transformers", "huggingface-hub", "faiss-cpu")
+_SIDE = 64
+_MARKS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "fails": typer.colors.RED}
+
+
+def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None, debug: Debug = False) -> None:
+    """Tell what would decode a picture here and why, and try it.
+
+    Nothing is downloaded: a model that is not on this machine is not tried. The exit code is 1 if decoding would fail.
+    """
+    checks = _Checks(debug)
+    given = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value}
+    checks.versions()
+    checks.registration()
+    with checks.of("settings"), configured(**given):
+        settings = checks.settings({name for name, value in given.items() if value is not None})
+        checks.embedded_weights()
+        with checks.of("model"):
+            checks.cuda()
+            choice = checks.model(settings)
+            checks.round_trip(choice)
+    if checks.failed:
+        typer.echo(f"\n{typer.style('Decoding would fail here.', fg=typer.colors.RED)}")
+        raise typer.Exit(FAILED)
+
+
+class _Checks:
+    """Each method looks at one thing and prints a line of it."""
+
+    def __init__(self, debug: bool) -> None:
+        self.failed = False
+        self._debug = debug
+
+    def say(self, mark: str, name: str, text: str) -> None:
+        self.failed |= mark == "fails"
+        typer.echo(f"{typer.style(f'{mark:<6}', fg=_MARKS[mark])}{name:<14}{text}")
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Say of an error that this fails."""
+        try:
+            yield
+        except Exception as error:
+            self.say("fails", name, summary_of(error))
+            if self._debug:
+                traceback.print_exc()
+
+    def versions(self) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        found, missing = [f"Python {platform.python_version()}"], []
+        for name in _DISTRIBUTIONS:
+            try:
+                found.append(f"{name} {version(name)}")
+            except PackageNotFoundError:
+                missing.append(name)
+        self.say("ok", "versions", ", ".join(found))
+        if missing:
+            self.say("note", "versions", f"not installed, or not under this name: {', '.join(missing)}")
+
+    def registration(self) -> None:
+        """Ask a fresh interpreter, in a folder without the package, whether Pillow knows the format by itself."""
+        program = "from PIL import Image; print('SDC' in Image.OPEN)"
+        command = [sys.executable, "-P", "-c", program]
+        with tempfile.TemporaryDirectory() as elsewhere:
+            done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)  # noqa: S603 - ourselves
+        if done.stdout.strip() == "True":
+            self.say("ok", "registration", "Pillow knows .sdc without an import of pillow_sdc")
+        elif "PILLOW_SDC_AUTOLOAD" in os.environ:
+            state = f"PILLOW_SDC_AUTOLOAD is {os.environ['PILLOW_SDC_AUTOLOAD']!r}"
+            self.say("note", "registration", f"Pillow knows .sdc only after import pillow_sdc: {state}")
+        else:
+            self.say(
+                "note", "registration", "Pillow knows .sdc only after import pillow_sdc: no start-up file is installed"
+            )
+
+    def settings(self, given: set[str]) -> "Settings":
+        import pillow_sdc
+
+        settings = pillow_sdc.settings()
+        for name, value in settings._asdict().items():
+            variable = f"PILLOW_SDC_{name.upper()}"
+            origin = "option" if name in given else variable if os.environ.get(variable) else "default"
+            self.say("ok", name.replace("_", " "), f"{value} ({origin})")
+        return settings
+
+    def embedded_weights(self) -> None:
+        import hashlib
+
+        from ..latent_codecs import context_weights
+        from ..models import compact
+
+        with self.of("weights"):
+            for line in (compact.WEIGHTS / compact.CHECKSUMS).read_text("ascii").splitlines():
+                digest, name = line.split()
+                if hashlib.sha256((compact.WEIGHTS / name).read_bytes()).hexdigest() != digest:
+                    raise ValueError(f"{compact.WEIGHTS / name} is damaged; install pillow-sdc again")
+            for number in context_weights.CHECKSUMS:
+                context_weights.network_arrays(number)
+            self.say("ok", "weights", "those that come with the package are the released ones")
+
+    def cuda(self) -> None:
+        import torch
+
+        if torch.cuda.is_available():
+            self.say("ok", "CUDA", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+        elif torch.version.cuda is None:
+            self.say("ok", "CUDA", "none: torch was built without it")
+        else:
+            self.say("ok", "CUDA", "none: torch finds no device")
+
+    def model(self, settings: "Settings") -> "Choice":
+        from . import local_models
+
+        choice = local_models.choose(settings)
+        reason = f": {choice.reason}" if choice.reason else ", as the settings say"
+        self.say("ok", "decodes", f"{choice.model} on {choice.device} in {choice.dtype}{reason}")
+        return choice
+
+    def round_trip(self, choice: "Choice") -> None:
+        """Encode and decode a small picture, with the chosen model if it is here."""
+        import io
+
+        from PIL import Image
+
+        import pillow_sdc
+
+        name = choice.model
+        if not self._is_here(name):
+            name = "compact"
+        gradient = Image.linear_gradient("L").resize((_SIDE, _SIDE))
+        with self.of("round trip"):
+            data, encoding = _timed(lambda: pillow_sdc.encode(gradient, model=name))
+            with pillow_sdc.configure(model=name):
+                picture, decoding = _timed(lambda: pillow_sdc.decode(io.BytesIO(data)))
+            report = picture.info["sdc"]
+            denoiser = f", {report['denoise_steps']} steps of {report['denoiser']}" if report["denoiser"] else ""
+            self.say(
+                "ok",
+                "round trip",
+                f"{_SIDE}×{_SIDE} with {name}: encoded in {encoding:.2f} s, decoded in {decoding:.2f} s{denoiser},"
+                " loading included",
+            )
+
+    def _is_here(self, name: str) -> bool:
+        from ..models import compact
+        from . import local_models
+
+        if name == compact.NAME:
+            return True
+        found = local_models.find_model(name)
+        if found is not None and not found.missing:
+            return True
+        lacks = f"of {name} {', '.join(found.missing)} is" if found else f"{name} is"
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            self.say("fails", "download", f"{lacks} not here, and HF_HUB_OFFLINE forbids asking the hub")
+        else:
+            self.say(
+                "note", "download", f"{lacks} not here: decoding would download it, as sdc models fetch {name} does"
+            )
+        return False
+
+
+def _timed(act: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    result = act()
+    return result, time.perf_counter() - start

@@ -1,0 +1,131 @@
+"""``sdc models``: which there are, where they are, and how to get one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import Debug
+from .help import prose
+from .messages import FAILED, Failures, say
+
+LIST_EXAMPLES = """[bold]Examples[/]
+
+[cyan]sdc models list[/]
+
+[cyan]PILLOW_SDC_MODEL=madebyollin/taesd sdc models list[/]   is that one here, too?"""
+
+FETCH_EXAMPLES = """[bold]Examples[/]
+
+[cyan]sdc models fetch CompVis/stable-diffusion-v1-4[/]   several gigabytes
+
+[cyan]sdc models fetch madebyollin/taesd[/]   10 MB, an autoencoder alone"""
+
+WHERE_EXAMPLES = """[bold]Examples[/]
+
+[cyan]sdc models where compact[/]
+
+[cyan]sdc models where madebyollin/taesd || sdc models fetch madebyollin/taesd[/]"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The models that turn pictures into latents and back.",
+    epilog="""[bold]Examples[/]
+
+[cyan]sdc models list[/]
+
+[cyan]sdc models fetch CompVis/stable-diffusion-v1-4[/]
+
+[cyan]sdc models where madebyollin/taesd[/]""",
+)
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Hub id, for instance CompVis/stable-diffusion-v1-4, or a directory.", show_default=False
+    ),
+]
+
+
+def list_models(debug: Debug = False) -> None:
+    """List the models that are on this machine, and say which one [bold]auto[/] takes.
+
+    Those are the one that comes with the package, those in the Hugging Face hub's cache that are of Stable Diffusion
+    v1's latent space, and the one that the settings name. Nothing is downloaded.
+    """
+    failures = Failures(debug)
+    with failures.of():
+        import pillow_sdc
+
+        from ..models import compact
+        from . import local_models
+
+        settings = pillow_sdc.settings()
+        rows = [("compact", _megabytes(compact.WEIGHTS), _embedded(compact.WEIGHTS))]
+        found = dict(local_models.cached_models())
+        if settings.model not in ("auto", compact.NAME, *found):
+            with failures.of():
+                named = local_models.find_model(settings.model)
+                if named is None:
+                    rows.append((settings.model, "", f"not here; sdc models fetch {settings.model} brings it"))
+                else:
+                    found[settings.model] = named
+        for name, model in found.items():
+            missing = f", without {', '.join(model.missing)}" if model.missing else ""
+            kind = "pipeline" if model.is_pipeline else "autoencoder alone"
+            rows.append((name, _megabytes(model.directory), f"{kind}{missing}, in {model.directory}"))
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        for name, size, text in rows:
+            typer.echo(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {text}")
+        choice = local_models.choose(settings._replace(model="auto"))
+        typer.echo(f"\nauto takes {choice.model} on {choice.device} in {choice.dtype}: {choice.reason}")
+        if settings.model != "auto":
+            typer.echo(f"PILLOW_SDC_MODEL names {settings.model}")
+    failures.end()
+
+
+def fetch(model: ModelName, debug: Debug = False) -> None:
+    """Bring a model into the local cache, so that no network is needed afterwards, and print where it is."""
+    failures = Failures(debug)
+    with failures.of():
+        import pillow_sdc
+
+        typer.echo(pillow_sdc.fetch_model(model))
+    failures.end()
+
+
+def where(model: ModelName, debug: Debug = False) -> None:
+    """Print the directory that holds a model, or say that it is not here; nothing is downloaded."""
+    failures = Failures(debug)
+    with failures.of():
+        from ..models import compact
+        from ..models.hub import DEFAULT_MODEL
+        from . import local_models
+
+        if model == compact.NAME:
+            typer.echo(compact.WEIGHTS)
+            return
+        name = DEFAULT_MODEL if model == "auto" else model
+        found = local_models.find_model(name)
+        if found is None or found.missing:
+            what = f"without its {' and '.join(found.missing)}" if found else "not on this machine"
+            say(f"{what}; sdc models fetch {name} brings it", about=name)
+            raise typer.Exit(FAILED)
+        typer.echo(found.directory)
+    failures.end()
+
+
+def _embedded(weights: Path) -> str:
+    networks = sorted(weights.glob("*.safetensors"))
+    return "comes with the package: " + ", ".join(f"{path.stem} {_megabytes(path)}" for path in networks)
+
+
+def _megabytes(path: Path) -> str:
+    """Return the size of a file, or of all files in a folder, links followed."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"
+
+
+app.command("list", help=prose(list_models), epilog=LIST_EXAMPLES)(list_models)
+app.command(help=prose(fetch), epilog=FETCH_EXAMPLES)(fetch)
+app.command(help=prose(where), epilog=WHERE_EXAMPLES)(where)

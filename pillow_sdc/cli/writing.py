@@ -1,0 +1,90 @@
+"""Files that are there whole or not at all."""
+
+import os
+import secrets
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+
+def check_absent(target: Path, force: bool) -> None:
+    """Refuse a target that is there already, unless it is a file and may be overwritten.
+
+    Raises:
+        FileExistsError: It is.
+    """
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise FileExistsError(f"{target} exists already; --force overwrites it")
+    if target.exists() and not target.is_file():
+        raise FileExistsError(f"{target} is no regular file, and is not replaced by one")
+
+
+def write_whole(target: Path, data: bytes, force: bool) -> None:
+    """Write a file under another name and then give it its own; the folder is made if there is none.
+
+    Raises:
+        FileExistsError: There is such a file, and it may not be overwritten.
+        OSError: It cannot be written.
+    """
+    if target.is_symlink():
+        target = target.resolve()  # so that the link stays, and what it points to is replaced
+    temporary = target.with_name(f".sdc-{secrets.token_hex(8)}.tmp")
+    with undisturbed():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.write(data)
+            if force:
+                _replace(temporary, target)
+            else:
+                _rename_if_absent(temporary, target)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            raise OSError(f"cannot write {target}: {error.strerror}") from error
+        finally:
+            with suppress(OSError):  # where there is no folder, there is no file either
+                temporary.unlink()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of a block, which should take no longer than writing a file."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if waiting:
+            handler(*waiting[0])
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename a file, to the name and with the permissions of the one that it replaces, if there is one."""
+    check_absent(target, force=True)
+    if target.exists():
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    temporary.replace(target)
+
+
+def _rename_if_absent(temporary: Path, target: Path) -> None:
+    """Rename a file, but never over one that another program has made meanwhile."""
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        check_absent(target, force=False)
+        raise
+    except OSError:  # a file system without links
+        check_absent(target, force=False)
+        temporary.replace(target)

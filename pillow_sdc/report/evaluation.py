@@ -1,0 +1,416 @@
+"""Photographs, their renditions and the metrics of these: the article's evaluation as data."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+
+import pillow_sdc
+from pillow_sdc.latent_codecs import ContextCodec
+from pillow_sdc.models import get_models
+
+from . import metrics
+from .metrics import Samples
+from .peers import Peer, load_peers
+from .photographs import Photograph, middle
+from .renditions import PALETTE_BEFORE_DENOISING, Choice, Rendition, Subject
+
+WINDOW = 1024
+"""Side, in pixels, of the middle of a picture that is shown, and that those metrics are of which take long."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How near a picture is to its original; ``None`` where a metric does not apply or is not installed.
+
+    Attributes:
+        psnr: Decibels; infinite where nothing differs.
+        ssim: SSIM of luma.
+        ms_ssim: MS-SSIM of RGB.
+        ssimulacra2: At most 100; below about 30, differences are plain to see.
+        texture_distance: Mean of the next three.
+        texture_fine, texture_middle, texture_coarse: Sliced Wasserstein distances of the patches of three levels.
+        laplacian_ratio: Energy of fine texture over the original's.
+    """
+
+    psnr: float | None = None
+    ssim: float | None = None
+    ms_ssim: float | None = None
+    ssimulacra2: float | None = None
+    texture_distance: float | None = None
+    texture_fine: float | None = None
+    texture_middle: float | None = None
+    texture_coarse: float | None = None
+    laplacian_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is called, printed and judged.
+
+    Attributes:
+        key: The field of :class:`Scores`.
+        label: In the middle of a sentence.
+        unit: Behind the label, or nothing.
+        form: Format of the number.
+        badness: From a value to a number that is least for the best one.
+        aim: What is better, in words.
+    """
+
+    key: str
+    label: str
+    unit: str
+    form: str
+    badness: Callable[[float], float]
+    aim: str
+
+    @property
+    def title(self) -> str:
+        """The label as a title begins."""
+        return self.label[0].upper() + self.label[1:]
+
+    def format(self, value: float) -> str:
+        """Return a figure as it is printed."""
+        return f"{value:{self.form}}".replace("inf", "∞").replace("-", "−")
+
+
+def _fall(value: float) -> float:
+    return -value
+
+
+def _from_one(value: float) -> float:
+    return abs(math.log(value)) if value > 0 else math.inf
+
+
+METRICS = (
+    Metric("psnr", "PSNR", "dB", ".2f", _fall, "higher"),
+    Metric("ssim", "SSIM", "", ".3f", _fall, "higher"),
+    Metric("ms_ssim", "MS-SSIM", "", ".3f", _fall, "higher"),
+    Metric("ssimulacra2", "SSIMULACRA2", "", ".1f", _fall, "higher"),
+    Metric("texture_distance", "texture distance", "", ".2f", float, "lower"),
+    Metric("texture_fine", "fine texture distance", "", ".2f", float, "lower"),
+    Metric("laplacian_ratio", "Laplacian ratio", "", ".2f", _from_one, "nearer 1"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A rendition and its figures, or the means of several.
+
+    Attributes:
+        key, label, note: Those of the rendition.
+        file_bytes: Bytes of the file.
+        bits_per_pixel: 8 · bytes / (width · height).
+        scores: The metrics.
+        competes: Whether it is a file that someone would write.
+        within_budget: Whether it has no more bytes than the picture was given.
+        shown: Middle of the picture, 8-bit RGB ``(H, W, 3)``; ``None`` for means.
+    """
+
+    key: str
+    label: str
+    note: str
+    file_bytes: float
+    bits_per_pixel: float
+    scores: Scores
+    competes: bool
+    within_budget: bool
+    shown: Samples | None = None
+
+
+@dataclass(frozen=True)
+class PictureResults:
+    """A photograph, and what became of it.
+
+    Attributes:
+        name: The file's name.
+        width, height: Size in pixels.
+        budget: Bytes that competing files may take.
+        shown: Middle of the original.
+        results: In the order of the columns.
+    """
+
+    name: str
+    width: int
+    height: int
+    budget: int
+    shown: Samples
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Means over the photographs at one point of a curve of rate and distortion.
+
+    Attributes:
+        key, label: Those of the codec.
+        quality: That of ``context``, whose bytes the peers are given.
+        bits_per_pixel, scores: Means.
+    """
+
+    key: str
+    label: str
+    quality: int
+    bits_per_pixel: float
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a report tells.
+
+    Attributes:
+        model, device: What encoded and decoded; of a directory, its name alone.
+        denoise_steps: As they were asked for.
+        budget_rule: How many bytes competing files were given, in words.
+        pictures: One or more.
+        means: Over the pictures, of the renditions that all of them have.
+        curve: Points of all codecs, those of a codec together.
+        notes: What was left out, and why.
+    """
+
+    model: str
+    device: str
+    denoise_steps: int
+    budget_rule: str
+    pictures: tuple[PictureResults, ...]
+    means: tuple[Result, ...]
+    curve: tuple[CurvePoint, ...]
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    photographs: Sequence[Photograph],
+    choice: Choice,
+    qualities: Sequence[int],
+    begin: Callable[[str], None] = lambda what: None,
+) -> Evaluation:
+    """Judge photographs with the model of the settings in force.
+
+    Args:
+        photographs: One or more.
+        choice: Bytes or quality of the files that are compared.
+        qualities: Those of ``context`` at the points of the curves; none, and there are no curves.
+        begin: Called with the name of each of :func:`steps`, when it begins.
+
+    Raises:
+        OSError: The model is unavailable or failed.
+    """
+    settings = pillow_sdc.settings()
+    models = get_models(settings)
+    peers, notes = load_peers()
+    if not find_spec("ssimulacra2"):
+        notes.append("SSIMULACRA2 is left out: the package ssimulacra2 is not installed.")
+    pictures, points = [], []
+    for photograph in photographs:
+        begin(photograph.name)
+        judge = _Judge(photograph)
+        subject = Subject(photograph)
+        able, failures = _able_peers(subject, peers)
+        notes += failures
+        pictures.append(_judge_picture(judge, subject, choice, able))
+        for quality in qualities:
+            begin(f"{photograph.name}, quality {quality}")
+            points.append(_judge_quality(judge, subject, quality, able))
+    if not any(result.key == PALETTE_BEFORE_DENOISING for picture in pictures for result in picture.results):
+        notes.insert(0, _why_no_denoising(models.name, settings.denoise_steps))
+    return Evaluation(
+        model=_public_name(models.name),
+        device=models.device,
+        denoise_steps=settings.denoise_steps,
+        budget_rule=_budget_rule(choice),
+        pictures=tuple(pictures),
+        means=tuple(_means(pictures)),
+        curve=tuple(_curve(points, qualities)),
+        notes=tuple(notes),
+    )
+
+
+def count_steps(photographs: int, qualities: int) -> int:
+    """Return how often :func:`evaluate` says what it begins."""
+    return photographs * (1 + qualities)
+
+
+def best(results: Iterable[Result], metric: Metric) -> Result | None:
+    """Return the best by a metric, among files that compete and take no more bytes than the others may."""
+    judged = [(value, result) for result in results if (value := value_of(result, metric)) is not None]
+    fair = [(metric.badness(value), i) for i, (value, result) in enumerate(judged) if is_fair(result)]
+    return judged[min(fair)[1]][1] if fair else None
+
+
+def is_fair(result: Result) -> bool:
+    """Tell whether a result may be held against others of the same picture."""
+    return result.competes and result.within_budget
+
+
+def is_ours(result: Result) -> bool:
+    """Tell whether a file is an ``.sdc`` file."""
+    return result.key in ("palette", "context")
+
+
+def value_of(result: Result | CurvePoint, metric: Metric) -> float | None:
+    """Return a figure."""
+    value: float | None = getattr(result.scores, metric.key)
+    return value
+
+
+class _Judge:
+    """Compares pictures with one original, of which what takes long is computed once."""
+
+    def __init__(self, photograph: Photograph) -> None:
+        self._original = photograph.samples
+        self._middle = middle(photograph.samples, WINDOW)
+        self._side = min(photograph.samples.shape[:2])
+        self._patches: metrics.Projections | None = None
+        if self._side >= metrics.SMALLEST_FOR_TEXTURE:
+            self._patches = metrics.project_patches(self._middle)
+
+    def scores(self, decoded: Samples) -> Scores:
+        original = self._original
+        texture = self._texture(middle(decoded, WINDOW))
+        fine, mid, coarse = texture or (None, None, None)
+        return Scores(
+            psnr=metrics.psnr(original, decoded),
+            ssim=metrics.structural_similarity(original, decoded) if self._side >= metrics.SMALLEST_FOR_SSIM else None,
+            ms_ssim=metrics.multiscale_ssim(original, decoded) if self._side >= metrics.SMALLEST_FOR_MS_SSIM else None,
+            ssimulacra2=self._ssimulacra2(middle(decoded, WINDOW)),
+            texture_distance=sum(texture) / 3 if texture else None,
+            texture_fine=fine,
+            texture_middle=mid,
+            texture_coarse=coarse,
+            laplacian_ratio=metrics.laplacian_ratio(original, decoded) if metrics.has_texture(original) else None,
+        )
+
+    def _texture(self, decoded: Samples) -> tuple[float, float, float] | None:
+        return metrics.distances_between(self._patches, metrics.project_patches(decoded)) if self._patches else None
+
+    def _ssimulacra2(self, decoded: Samples) -> float | None:
+        if self._side < metrics.SMALLEST_FOR_SSIMULACRA2 or not find_spec("ssimulacra2"):
+            return None
+        return metrics.ssimulacra2(self._middle, decoded)
+
+
+def _able_peers(subject: Subject, peers: Sequence[Peer]) -> tuple[list[Peer], list[str]]:
+    """Return the peers that can hold a picture at all, and a sentence for each that cannot."""
+    able, notes = [], []
+    for peer in peers:
+        try:
+            subject.check_peer(peer)
+        except OSError as error:
+            notes.append(f"{peer.label} is left out of {subject.photograph.name}: {error}")
+        else:
+            able.append(peer)
+    return able, notes
+
+
+def _judge_picture(judge: _Judge, subject: Subject, choice: Choice, peers: Sequence[Peer]) -> PictureResults:
+    photograph = subject.photograph
+    height, width = photograph.samples.shape[:2]
+    palette = list(subject.palette())
+    context = subject.context(choice, otherwise=palette[-1].file_bytes)
+    budget = context.file_bytes if choice.quality is not None else choice.target_size or palette[-1].file_bytes
+    renditions = chain(subject.stations(), palette, [context], (subject.peer(peer, budget) for peer in peers))
+    return PictureResults(
+        name=photograph.name,
+        width=width,
+        height=height,
+        budget=budget,
+        shown=middle(photograph.samples, WINDOW),
+        results=tuple(_judged(judge, rendition, budget) for rendition in renditions),
+    )
+
+
+def _judged(judge: _Judge, rendition: Rendition, budget: int) -> Result:
+    height, width = rendition.samples.shape[:2]
+    return Result(
+        key=rendition.key,
+        label=rendition.label,
+        note=rendition.note,
+        file_bytes=rendition.file_bytes,
+        bits_per_pixel=8 * rendition.file_bytes / (width * height),
+        scores=judge.scores(rendition.samples),
+        competes=rendition.competes,
+        within_budget=rendition.file_bytes <= budget,
+        shown=middle(rendition.samples, WINDOW),
+    )
+
+
+def _judge_quality(judge: _Judge, subject: Subject, quality: int, peers: Sequence[Peer]) -> list[CurvePoint]:
+    """Return a photograph's points: ``context`` at a quality, and each peer at the same bytes."""
+    context = subject.context_at(quality)
+    renditions = [context, *(subject.peer(peer, context.file_bytes) for peer in peers)]
+    pixels = context.samples.shape[0] * context.samples.shape[1]
+    return [
+        CurvePoint(
+            rendition.key, rendition.label, quality, 8 * rendition.file_bytes / pixels, judge.scores(rendition.samples)
+        )
+        for rendition in renditions
+    ]
+
+
+def _curve(points: Sequence[Sequence[CurvePoint]], qualities: Sequence[int]) -> Iterator[CurvePoint]:
+    """Yield the means over photographs, codec by codec, of codecs that all photographs have."""
+    by_codec: dict[str, dict[int, list[CurvePoint]]] = {}
+    for point in chain.from_iterable(points):
+        by_codec.setdefault(point.key, {quality: [] for quality in qualities})[point.quality].append(point)
+    ours = by_codec.get(ContextCodec.name, {})
+    for by_quality in by_codec.values():
+        if any(len(by_quality[quality]) < len(ours[quality]) for quality in qualities):
+            continue
+        for quality, same in by_quality.items():
+            rate = math.fsum(point.bits_per_pixel for point in same) / len(same)
+            scores = _mean_scores([point.scores for point in same])
+            yield CurvePoint(same[0].key, same[0].label, quality, rate, scores)
+
+
+def _means(pictures: Sequence[PictureResults]) -> Iterator[Result]:
+    """Yield the means of those renditions that all pictures have."""
+    for first in pictures[0].results:
+        same = [result for picture in pictures for result in picture.results if result.key == first.key]
+        if len(same) < len(pictures):
+            continue
+        yield Result(
+            key=first.key,
+            label=first.label,
+            note=first.note if len({result.note for result in same}) == 1 else "",
+            file_bytes=math.fsum(result.file_bytes for result in same) / len(same),
+            bits_per_pixel=math.fsum(result.bits_per_pixel for result in same) / len(same),
+            scores=_mean_scores([result.scores for result in same]),
+            competes=first.competes,
+            within_budget=all(result.within_budget for result in same),
+        )
+
+
+def _mean_scores(all_scores: Sequence[Scores]) -> Scores:
+    means = {}
+    for field in dataclasses.fields(Scores):
+        values = [value for scores in all_scores if (value := getattr(scores, field.name)) is not None]
+        means[field.name] = math.fsum(values) / len(values) if len(values) == len(all_scores) else None
+    return Scores(**means)
+
+
+def _public_name(model: str) -> str:
+    """Return a model's name; of one in a directory, only the directory's name is told."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def _budget_rule(choice: Choice) -> str:
+    if choice.quality is not None:
+        return f"Files compared take no more bytes than SDC context at quality {choice.quality} does."
+    if choice.target_size is not None:
+        return f"Files compared take no more than {choice.target_size:,} bytes."
+    return "Files compared take no more bytes than the article’s codec, SDC palette, does."
+
+
+def _why_no_denoising(model: str, denoise_steps: int) -> str:
+    if not denoise_steps:
+        return "The palette is shown without denoising only, for zero denoising steps were asked for."
+    if model == "compact":
+        return (
+            "The palette is shown once, not before and after denoising: the model compact has no denoiser of its own."
+            " Its decoder is told how much noise there is."
+        )
+    return "The palette is shown once, not before and after denoising: there was too little noise to remove."

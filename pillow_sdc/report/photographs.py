@@ -1,0 +1,81 @@
+"""The photographs that are judged: where they lie, and what of them is looked at."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from .metrics import Samples
+
+CROP = 512
+"""Side of the article's pictures, in pixels."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An original.
+
+    Attributes:
+        name: The file's name, for people to read.
+        samples: 8-bit sRGB ``(H, W, 3)``.
+    """
+
+    name: str
+    samples: Samples
+
+
+def is_picture(path: Path) -> bool:
+    """Tell by its suffix whether a file is one that Pillow opens, and not one of ours, which are no originals."""
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    return file_format in Image.OPEN and file_format != "SDC"
+
+
+def read_photograph(path: Path, name: str) -> Photograph:
+    """Read a picture as people see it: upright, in sRGB, what is transparent on white.
+
+    Args:
+        path: The file.
+        name: What to call the photograph; bytes in it that are no text are replaced.
+
+    Raises:
+        OSError: The file is not a picture or is damaged.
+    """
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return Photograph(_readable(name), np.asarray(_to_srgb(upright)))
+
+
+def crop_centre(photograph: Photograph, side: int) -> Photograph:
+    """Return the middle of a photograph, a square as the article judges them, or less where there is not as much."""
+    return Photograph(photograph.name, middle(photograph.samples, side))
+
+
+def middle(samples: Samples, side: int) -> Samples:
+    """Return the middle ``(h, w, 3)`` of samples, at most ``side`` pixels wide and high."""
+    height, width = samples.shape[:2]
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    return np.ascontiguousarray(samples[top : top + side, left : left + side])
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    profile = picture.info.get("icc_profile")
+    rgb = picture.convert("RGB")
+    if not isinstance(profile, bytes) or picture.mode not in ("RGB", "RGBA"):
+        return rgb
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB"))
+    except (ImageCms.PyCMSError, OSError):  # a profile of something else, or damaged: colours as they are
+        return rgb
+    return rgb if converted is None else converted
+
+
+def _readable(name: str) -> str:
+    """Return a file's name with what is no text in it replaced, so that it can be written anywhere."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -1,0 +1,444 @@
+"""``sdc encode`` and ``sdc decode``, called in this process with the embedded model."""
+
+import io
+import os
+import random
+import stat
+from pathlib import Path
+
+import pytest
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+from typer.testing import CliRunner, Result
+
+import pillow_sdc
+from pillow_sdc import plugin
+from pillow_sdc.cli import app, arguments, encode
+from pillow_sdc.container import CODECS
+from pillow_sdc.latent_codecs import context, palette
+from pillow_sdc.options import DTYPES
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
+
+
+def picture(width: int = 48, height: int = 40, mode: str = "RGB") -> Image.Image:
+    samples = random.Random(width + height).randbytes(6 * 5 * 3)
+    return Image.frombytes("RGB", (6, 5), samples).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    picture().save(path)
+    return path
+
+
+def sdc(*args: str | os.PathLike[str], stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(app, [os.fspath(arg) for arg in args], input=stdin)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_encoding_writes_beside_the_source(photo: Path) -> None:
+    result = sdc("encode", photo)
+    assert result.exit_code == 0
+    assert names(photo.parent) == ["photo.png", "photo.sdc"]
+    with Image.open(photo.with_suffix(".sdc")) as image:
+        assert (image.format, image.size, image.info["sdc"]["codec"]) == ("SDC", (48, 40), "palette")
+
+
+def test_decoding_writes_a_png_beside_the_source(photo: Path) -> None:
+    sdc("encode", photo, "-o", photo.with_name("other.sdc"))
+    result = sdc("decode", photo.with_name("other.sdc"))
+    assert result.exit_code == 0
+    with Image.open(photo.with_name("other.png")) as image:
+        assert (image.format, image.size, image.mode) == ("PNG", (48, 40), "RGB")
+
+
+def test_the_targets_suffix_says_the_format(photo: Path) -> None:
+    sdc("encode", photo)
+    assert sdc("decode", photo.with_suffix(".sdc"), "-o", photo.with_suffix(".webp")).exit_code == 0
+    with Image.open(photo.with_suffix(".webp")) as image:
+        assert image.format == "WEBP"
+
+
+def test_the_summary_counts_files_and_bytes(photo: Path) -> None:
+    result = sdc("encode", photo)
+    before, after = photo.stat().st_size, photo.with_suffix(".sdc").stat().st_size
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"1 file: {before:,} bytes in, {after:,} bytes out (")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_quiet_prints_errors_alone(photo: Path) -> None:
+    assert sdc("encode", "--quiet", photo).output == ""
+    assert (
+        sdc("encode", "--quiet", photo).stderr
+        == f"sdc: {photo}: {photo.with_suffix('.sdc')} exists already; --force overwrites it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "codec"),
+    [
+        (["--quality", "10"], "context"),
+        (["--target-size", "1k"], "context"),
+        (["--codec", "uint8"], "uint8"),
+        (["--codec", "context"], "context"),
+        (["--palette-size", "16", "--dither", "0.5"], "palette"),
+    ],
+)
+def test_options_choose_the_codec(photo: Path, options: list[str], codec: str) -> None:
+    assert sdc("encode", photo, *options).exit_code == 0
+    assert pillow_sdc.info(photo.with_suffix(".sdc")).codec == codec
+
+
+def test_options_reach_the_codec(photo: Path) -> None:
+    sdc("encode", photo, "--quality", "90", "-o", photo.with_name("fine.sdc"))
+    sdc("encode", photo, "--quality", "1", "-o", photo.with_name("coarse.sdc"))
+    sdc("encode", photo, "--target-size", "75", "-o", photo.with_name("fits.sdc"))
+    fine, coarse, fits = (photo.with_name(f"{name}.sdc").stat().st_size for name in ("fine", "coarse", "fits"))
+    assert coarse < fits <= 75 < fine
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quality", "40", "--codec", "palette"], "--quality is an option of the codec context, not of palette"),
+        (["--dither", "1", "--quality", "40"], "--quality is an option of the codec context, not of palette"),
+        (["--quality", "40", "--target-size", "2k"], "--quality and --target-size exclude each other"),
+        (["-o", "small.png"], "small.png does not end in .sdc"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_before_anything_is_done(
+    photo: Path, options: list[str], message: str
+) -> None:
+    result = sdc("encode", photo, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert names(photo.parent) == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2000", 2000),
+        ("2k", 2000),
+        ("5kB", 5000),
+        ("1.5K", 1500),
+        ("2KiB", 2048),
+        ("1MB", 1000000),
+        ("7b", 7),
+        (" 3 kb", 3000),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text: str, number: int) -> None:
+    assert arguments.bytes_of(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "k", "-1", "0", "2x", "two", "1e3", "0.1"])
+def test_what_is_no_size_is_refused(photo: Path, text: str) -> None:
+    assert sdc("encode", photo, f"--target-size={text}").exit_code == 2
+
+
+def test_choices_are_those_of_the_package() -> None:
+    assert {codec.value for codec in encode.Codec} == set(CODECS.values())
+    assert [dtype.value for dtype in arguments.Dtype] == list(DTYPES)
+    assert encode.CODEC_OF_OPTION == plugin._CODEC_OPTIONS
+    assert (context.MIN_QUALITY, context.MAX_QUALITY) == (1, 100)
+    assert (palette.MIN_PALETTE_SIZE, palette.MAX_PALETTE_SIZE) == (2, 256)
+
+
+def test_a_folder_keeps_its_sub_folders(tmp_path: Path) -> None:
+    for name in ("a.png", "deep/er/b.jpg", "deep/c.gif"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(16, 16).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    assert sdc("encode", tmp_path / "in", "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == ["a.sdc", "deep/c.sdc", "deep/er/b.sdc"]
+    assert sdc("decode", tmp_path / "out", "-o", tmp_path / "back", "--format", ".BMP").exit_code == 0
+    assert names(tmp_path / "back") == ["a.bmp", "deep/c.bmp", "deep/er/b.bmp"]
+
+
+def test_a_quoted_pattern_keeps_what_lies_below_its_fixed_part(tmp_path: Path) -> None:
+    for name in ("a.png", "deep/b.png", "deep/c.bmp"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(16, 16).save(tmp_path / "in" / name)
+    assert sdc("encode", tmp_path / "in" / "**" / "*.png", "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == ["a.sdc", "deep/b.sdc"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
+    picture(16, 16).save(tmp_path / "a[1].png")
+    assert sdc("encode", tmp_path / "a[1].png").exit_code == 0
+    assert (tmp_path / "a[1].sdc").exists()
+
+
+def test_a_file_named_twice_is_done_once(photo: Path) -> None:
+    result = sdc("encode", photo, photo, photo.parent)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("1 file:")
+
+
+def test_a_folder_to_be_made_is_named_with_a_slash(photo: Path) -> None:
+    assert sdc("encode", photo, "-o", f"{photo.parent / 'new'}/").exit_code == 0
+    assert names(photo.parent) == ["new/photo.sdc", "photo.png"]
+
+
+def test_two_sources_with_one_target_are_refused_before_anything_is_done(photo: Path) -> None:
+    picture().save(photo.with_suffix(".jpg"))
+    other = photo.with_name("another.png")
+    picture().save(other)
+    result = sdc("encode", other, photo, photo.with_suffix(".jpg"))
+    assert result.exit_code == 2
+    assert f"would both become {photo.with_suffix('.sdc')}" in result.stderr
+    assert names(photo.parent) == ["another.png", "photo.jpg", "photo.png"]
+
+
+def test_several_sources_need_a_folder(photo: Path, tmp_path: Path) -> None:
+    picture().save(photo.with_name("b.png"))
+    photo.with_name("there.sdc").write_bytes(b"something")
+    result = sdc("encode", photo, photo.with_name("b.png"), "-o", photo.with_name("there.sdc"))
+    assert result.exit_code == 2
+    assert photo.with_name("there.sdc").read_bytes() == b"something"
+
+
+def test_nothing_is_overwritten_without_force(photo: Path) -> None:
+    target = photo.with_suffix(".sdc")
+    target.write_bytes(b"precious")
+    result = sdc("encode", photo)
+    assert result.exit_code == 1
+    assert f"sdc: {photo}: {target} exists already; --force overwrites it" in result.stderr
+    assert target.read_bytes() == b"precious"
+
+
+def test_force_overwrites_and_keeps_permissions(photo: Path) -> None:
+    target = photo.with_suffix(".sdc")
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    assert sdc("encode", photo, "--force").exit_code == 0
+    assert pillow_sdc.info(target).width == 48
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_a_link_stays_and_what_it_points_to_is_overwritten(photo: Path) -> None:
+    real = photo.with_name("real.sdc")
+    real.write_bytes(b"old")
+    link = photo.with_name("link.sdc")
+    link.symlink_to(real)
+    assert sdc("encode", photo, "-o", link, "--force").exit_code == 0
+    assert link.is_symlink()
+    assert pillow_sdc.info(real).width == 48
+
+
+def test_what_is_no_regular_file_is_never_replaced(photo: Path) -> None:
+    pipe = photo.with_name("pipe.sdc")
+    os.mkfifo(pipe)
+    result = sdc("encode", photo, "-o", pipe, "--force")
+    assert result.exit_code == 1
+    assert "is no regular file" in result.stderr
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_new_files_have_the_permissions_that_the_user_wants(photo: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        sdc("encode", photo)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(photo.with_suffix(".sdc").stat().st_mode) == 0o640
+
+
+def test_a_file_that_fails_does_not_stop_the_others(photo: Path) -> None:
+    text = photo.with_name("broken.png")
+    text.write_bytes(b"no picture at all")
+    missing = photo.with_name("missing.png")
+    result = sdc("encode", text, missing, photo)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[:2] == [
+        f"sdc: {text}: not a picture that Pillow can read",
+        f"sdc: {missing}: No such file or directory",
+    ]
+    assert result.stderr.splitlines()[2].startswith("1 file, 2 failed: ")
+    assert names(photo.parent) == ["broken.png", "photo.png", "photo.sdc"]
+
+
+def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.sdc"
+    data = bytearray((GOLDEN / "palette-rgb-200x150.sdc").read_bytes())
+    data[-20] ^= 1
+    damaged.write_bytes(data)
+    result = sdc("decode", damaged, "-q")
+    assert result.exit_code == 1
+    assert result.stderr == f"sdc: {damaged}: checksum of chunk 'P' does not match: the file is damaged\n"
+    assert names(tmp_path) == ["damaged.sdc"]
+
+
+def test_a_file_of_another_format_is_not_decoded(photo: Path) -> None:
+    result = sdc("decode", photo, "-o", photo.with_name("new.png"), "-q")
+    assert result.stderr == f"sdc: {photo}: not an SDC file\n"
+
+
+def test_debug_prints_the_traceback_as_well(photo: Path) -> None:
+    result = sdc("decode", photo, "-o", photo.with_name("new.png"), "--debug")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "NotSdcError" in result.stderr
+
+
+def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = sdc("encode", tmp_path / "empty", "-q")
+    assert result.exit_code == 1
+    assert result.stderr == f"sdc: {tmp_path / 'empty'}: there is nothing of the kind in this folder\n"
+
+
+def test_a_target_that_cannot_be_written_is_named(photo: Path) -> None:
+    target = photo / "below-a-file" / "a.sdc"
+    result = sdc("encode", photo, "-o", target, "-q")
+    assert result.exit_code == 1
+    assert result.stderr == f"sdc: {photo}: cannot write {target}: Not a directory\n"
+
+
+def test_a_model_that_is_not_there_is_told(photo: Path, tmp_path: Path) -> None:
+    result = sdc("encode", photo, "--model", tmp_path / "nothing", "-q")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"sdc: {photo}: model ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_named_model_encodes_and_decodes(photo: Path, tiny_pipeline: Path) -> None:
+    assert sdc("encode", photo, "--model", tiny_pipeline).exit_code == 0
+    options = ["--model", tiny_pipeline, "--device", "cpu", "--dtype", "float32", "--denoise-steps", "1"]
+    target = photo.with_name("decoded.png")
+    assert sdc("decode", photo.with_suffix(".sdc"), "-o", target, *options).exit_code == 0
+    with pillow_sdc.configure(model=tiny_pipeline, denoise_steps=1):
+        assert Image.open(target).tobytes() == pillow_sdc.decode(photo.with_suffix(".sdc")).tobytes()
+
+
+@pytest.mark.parametrize("name", ["frobnicate", "sdc", "psd"])
+def test_formats_that_pillow_does_not_write_are_refused(photo: Path, name: str) -> None:
+    result = sdc("decode", photo, "--format", name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"sdc: '{name}' is no format that Pillow writes")
+
+
+def test_standard_input_and_output_are_named_by_a_hyphen(photo: Path) -> None:
+    encoded = sdc("encode", "-", "-q", stdin=photo.read_bytes())
+    assert encoded.exit_code == 0
+    assert pillow_sdc.info(encoded.stdout_bytes).width == 48
+    decoded = sdc("decode", "-", "-q", "--format", "webp", stdin=encoded.stdout_bytes)
+    assert Image.open(io.BytesIO(decoded.stdout_bytes)).format == "WEBP"
+
+
+def test_standard_input_goes_to_a_named_file(photo: Path) -> None:
+    target = photo.with_name("from-input.sdc")
+    assert sdc("encode", "-", "-o", target, stdin=photo.read_bytes()).exit_code == 0
+    assert pillow_sdc.info(target).width == 48
+
+
+@pytest.mark.parametrize("arguments", [["-", "photo.png"], ["-", "-o", "."], ["photo.png", "photo.jpg", "-o", "-"]])
+def test_standard_streams_take_one_picture_and_have_no_name(arguments: list[str]) -> None:
+    assert sdc("encode", *arguments, stdin=b"").exit_code == 2
+
+
+def with_metadata() -> dict[str, object]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    return {"exif": exif.tobytes(), "icc_profile": b"profile", "dpi": (300, 300)}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
+def test_metadata_survive_both_ways_and_the_orientation_turns_nothing(tmp_path: Path, suffix: str) -> None:
+    options = with_metadata()
+    if suffix == ".png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())  # type: ignore[attr-defined]
+    elif suffix == ".tiff":
+        exif = Image.Exif()
+        exif.load(options.pop("exif"))  # type: ignore[arg-type]
+        exif[700] = XMP
+        options["exif"] = exif
+    else:
+        options["xmp"] = XMP
+    source = tmp_path / f"photo{suffix}"
+    picture(48, 40).save(source, **options)  # type: ignore[arg-type]
+    encoded, decoded = source.with_suffix(".sdc"), tmp_path / f"decoded{suffix}"
+    assert sdc("encode", source).exit_code == 0
+    assert sdc("decode", encoded, "-o", decoded).exit_code == 0
+    with Image.open(source) as image:
+        image.load()
+        size, orientation = image.size, image.getexif().get(0x0112)  # Pillow turns TIFF files itself
+    for path in (encoded, decoded):
+        with Image.open(path) as image:
+            image.load()
+            assert image.size == size
+            assert image.getexif().get(0x0112) == orientation
+            assert image.getexif()[0x010E] == "a description"
+            assert image.info["icc_profile"] == b"profile"
+            assert image.info["xmp"] == XMP
+            if suffix != ".webp":  # which has no place for it
+                assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_tags_that_lay_out_a_tiff_are_no_metadata(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.tiff")
+    sdc("encode", tmp_path / "photo.tiff")
+    assert [letter for letter, _ in pillow_sdc.info(tmp_path / "photo.sdc").chunks] == ["P"]
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    picture().save(tmp_path / "described.tiff", exif=exif)
+    sdc("encode", tmp_path / "described.tiff")
+    with Image.open(tmp_path / "described.sdc") as image:
+        kept = set(image.getexif())
+    assert 0x010E in kept
+    assert not kept & {TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.COMPRESSION}
+
+
+def test_strip_drops_all_metadata_but_no_transparency(tmp_path: Path) -> None:
+    source = tmp_path / "photo.png"
+    picture(mode="P").save(source, transparency=0, **with_metadata())  # type: ignore[arg-type]
+    assert sdc("encode", source, "--strip").exit_code == 0
+    with Image.open(source.with_suffix(".sdc")) as image:
+        assert set(image.info) == {"sdc"}
+        assert image.mode == "RGBA"
+
+
+def test_strip_drops_metadata_when_decoding(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.sdc", **with_metadata())  # type: ignore[arg-type]
+    assert sdc("decode", tmp_path / "photo.sdc", "--strip").exit_code == 0
+    with Image.open(tmp_path / "photo.png") as image:
+        assert image.info == {}
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (72, 0), (1, 1)])
+def test_a_resolution_that_is_none_is_dropped(tmp_path: Path, dpi: tuple[int, int]) -> None:
+    picture().save(tmp_path / "photo.png", dpi=dpi)
+    assert sdc("encode", tmp_path / "photo.png").exit_code == 0
+    with Image.open(tmp_path / "photo.sdc") as image:
+        assert "dpi" not in image.info
+
+
+def test_of_several_frames_the_first_is_taken_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "moving.gif"
+    picture().save(path, save_all=True, append_images=[picture(mode="L")])
+    result = sdc("encode", path)
+    assert result.exit_code == 0
+    assert f"sdc: {path}: has 2 frames, of which the first is taken" in result.stderr
+
+
+def test_alpha_that_a_format_lacks_is_not_dropped_silently(tmp_path: Path) -> None:
+    picture(mode="RGBA").save(tmp_path / "photo.png")
+    sdc("encode", tmp_path / "photo.png")
+    result = sdc("decode", tmp_path / "photo.sdc", "-o", tmp_path / "photo.jpg", "-q")
+    assert result.exit_code == 1
+    assert "RGBA" in result.stderr
+    assert not (tmp_path / "photo.jpg").exists()

@@ -1,0 +1,171 @@
+"""``sdc models`` and ``sdc doctor``: what there is to decode with, and whether it works."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pillow_sdc.cli import app
+from pillow_sdc.models import compact
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "AUTOLOAD"):
+        monkeypatch.delenv(f"PILLOW_SDC_{name}", raising=False)
+
+
+def sdc(*args: str | os.PathLike[str]) -> Result:
+    return CliRunner().invoke(app, [os.fspath(arg) for arg in args])
+
+
+def cache(model: Path, hub_cache: Path, name: str) -> Path:
+    """Put a copy of a model into the hub's cache, and return where it lies there."""
+    repository = hub_cache / "hub" / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / COMMIT
+    shutil.copytree(model, snapshot)
+    (repository / "blobs").mkdir()
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return snapshot
+
+
+def test_fetch_prints_where_a_directory_lies(tiny_pipeline: Path) -> None:
+    result = sdc("models", "fetch", tiny_pipeline)
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(tiny_pipeline)
+
+
+def test_fetch_explains_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    result = sdc("models", "fetch", tmp_path / "nothing")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("sdc: ")
+    assert "nothing" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_list_names_the_embedded_model_and_what_auto_takes(hub_cache: Path) -> None:
+    result = sdc("models", "list", "--debug")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("compact  7.")
+    assert "auto takes compact on cpu in float32: the device is not CUDA, and" in result.stdout
+
+
+def test_list_names_models_in_the_hubs_cache_and_what_they_lack(hub_cache: Path, tiny_pipeline: Path) -> None:
+    cache(tiny_pipeline, hub_cache, "someone/whole")
+    part = cache(tiny_pipeline, hub_cache, "someone/part")
+    shutil.rmtree(part / "unet")
+    other = cache(tiny_pipeline, hub_cache, "someone/other")
+    config = other / "vae" / "config.json"
+    config.write_text(config.read_text().replace('"latent_channels": 4', '"latent_channels": 16'))
+    result = sdc("models", "list")
+    assert result.exit_code == 0
+    assert "someone/whole" in result.stdout
+    assert "pipeline, without unet, in " in result.stdout
+    assert "someone/other" not in result.stdout
+
+
+def test_list_names_the_model_of_the_settings(
+    hub_cache: Path, tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLOW_SDC_MODEL", str(tiny_pipeline))
+    result = sdc("models", "list")
+    assert f"pipeline, in {tiny_pipeline}" in result.stdout
+    monkeypatch.setenv("PILLOW_SDC_MODEL", "someone/absent")
+    result = sdc("models", "list")
+    assert "not here; sdc models fetch someone/absent brings it" in result.stdout
+
+
+def test_where_prints_the_directory(hub_cache: Path, tiny_pipeline: Path) -> None:
+    snapshot = cache(tiny_pipeline, hub_cache, "someone/whole")
+    for name, directory in (("someone/whole", snapshot), (tiny_pipeline, tiny_pipeline), ("compact", compact.WEIGHTS)):
+        result = sdc("models", "where", name)
+        assert (result.exit_code, result.stdout.strip()) == (0, str(directory))
+
+
+@pytest.mark.parametrize("name", ["someone/absent", "auto"])
+def test_where_says_that_a_model_is_not_here(hub_cache: Path, name: str) -> None:
+    result = sdc("models", "where", name)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert ": not on this machine; sdc models fetch " in result.stderr
+    assert not hub_cache.exists()
+
+
+def test_where_names_the_parts_that_a_model_lacks(hub_cache: Path, tiny_pipeline: Path) -> None:
+    shutil.rmtree(cache(tiny_pipeline, hub_cache, "someone/part") / "unet")
+    result = sdc("models", "where", "someone/part")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("sdc: someone/part: without its unet; ")
+
+
+def test_doctor_finds_that_the_embedded_model_decodes(hub_cache: Path) -> None:
+    result = sdc("doctor", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    for words in (
+        "Python 3.",
+        "pillow-sdc ",
+        "model         auto (default)",
+        "device        cpu (option)",
+        "round trip",
+    ):
+        assert words in result.stdout
+    assert "compact on cpu in float32: the device is not CUDA" in result.stdout
+    assert "fails" not in result.stdout
+
+
+def test_doctor_names_the_variables_that_settings_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
+    monkeypatch.setenv("PILLOW_SDC_AUTOLOAD", "0")
+    result = sdc("doctor")
+    assert "compact (PILLOW_SDC_MODEL)" in result.stdout
+    assert "only after import pillow_sdc: PILLOW_SDC_AUTOLOAD is '0'" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_doctor_tries_the_model_that_is_named(tiny_pipeline: Path, hub_cache: Path) -> None:
+    result = sdc("doctor", "--model", tiny_pipeline)
+    assert result.exit_code == 0, result.output
+    assert f"64×64 with {tiny_pipeline}: encoded in " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("PILLOW_SDC_DENOISE_STEPS", "many", "PILLOW_SDC_DENOISE_STEPS is 'many'"),
+        ("PILLOW_SDC_DEVICE", "frobnicator", "device is 'frobnicator'"),
+        ("PILLOW_SDC_MODEL", "neither/directory/nor-id", "neither a directory nor the id"),
+    ],
+)
+def test_doctor_finds_settings_that_cannot_work(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = sdc("doctor")
+    assert result.exit_code == 1
+    assert words in result.stdout
+    assert "Decoding would fail here." in result.stdout
+
+
+def test_doctor_finds_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(compact.WEIGHTS, tmp_path / "weights")
+    with (tmp_path / "weights" / "decoder.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")
+    monkeypatch.setattr(compact, "WEIGHTS", tmp_path / "weights")
+    result = sdc("doctor")
+    assert result.exit_code == 1
+    assert "decoder.safetensors is damaged" in result.stdout
+
+
+def test_doctor_downloads_nothing(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = sdc("doctor", "--model", "someone/absent")
+    assert result.exit_code == 0
+    assert "someone/absent is not here: decoding would download it" in result.stdout
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert sdc("doctor", "--model", "someone/absent").exit_code == 1
+    assert not (hub_cache / "hub").exists()

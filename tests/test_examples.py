@@ -1,0 +1,136 @@
+"""Each example runs as a user runs it: a new process, an empty folder, and the model that comes with the package."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import pillow_sdc
+
+EXAMPLES = ROOT / "examples"
+NOTEBOOK = EXAMPLES / "article.ipynb"
+RUN_NOTEBOOK = "import sys; from nbclient.cli import main; sys.exit(main())"
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    """Return what a Python program prints that runs in a folder, without any setting of this package."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PILLOW_SDC_")}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.fixture(autouse=True)
+def needs_photographs() -> None:
+    pytest.importorskip("skimage", reason="the examples' photographs come with scikit-image, in the extra 'examples'")
+
+
+def test_every_example_is_run() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+    assert [
+        path.name for path in EXAMPLES.iterdir() if path.suffix in {".py", ".ipynb"} and path.name not in tests
+    ] == []
+
+
+def test_demo(tmp_path: Path) -> None:
+    assert "compact" in run(EXAMPLES / "demo.py", folder=tmp_path)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"astronaut.sdc", "astronaut.png", "comparison.png"}
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    from skimage.data import coffee
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(coffee()[:256, :256]).save(photos / "coffee.png")
+    *_, mean = run(EXAMPLES / "round_trip.py", photos, "--model", "compact", folder=tmp_path).splitlines()
+    assert float(mean.split()[-1]) > 20
+
+
+def test_quick_start(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "quick_start.py", folder=tmp_path)
+    assert "compact" in printed
+    out = tmp_path / "out"
+    sizes = {path.name: path.stat().st_size for path in out.glob("*.sdc")}
+    assert sizes["coffee.sdc"] < 5_000
+    assert sizes["coffee-40.sdc"] < sizes["coffee.sdc"]
+    assert sizes["coffee-2000.sdc"] <= 2_000
+    assert size_of(out / "coffee.png") == (600, 400)
+    assert size_of(out / "coffee-thumbnail.png") == size_of(out / "coffee-preview.png") == (75, 50)
+
+
+def test_thumbnail_service(tmp_path: Path) -> None:
+    run(EXAMPLES / "thumbnail_service.py", tmp_path / "served", folder=tmp_path)
+    for name in ("astronaut", "coffee", "rocket"):
+        with (
+            Image.open(tmp_path / "served" / f"{name}-of-jpg-thumbnail.jpg") as expected,
+            Image.open(tmp_path / "served" / f"{name}-of-sdc-thumbnail.jpg") as thumbnail,
+        ):
+            assert thumbnail.size == expected.size
+            assert thumbnail.width >= thumbnail.height, "upright, whatever EXIF says of the upload"
+            difference = np.asarray(thumbnail, float) - np.asarray(expected, float)
+            assert np.abs(difference).mean() < 20
+
+
+def test_data_loader(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "data_loader.py", folder=tmp_path)
+    assert printed.count("PhotoFolder  (4, 3, 256, 256)") == 2
+    assert printed.count("LatentFolder (4, 4, 32, 32)") == 2
+
+
+def test_latents_into_diffusers(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "latents_into_diffusers.py", folder=tmp_path)
+    losses = re.search(r"loss from ([\d.]+) to ([\d.]+)", printed)
+    assert losses is not None
+    assert float(losses[2]) < float(losses[1])
+    changed = np.load(tmp_path / "out" / "img2img-latents.npy")
+    start = pillow_sdc.read_latents(tmp_path / "out" / "astronaut-256.sdc")
+    assert changed.shape == (1, *start.shape)
+    assert np.isfinite(changed).all()
+
+
+def test_limitations(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "limitations.py", folder=tmp_path)
+    assert len(re.findall(r"PSNR [\d.]+ dB", printed)) == 4
+    assert size_of(tmp_path / "out" / "limitations.png")[0] == 3 * 320
+
+
+def test_the_notebook_holds_no_outputs_and_is_small() -> None:
+    assert NOTEBOOK.stat().st_size < 100_000
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells if cell["cell_type"] == "code")
+
+
+def test_the_notebook_retraces_the_article(tmp_path: Path) -> None:
+    pytest.importorskip("nbclient", reason="nbclient comes with the extra 'examples'")
+    pytest.importorskip("ipykernel", reason="ipykernel comes with the extra 'examples'")
+    (tmp_path / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
+    run("-c", RUN_NOTEBOOK, NOTEBOOK.name, "--output=executed", folder=tmp_path)
+    outputs = [
+        output
+        for cell in json.loads((tmp_path / "executed.ipynb").read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", [])
+    ]
+    printed = "".join(text for output in outputs for text in output.get("text", []))
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 8
+
+    sizes = {name: int(size.replace(",", "")) for name, size in re.findall(r"^(\w+) +([\d,]+) bytes", printed, re.M)}
+    assert sizes["SDC"] < 5_000
+    errors = [float(error) for error in re.findall(r"mean squared error ([\d.]+)", printed)]
+    assert errors[0] < 0.001 < max(errors[1:]) < 0.04, "8 bits are all but lossless, a palette is not"
+    dithered, denoised = map(float, re.search(r"PSNR ([\d.]+) dB before, ([\d.]+) dB after", printed).groups())  # type: ignore[union-attr]
+    assert denoised > dithered
