@@ -153,9 +153,15 @@ class _Work(Generic[Item, Prepared, Computed, Result]):
 
     def done(self, items: Iterable[Item], batch_size: int) -> list[Result]:
         """Return the results in the order of the items."""
+        from threadpoolctl import threadpool_limits
+
         groups: dict[Hashable, list[tuple[int, Prepared]]] = {}
         waiting = 0
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pillow_sdc") as pool:
+        # numpy's own threads gain nothing for the small products of a codec, and would fight with ours for the cores.
+        with (
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pillow_sdc") as pool,
+        ):
             finishing: deque[tuple[int, Future[Result]]] = deque()
             for index, future in self._ahead(pool, items, GROUPS_AHEAD * batch_size):
                 try:

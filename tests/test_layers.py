@@ -52,7 +52,7 @@ ALLOWED_PACKAGES = {
     "plugin": {"PIL", "numpy"},
     "registration": {"PIL"},
     "operations": {"PIL", "numpy"},
-    "batch": {"PIL", "numpy"},
+    "batch": {"PIL", "numpy", "threadpoolctl"},
     "__init__": set(),
 }
 """What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""
