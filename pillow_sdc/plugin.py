@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DECODER = _ENCODER = "sdc"
 _PREVIEW_DECODER = "sdc_preview"
-_CODEC_OPTIONS = {"palette_size": "palette", "dither": "palette", "quality": "context", "target_size": "context"}
+CODEC_OF_OPTION = {"palette_size": "palette", "dither": "palette", "quality": "context", "target_size": "context"}
 """The codec that each of the options belongs to, and that is chosen by it where none is named."""
 
 _CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")}
@@ -256,12 +256,12 @@ def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
     """
     from .latent_codecs import PaletteCodec, codec_by_name
 
-    codec_options = {name: given[name] for name in _CODEC_OPTIONS if name in given}
-    chosen = sorted({_CODEC_OPTIONS[name] for name in codec_options})
+    codec_options = {name: given[name] for name in CODEC_OF_OPTION if name in given}
+    chosen = sorted({CODEC_OF_OPTION[name] for name in codec_options})
     codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
     for name in codec_options:
-        if _CODEC_OPTIONS[name] != codec_class.name:
-            raise OptionError(f"{name} is an option of the codec {_CODEC_OPTIONS[name]}, not of {codec_class.name}")
+        if CODEC_OF_OPTION[name] != codec_class.name:
+            raise OptionError(f"{name} is an option of the codec {CODEC_OF_OPTION[name]}, not of {codec_class.name}")
     target_size = _target_size(codec_options)
     changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
     settings = options.override(options.settings(), changes)

@@ -86,8 +86,9 @@ def test_alpha_and_metadata_go_through() -> None:
     assert decoded.info["xmp"] == b"<x/>"
 
 
-def test_arrays_paths_and_open_files_are_taken(tmp_path: Path) -> None:
-    picture = pictures()[0]
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])  # Pillow maps raw pixels of some modes from files with a name
+def test_arrays_paths_and_open_files_are_taken(tmp_path: Path, mode: str) -> None:
+    picture = pictures()[0].convert(mode)
     (data,) = pillow_sdc.encode_batch([np.asarray(picture)])
     assert data == pillow_sdc.encode(picture)
     path = tmp_path / "photo.sdc"

@@ -11,7 +11,6 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from typer.testing import CliRunner, Result
 
 import pillow_sdc
-from pillow_sdc import plugin
 from pillow_sdc.cli import app, arguments, encode
 from pillow_sdc.container import CODECS
 from pillow_sdc.latent_codecs import context, palette
@@ -151,7 +150,6 @@ def test_what_is_no_size_is_refused(photo: Path, text: str) -> None:
 def test_choices_are_those_of_the_package() -> None:
     assert {codec.value for codec in encode.Codec} == set(CODECS.values())
     assert [dtype.value for dtype in arguments.Dtype] == list(DTYPES)
-    assert encode.CODEC_OF_OPTION == plugin._CODEC_OPTIONS
     assert (context.MIN_QUALITY, context.MAX_QUALITY) == (1, 100)
     assert (palette.MIN_PALETTE_SIZE, palette.MAX_PALETTE_SIZE) == (2, 256)
 

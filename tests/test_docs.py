@@ -126,7 +126,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_option_of_save_is_documented() -> None:
     by_docstring = re.search(r"save_options: (.*?)\n\n", inspect.getdoc(operations.encode) or "", re.S)
     assert by_docstring is not None
-    names = {*re.findall(r"``(\w+)``", by_docstring[1]), *plugin._CODEC_OPTIONS, *container.METADATA, "codec"}
+    names = {*re.findall(r"``(\w+)``", by_docstring[1]), *plugin.CODEC_OF_OPTION, *container.METADATA, "codec"}
     assert names - words_of(DOCS / "options.md") == set()
 
 

@@ -26,9 +26,6 @@ from .sources import STREAM, Source, find, is_folder, plan
 
 _PANEL = "Size and quality"
 
-CODEC_OF_OPTION = {"quality": "context", "target_size": "context", "palette_size": "palette", "dither": "palette"}
-"""The codec that each of the options belongs to."""
-
 EXAMPLES = """[bold]Examples[/]
 
 [cyan]sdc encode photo.jpg[/]   writes photo.sdc, with the codec of the article
@@ -144,6 +141,8 @@ def encode(
 
 def _check(given: dict[str, Any], codec: Codec | None) -> None:
     """Refuse options of different codecs before any picture is read."""
+    from ..plugin import CODEC_OF_OPTION
+
     if "quality" in given and "target_size" in given:
         raise misuse("--quality and --target-size exclude each other: the size decides what the quality is")
     chosen = codec.value if codec else CODEC_OF_OPTION[min(given)] if given else None

@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 from .. import models, options
 from ..models import hub
+from ..models.diffusers_models import SCALING_FACTORS
 from ..models.hub import Precision, find, is_pipeline
 
 _EITHER = Precision.FULL
 """Finds weights of any variant; only the order of preference differs."""
-
-_SCALING_FACTORS = {"AutoencoderKL": 0.18215, "AutoencoderTiny": 1.0}
-"""What marks an autoencoder of Stable Diffusion v1's latent space, by class; it is the default where none is named."""
 
 
 class LocalModel(NamedTuple):
@@ -118,5 +116,5 @@ def _is_of_the_family(model: LocalModel) -> bool:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    usual = _SCALING_FACTORS.get(config.get("_class_name"))
+    usual = SCALING_FACTORS.get(config.get("_class_name"))  # which is the default where none is named
     return usual is not None and config.get("latent_channels", 4) == 4 and config.get("scaling_factor", usual) == usual

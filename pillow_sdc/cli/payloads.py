@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ..latent_codecs.context import COARSEST, FINEST, MAX_QUALITY, MIN_QUALITY
 from ..latent_codecs.context_stream import STEP_UNIT
-from ..latent_codecs.deflate import inflate
 from ..latent_codecs.eight_bit import STEP, from_levels
+from ..latent_codecs.palette import read_palette
 
 
 def parameters(codec: str, payload: bytes) -> dict[str, Any]:
@@ -31,10 +31,8 @@ def parameters(codec: str, payload: bytes) -> dict[str, Any]:
 
 def palette(payload: bytes) -> NDArray[np.float32]:
     """Return the palette of a payload of that codec, SD-scaled ``(entries, 4)``, in the file's order."""
-    entries = payload[0] + 1
-    planes, _ = inflate(payload[2:], 4 * entries)
-    differences = np.frombuffer(planes, np.uint8).reshape(4, entries)
-    return from_levels(np.cumsum(differences, axis=1, dtype=np.uint8).T)
+    levels, _, _ = read_palette(payload)
+    return from_levels(levels)
 
 
 def _quality_of(step: int) -> float:

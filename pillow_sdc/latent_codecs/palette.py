@@ -66,7 +66,7 @@ class PaletteCodec:
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
-        palette, exact, stream = _read_palette(payload)
+        palette, exact, stream = read_palette(payload)
         raster, rest = inflate(stream, rows * columns)
         if rest:
             raise CorruptFileError(f"payload has {len(rest)} bytes after its end")
@@ -76,14 +76,14 @@ class PaletteCodec:
     @staticmethod
     def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero."""
-        palette, exact, stream = _read_palette(payload)
+        palette, exact, stream = read_palette(payload)
         indices = np.frombuffer(inflate_truncated(stream, rows * columns), np.uint8)
         if not len(indices):
             raise TruncatedFileError("the payload ends before its first index")
         return _quantised(palette, indices, exact=exact, rows=rows, columns=columns)
 
 
-def _read_palette(payload: bytes) -> tuple[NDArray[np.uint8], bool, bytes]:
+def read_palette(payload: bytes) -> tuple[NDArray[np.uint8], bool, bytes]:
     """Return the palette ``(entries, 4)``, whether it is exact, and the stream of indices."""
     if len(payload) < 2:
         raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a palette")

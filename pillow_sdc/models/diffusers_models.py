@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pillow_sdc")
 
 # Which scaling factor marks SD v1's latent space; TAESD is trained on scaled latents.
-_SCALING_FACTORS = {"AutoencoderKL": 0.18215, "AutoencoderTiny": 1.0}
+SCALING_FACTORS = {"AutoencoderKL": 0.18215, "AutoencoderTiny": 1.0}
 
 
 def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencoder":
@@ -36,7 +36,7 @@ def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencod
         ModelUnavailableError: It is another kind of autoencoder, of another latent space, or its files are damaged.
         ModelFailedError: The device has too little memory.
     """
-    network = _load_network(part, tuple(_SCALING_FACTORS), dtype)
+    network = _load_network(part, tuple(SCALING_FACTORS), dtype)
     # Both kinds of autoencoder halve the resolution between one block and the next.
     downsampling = 2 ** (len(network.config.block_out_channels) - 1)
     wanted = {
@@ -44,7 +44,7 @@ def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencod
         "out_channels": 3,
         "latent_channels": 4,
         "downsampling": 8,
-        "scaling_factor": _SCALING_FACTORS[type(network).__name__],
+        "scaling_factor": SCALING_FACTORS[type(network).__name__],
     }
     _check_family(part, {**network.config, "downsampling": downsampling}, wanted)
     return DiffusersAutoencoder(_place(network, device))
