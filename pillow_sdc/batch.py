@@ -6,9 +6,13 @@ files ─ threads: read, decode ─▶ groups of one latent shape ─ the model 
 
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from threading import Semaphore
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from PIL import Image
@@ -37,7 +41,11 @@ GROUPS_AHEAD = 4
 
 
 def encode_batch(
-    images: "Iterable[Image.Image | NDArray[np.uint8]]", *, batch_size: int | None = None, **save_options: Any
+    images: "Iterable[Image.Image | NDArray[np.uint8]]",
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    **save_options: Any,
 ) -> list[bytes]:
     """Return the bytes of an ``.sdc`` file for each picture, in their order.
 
@@ -45,11 +53,13 @@ def encode_batch(
         images: Pictures of any sizes and modes, or uint8 arrays, as :func:`pillow_sdc.encode` takes them. An iterator
             is read as the work goes on.
         batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
+        threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
+            in them too, and each holds the memory that a picture takes.
         **save_options: Those of ``Image.save``, the same for all.
 
     Raises:
         BatchError: Some pictures failed; it holds the files of the others, and what went wrong.
-        ValueError: ``batch_size`` is less than 1.
+        ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
     from . import image_codec
     from .models import get_models
@@ -78,20 +88,24 @@ def encode_batch(
     changes: Any = {name: save_options[name] for name in ("model", "device", "dtype") if name in save_options}
     settings = options.override(options.settings(), changes)
     work: _Work[Any, _Picture, NDArray[np.float32], bytes] = _Work(prepare, compute, finish)
-    return work.done(images, _batch_size(batch_size, settings))
+    return _done(work, images, batch_size, threads, settings)
 
 
-def decode_batch(sources: Iterable[Source], *, batch_size: int | None = None) -> list[Image.Image]:
+def decode_batch(
+    sources: Iterable[Source], *, batch_size: int | None = None, threads: int | None = None
+) -> list[Image.Image]:
     """Return the pictures of ``.sdc`` files, loaded, in their order.
 
     Args:
         sources: Paths, bytes or file objects, as :func:`pillow_sdc.decode` takes them. An iterator is read as the work
             goes on.
         batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
+        threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
+            in them too, and each holds the memory that a picture takes.
 
     Raises:
         BatchError: Some files failed; it holds the pictures of the others, and what went wrong.
-        ValueError: ``batch_size`` is less than 1.
+        ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
     from . import image_codec
     from .models import get_models
@@ -113,7 +127,7 @@ def decode_batch(sources: Iterable[Source], *, batch_size: int | None = None) ->
         return file.image
 
     work: _Work[Source, _File, DecodedImage, Image.Image] = _Work(prepare, compute, finish)
-    return work.done(sources, _batch_size(batch_size, settings))
+    return _done(work, sources, batch_size, threads, settings)
 
 
 class _Picture(NamedTuple):
@@ -127,14 +141,21 @@ class _File(NamedTuple):
     stored: "StoredImage"
 
 
-def _batch_size(batch_size: int | None, settings: options.Settings) -> int:
-    if batch_size is None:
-        from .models import get_models
+def _done(
+    work: "_Work[Item, Any, Any, Result]",
+    items: Iterable[Item],
+    batch_size: int | None,
+    threads: int | None,
+    settings: options.Settings,
+) -> list[Result]:
+    from .models import get_models
 
-        return BATCH_SIZE_ON_CUDA if get_models(settings).device.startswith("cuda") else 1
+    device = get_models(settings).device
+    if batch_size is None:
+        batch_size = BATCH_SIZE_ON_CUDA if device.startswith("cuda") else 1
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    return batch_size
+    return work.done(items, batch_size, _Threads.suited(threads, items, device))
 
 
 class _Work(Generic[Item, Prepared, Computed, Result]):
@@ -150,78 +171,143 @@ class _Work(Generic[Item, Prepared, Computed, Result]):
         self._prepare, self._compute, self._finish = prepare, compute, finish
         self._errors: dict[int, Exception] = {}
         self._results: dict[int, Result] = {}
+        self._broken: BaseException | None = None
+        """What went wrong with more than one item, and would with the rest."""
 
-    def done(self, items: Iterable[Item], batch_size: int) -> list[Result]:
+    def done(self, items: Iterable[Item], batch_size: int, threads: "_Threads") -> list[Result]:
         """Return the results in the order of the items."""
-        from threadpoolctl import threadpool_limits
-
-        groups: dict[Hashable, list[tuple[int, Prepared]]] = {}
-        waiting = 0
-        # numpy's own threads gain nothing for the small products of a codec, and would fight with ours for the cores.
-        with (
-            threadpool_limits(1, user_api="blas"),
-            ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="pillow_sdc") as pool,
-        ):
-            finishing: deque[tuple[int, Future[Result]]] = deque()
-            for index, future in self._ahead(pool, items, GROUPS_AHEAD * batch_size):
-                try:
-                    key, prepared = future.result()
-                except Exception as error:  # whatever is wrong with one item is no reason to lose the others
-                    self._errors[index] = error
-                    continue
-                groups.setdefault(key, []).append((index, prepared))
-                waiting += 1
-                if len(groups[key]) == batch_size or waiting > GROUPS_AHEAD * batch_size:
-                    # A full group, or, where pictures of many shapes wait, the one that is the least far from it.
-                    fullest = groups.pop(max(groups, key=lambda key: len(groups[key])))
-                    waiting -= len(fullest)
-                    self._compute_group(fullest, pool, finishing)
-                self._collect(finishing, GROUPS_AHEAD * batch_size)
-            for group in groups.values():
-                self._compute_group(group, pool, finishing)
-            self._collect(finishing, 0)
+        with threads.pools() as (self._pool, self._model_pool):
+            ahead = max(GROUPS_AHEAD * batch_size, threads.count)
+            self._slots = Semaphore(ahead)
+            try:
+                self._submit_all(items, batch_size, ahead)
+            finally:
+                for _ in range(ahead):  # until all that is on its way has arrived
+                    self._slots.acquire()
+        if self._broken is not None:
+            raise self._broken
         if self._errors:
             count = len(self._errors) + len(self._results)
             results = [self._results.get(index) for index in range(count)]
             raise BatchError(results, dict(sorted(self._errors.items())))
         return [self._results[index] for index in range(len(self._results))]
 
-    def _ahead(
-        self, pool: ThreadPoolExecutor, items: Iterable[Item], ahead: int
-    ) -> "Iterator[tuple[int, Future[tuple[Hashable, Prepared]]]]":
+    def _submit_all(self, items: Iterable[Item], batch_size: int, ahead: int) -> None:
+        groups: dict[Hashable, list[tuple[int, Prepared]]] = {}
+        waiting = 0
+        for index, future in self._prepared(items, ahead):
+            try:
+                key, prepared = future.result()
+            except Exception as error:  # whatever is wrong with one item is no reason to lose the others
+                self._errors[index] = error
+                continue
+            groups.setdefault(key, []).append((index, prepared))
+            waiting += 1
+            if len(groups[key]) == batch_size or waiting > ahead:
+                # A full group, or, where pictures of many shapes wait, the one that is the least far from it.
+                fullest = groups.pop(max(groups, key=lambda key: len(groups[key])))
+                waiting -= len(fullest)
+                self._submit(fullest)
+            if self._broken is not None:
+                return
+        for group in groups.values():
+            self._submit(group)
+
+    def _prepared(self, items: Iterable[Item], ahead: int) -> "Iterator[tuple[int, Future[tuple[Hashable, Prepared]]]]":
         """Prepare so many items before the first is asked for."""
         pending: deque[tuple[int, Future[tuple[Hashable, Prepared]]]] = deque()
         for index, item in enumerate(items):
-            pending.append((index, pool.submit(copy_context().run, self._prepare, item)))
+            pending.append((index, self._pool.submit(copy_context().run, self._prepare, item)))
             if len(pending) > ahead:
                 yield pending.popleft()
         yield from pending
 
-    def _compute_group(
-        self,
-        group: list[tuple[int, Prepared]],
-        pool: ThreadPoolExecutor,
-        finishing: "deque[tuple[int, Future[Result]]]",
-    ) -> None:
+    def _submit(self, group: list[tuple[int, Prepared]]) -> None:
+        for _ in group:
+            self._slots.acquire()
+        self._model_pool.submit(copy_context().run, self._compute_group, group)
+
+    def _compute_group(self, group: list[tuple[int, Prepared]]) -> None:
         """Compute a group; if that fails, for want of memory or by fault of one item, try it in halves."""
         try:
             computed = self._compute([prepared for _, prepared in group])
         except ModelFailedError as error:
-            if len(group) == 1:
-                self._errors[group[0][0]] = error
+            if len(group) > 1:
+                half = len(group) // 2
+                self._compute_group(group[:half])
+                self._compute_group(group[half:])
                 return
-            half = len(group) // 2
-            self._compute_group(group[:half], pool, finishing)
-            self._compute_group(group[half:], pool, finishing)
-            return
-        for (index, prepared), one in zip(group, computed, strict=True):
-            finishing.append((index, pool.submit(copy_context().run, self._finish, prepared, one)))
+            self._errors[group[0][0]] = error
+            self._slots.release()
+        except BaseException as error:
+            self._broken = error
+            self._slots.release(len(group))
+        else:
+            for (index, prepared), one in zip(group, computed, strict=True):
+                self._pool.submit(copy_context().run, self._finish_one, index, prepared, one)
 
-    def _collect(self, finishing: "deque[tuple[int, Future[Result]]]", leave: int) -> None:
-        """Take results until no more than so many are still being worked on."""
-        while len(finishing) > leave:
-            index, future = finishing.popleft()
-            try:
-                self._results[index] = future.result()
-            except Exception as error:
-                self._errors[index] = error
+    def _finish_one(self, index: int, prepared: Prepared, computed: Computed) -> None:
+        try:
+            self._results[index] = self._finish(prepared, computed)
+        except Exception as error:
+            self._errors[index] = error
+        except BaseException as error:
+            self._broken = error
+        finally:
+            self._slots.release()
+
+
+@dataclass(frozen=True)
+class _Threads:
+    """Threads for the work.
+
+    Attributes:
+        count: How many there are.
+        cores: How many cores the model's own threads may use in each; ``None`` if the model computes elsewhere, on
+            CUDA, for which a thread of its own waits.
+    """
+
+    count: int
+    cores: int | None
+
+    @classmethod
+    def suited(cls, count: int | None, items: Iterable[object], device: str) -> "_Threads":
+        """Choose them for the items, if these can be counted, and the device.
+
+        On the CPU pictures side by side, each on its own core, are faster than one after another on all cores: there
+        is always something that a picture's own threads have to wait for.
+        """
+        if count is not None and count < 1:
+            raise ValueError(f"threads is {count}; it must be at least 1")
+        cores = count or available_cores()
+        if device.startswith("cuda"):
+            return cls(cores, None)
+        count = min(cores, max(1, len(items))) if isinstance(items, Sized) else cores
+        return cls(count, cores // count)
+
+    @contextmanager
+    def pools(self) -> "Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]":
+        """Give the threads for codecs and Pillow, and those for the model, which may be the same."""
+        from threadpoolctl import threadpool_limits
+
+        with ExitStack() as stack:
+            # numpy's own threads gain nothing for the small products of a codec, and would fight for the cores.
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            limit = None if self.cores is None else partial(_use_cores, self.cores)
+            pool = stack.enter_context(ThreadPoolExecutor(self.count, "pillow_sdc", limit))
+            model_pool = pool if limit else stack.enter_context(ThreadPoolExecutor(1, "pillow_sdc_model"))
+            yield pool, model_pool
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _use_cores(count: int) -> None:
+    """Let what torch computes in this thread take so many cores."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.get_num_threads()  # what it would do when it first computes here: set the number to the process's
+    threadpool_limits(count, user_api="openmp")  # OpenMP keeps it for each thread

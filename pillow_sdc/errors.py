@@ -62,3 +62,17 @@ class BatchError(SdcError):
 
 class OptionError(SdcError, ValueError):
     """An option has a value outside the range that the message names."""
+
+
+def summary_of(error: BaseException) -> str:
+    """Return an error's message in one line, without the path that is said anyway."""
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not a picture that Pillow can read"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    message = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError | ValueError | SyntaxError) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

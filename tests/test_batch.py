@@ -189,8 +189,8 @@ def test_pictures_are_taken_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(image_codec, "encode_latents_together", count_taken)
     assert len(pillow_sdc.encode_batch(many(), batch_size=2)) == 40
-    assert seen[0] <= 2 * 4 * 2 + 2
-    assert sorted(seen) == seen
+    assert seen[0] <= 3 * (4 * 2 + 1)
+    assert len(set(seen)) > 3
 
 
 def test_nothing_gives_nothing() -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import pillow_sdc
-from pillow_sdc.cli.writing import undisturbed, write_whole
+from pillow_sdc.files.writing import undisturbed, write_whole
 
 ENVIRONMENT = {**os.environ, "PILLOW_SDC_MODEL": "compact", "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "100"}
 TIMEOUT = 60

@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("image_codec",),
     ("plugin", "registration", "operations", "batch"),
     ("__init__",),
+    ("files",),
+    ("runs", "datasets"),
     ("cli", "report", "__main__"),
 )
 """From low to high; each entry is a module of the package or a package in it."""
@@ -31,7 +33,6 @@ SIDE_BY_SIDE = {
     ("batch", "registration"),
     ("operations", "registration"),
     ("__main__", "cli"),
-    ("cli", "report"),
     ("cli", "report"),
 }
 """Imports within a layer; ``registration`` reaches the plugin only inside functions, which is tested below."""

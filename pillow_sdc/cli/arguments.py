@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,11 +28,6 @@ def bytes_of(text: str) -> int:
     if match is None or (number := int(float(match[1]) * _UNITS[match[2].lower()])) < 1:
         raise typer.BadParameter(f"{text!r} is no size in bytes; write for instance 2000, 2k, 5kB or 2KiB")
     return number
-
-
-def is_sdc(path: Path) -> bool:
-    """Tell whether a file in a folder is taken for an SDC file."""
-    return path.suffix.lower() == ".sdc"
 
 
 @contextmanager

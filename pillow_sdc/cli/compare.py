@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import summary_of
+from ..files.writing import check_absent, write_whole
 from .arguments import Debug, DenoiseSteps, Device, Force, Model, Quiet, bytes_of, configured
-from .messages import Failures, misuse, summary_of
+from .messages import Failures, misuse
 from .sources import STREAM, find
-from .writing import check_absent, write_whole
 
 if TYPE_CHECKING:
     from pillow_sdc.report.photographs import Photograph

@@ -12,10 +12,10 @@ from typing import IO
 
 import typer
 
+from ..files.writing import check_absent, undisturbed, write_whole
 from .messages import INTERRUPTED, Failures, misuse, say
 from .progress import progress
 from .sources import Job, Source, opened
-from .writing import check_absent, undisturbed, write_whole
 
 Convert = Callable[[IO[bytes], Source], bytes]
 """Turns a picture's file into another; what it raises is said of the source."""

@@ -1,11 +1,11 @@
 """``sdc decode``: ``.sdc`` files to pictures of other formats."""
 
-import io
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
+from ..files.pictures import check_sdc, format_of, is_sdc, picture_file
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -18,7 +18,6 @@ from .arguments import (
     Output,
     Quiet,
     configured,
-    is_sdc,
 )
 from .messages import misuse
 from .sources import STREAM, Source, find, is_folder, plan
@@ -89,29 +88,17 @@ def decode(
 
 
 def _format_of(suffix: str) -> str:
-    """Return Pillow's name of the format that a suffix stands for."""
-    from PIL import Image
-
-    file_format = Image.registered_extensions().get(suffix)
-    if file_format is None or file_format not in Image.SAVE or file_format == "SDC":
-        raise misuse(f"{suffix.removeprefix('.')!r} is no format that Pillow writes; png, jpg, webp and tiff are some")
-    return file_format
+    try:
+        return format_of(suffix)
+    except ValueError as error:
+        raise misuse(str(error)) from None
 
 
 def _decoded(file: IO[bytes], file_format: str, *, keep_metadata: bool) -> bytes:
     from PIL import Image
 
-    from ..container import accepts
-    from ..errors import NotSdcError
-    from . import metadata
-
-    if not accepts(file.read(16)):
-        raise NotSdcError("not an SDC file")
+    check_sdc(file.read(16))
     file.seek(0)
     with Image.open(file, formats=["SDC"]) as image:
         image.load()
-        if not keep_metadata:
-            metadata.strip(image)
-        buffer = io.BytesIO()
-        image.save(buffer, file_format, **metadata.save_options_for(image, file_format))
-        return buffer.getvalue()
+        return picture_file(image, file_format, keep_metadata=keep_metadata)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from ..errors import summary_of
 from .arguments import Debug, Device, Dtype, DtypeOption, Model, configured
-from .messages import FAILED, summary_of
+from .messages import FAILED
 
 if TYPE_CHECKING:
     from ..options import Settings

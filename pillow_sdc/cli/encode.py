@@ -7,6 +7,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from ..files.pictures import is_picture, is_sdc, open_picture
 from .arguments import (
     Debug,
     Device,
@@ -19,7 +20,6 @@ from .arguments import (
     Quiet,
     bytes_of,
     configured,
-    is_sdc,
 )
 from .messages import misuse, say
 from .sources import STREAM, Source, find, is_folder, plan
@@ -124,7 +124,7 @@ def encode(
     codec_options = {"quality": quality, "target_size": target_size, "palette_size": palette_size, "dither": dither}
     given = {name: value for name, value in codec_options.items() if value is not None}
     _check(given, codec)
-    found = find(sources, _is_picture)
+    found = find(sources, is_picture)
     if output not in (None, STREAM) and not is_folder(output, found) and not is_sdc(Path(output)):
         raise misuse(f"{output} does not end in .sdc; for a folder to be made, write {output}/")
     jobs = plan(found, output, ".sdc")
@@ -152,30 +152,11 @@ def _check(given: dict[str, Any], codec: Codec | None) -> None:
             raise misuse(f"{option} is an option of the codec {CODEC_OF_OPTION[name]}, not of {chosen}")
 
 
-def _is_picture(path: Path) -> bool:
-    """Tell whether a file in a folder is taken for a picture: by its suffix, if Pillow can decode such files."""
-    from PIL import Image
-
-    file_format = Image.registered_extensions().get(path.suffix.lower())
-    return file_format in Image.OPEN and file_format not in _NOT_DECODED
-
-
-_NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG"}
-"""What encoding a folder passes by: our own files, and those that Pillow recognises but needs other programs for."""
-
-
 def _encoded(file: IO[bytes], source: Source, save_options: dict[str, Any], *, keep_metadata: bool) -> bytes:
-    from PIL import Image
-
-    from . import metadata
-
-    with Image.open(file) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # whose other frames are views and thumbnails of the first
+    image, metadata, frames = open_picture(file, keep_metadata=keep_metadata)
+    with image:
+        if frames > 1:
             say(f"has {frames} frames, of which the first is taken", source)
-        image.load()
-        if not keep_metadata:
-            metadata.strip(image)
         buffer = io.BytesIO()
-        image.save(buffer, "SDC", **save_options, **metadata.save_options(image))
+        image.save(buffer, "SDC", **save_options, **metadata)
         return buffer.getvalue()

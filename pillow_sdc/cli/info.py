@@ -5,7 +5,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from .arguments import Debug, is_sdc
+from ..files.pictures import is_sdc
+from .arguments import Debug
 from .messages import Failures
 from .sources import find, names_one_file, opened
 

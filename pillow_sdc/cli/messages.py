@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import typer
 
+from ..errors import summary_of
+
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: some file failed, the command makes no sense, Ctrl-C."""
 
@@ -45,19 +47,3 @@ class Failures:
         """Leave with an exit code that says so, if something went wrong."""
         if self.count:
             raise typer.Exit(FAILED)
-
-
-def summary_of(error: Exception) -> str:
-    """Return an error's message in one line, without the path that is said anyway."""
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow can read"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    message = " ".join(str(error).split())
-    if isinstance(error, MemoryError):
-        return "not enough memory"
-    if isinstance(error, OSError | ValueError | SyntaxError) and message:
-        return message
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ..files.writing import check_absent, write_whole
 from .arguments import Debug, Force
 from .messages import Failures, misuse
 from .sources import STREAM, Source, opened
-from .writing import check_absent, write_whole
 
 EXAMPLES = """[bold]Examples[/]
 

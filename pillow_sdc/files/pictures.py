@@ -1,0 +1,101 @@
+"""From a file of any format that Pillow knows to a picture, and back."""
+
+import io
+from pathlib import PurePath
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import NotSdcError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG"}
+"""What encoding passes by: our own files, and those that Pillow recognises but needs other programs for."""
+
+
+class OpenedPicture(NamedTuple):
+    """A picture that is to be stored.
+
+    Attributes:
+        image: Pillow's; not loaded yet.
+        metadata: What ``save`` must be told so that they are kept.
+        frames: How many the file has; the first is taken.
+    """
+
+    image: "Image.Image"
+    metadata: dict[str, Any]
+    frames: int
+
+
+def is_sdc(path: PurePath) -> bool:
+    """Tell whether a file is taken for an SDC file, by its suffix."""
+    return path.suffix.lower() == ".sdc"
+
+
+def is_picture(path: PurePath) -> bool:
+    """Tell whether a file is taken for a picture of another format: by its suffix, if Pillow can decode such files."""
+    from PIL import Image
+
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    return file_format in Image.OPEN and file_format not in NOT_DECODED
+
+
+def format_of(suffix: str) -> str:
+    """Return Pillow's name of the format that a suffix, such as ``.png``, stands for.
+
+    Raises:
+        ValueError: It is none that Pillow writes, or SDC.
+    """
+    from PIL import Image
+
+    file_format = Image.registered_extensions().get(suffix)
+    if file_format is None or file_format not in Image.SAVE or file_format == "SDC":
+        name = suffix.removeprefix(".")
+        raise ValueError(f"{name!r} is no format that Pillow writes; png, jpg, webp and tiff are some")
+    return file_format
+
+
+def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
+    """Open a picture of any format for storing it as SDC.
+
+    Raises:
+        OSError: Pillow cannot read it (``UnidentifiedImageError`` if it is no picture).
+    """
+    from PIL import Image
+
+    from . import metadata
+
+    image = Image.open(file)
+    frames = getattr(image, "n_frames", 1)
+    if image.format == "MPO":  # whose other frames are views and thumbnails of the first
+        frames = 1
+    if not keep_metadata:
+        metadata.strip(image)
+    return OpenedPicture(image, metadata.save_options(image), frames)
+
+
+def check_sdc(data: bytes) -> None:
+    """Refuse what does not begin as an SDC file does.
+
+    Raises:
+        NotSdcError: It does not (also a ``SyntaxError``).
+    """
+    from ..container import accepts
+
+    if not accepts(data):
+        raise NotSdcError("not an SDC file")
+
+
+def picture_file(image: "Image.Image", file_format: str, *, keep_metadata: bool) -> bytes:
+    """Return a decoded picture as the bytes of a file of another format.
+
+    Raises:
+        OSError: The format cannot hold such a picture.
+    """
+    from . import metadata
+
+    if not keep_metadata:
+        metadata.strip(image)
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **metadata.save_options_for(image, file_format))
+    return buffer.getvalue()
