@@ -4,9 +4,8 @@ pictures ─ threads: convert ─▶ groups of one latent shape ─ the model �
 files ─ threads: read, decode ─▶ groups of one latent shape ─ the model ─▶ samples ─ threads ─▶ pictures
 """
 
-import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from .image_codec import DecodedImage, StoredImage
     from .plugin import SaveOptions, SdcImageFile
 
+    Picture = Image.Image | NDArray[np.uint8]
+
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Computed = TypeVar("Computed")
@@ -41,7 +42,7 @@ GROUPS_AHEAD = 4
 
 
 def encode_batch(
-    images: "Iterable[Image.Image | NDArray[np.uint8]]",
+    images: "Iterable[Picture]",
     *,
     batch_size: int | None = None,
     threads: int | None = None,
@@ -61,34 +62,70 @@ def encode_batch(
         BatchError: Some pictures failed; it holds the files of the others, and what went wrong.
         ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
+    return encode_each(
+        images,
+        lambda image: (image, {}),
+        lambda image, data: data,
+        batch_size=batch_size,
+        threads=threads,
+        **save_options,
+    )
+
+
+def encode_each(
+    items: Iterable[Item],
+    picture_of: "Callable[[Item], tuple[Picture, Mapping[str, Any]]]",
+    deliver: Callable[[Item, bytes], Result],
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    **save_options: Any,
+) -> list[Result]:
+    """Do as :func:`encode_batch`, for items that become pictures and results beside the model.
+
+    Args:
+        items: Anything. An iterator is read as the work goes on.
+        picture_of: Returns an item's picture and the options of ``Image.save`` that are for it alone; called in
+            threads, as the next. If either raises, the item has failed.
+        deliver: Returns what to return for an item, of the bytes of its file.
+        batch_size: As above.
+        threads: As above.
+        **save_options: As above.
+
+    Raises:
+        BatchError: As above.
+        ValueError: As above.
+    """
     from . import image_codec
     from .models import get_models
     from .plugin import converted
     from .plugin import save_options as checked
 
-    def prepare(image: "Image.Image | NDArray[np.uint8]") -> "tuple[Hashable, _Picture]":
+    def prepare(item: Item) -> "tuple[Hashable, _Picture[Item]]":
         import numpy as np
 
+        image, own_options = picture_of(item)
         if not isinstance(image, Image.Image):
             image_codec.mode_of(image)  # refuses what is no picture
             image = Image.fromarray(image)
-        given = checked(image, save_options)
+        given = checked(image, {**save_options, **own_options})
         samples = np.asarray(converted(image))
         header = image_codec.header_of(samples, given.codec, given.metadata)
-        return header.latent_shape, _Picture(header, samples, given)
+        return header.latent_shape, _Picture(item, header, samples, given)
 
-    def compute(pictures: "Sequence[_Picture]") -> "list[NDArray[np.float32]]":
+    def compute(pictures: "Sequence[_Picture[Item]]") -> "list[NDArray[np.float32]]":
         models = get_models(pictures[0].given.settings)
         return image_codec.encode_latents_together([picture.samples for picture in pictures], models)
 
-    def finish(picture: "_Picture", latents: "NDArray[np.float32]") -> bytes:
+    def finish(picture: "_Picture[Item]", latents: "NDArray[np.float32]") -> Result:
         codec, target_size, _, metadata = picture.given
-        return image_codec.write(picture.header, latents, picture.samples, codec, metadata, target_size)
+        data = image_codec.write(picture.header, latents, picture.samples, codec, metadata, target_size)
+        return deliver(picture.item, data)
 
     changes: Any = {name: save_options[name] for name in ("model", "device", "dtype") if name in save_options}
     settings = options.override(options.settings(), changes)
-    work: _Work[Any, _Picture, NDArray[np.float32], bytes] = _Work(prepare, compute, finish)
-    return _done(work, images, batch_size, threads, settings)
+    work: _Work[Item, _Picture[Item], NDArray[np.float32], Result] = _Work(prepare, compute, finish)
+    return _done(work, items, batch_size, threads, settings)
 
 
 def decode_batch(
@@ -107,36 +144,64 @@ def decode_batch(
         BatchError: Some files failed; it holds the pictures of the others, and what went wrong.
         ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
+    return decode_each(
+        sources, lambda source: source, lambda source, image: image, batch_size=batch_size, threads=threads
+    )
+
+
+def decode_each(
+    items: Iterable[Item],
+    source_of: Callable[[Item], Source],
+    deliver: Callable[[Item, Image.Image], Result],
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+) -> list[Result]:
+    """Do as :func:`decode_batch`, for items that become sources, and pictures that become results, beside the model.
+
+    Args:
+        items: Anything. An iterator is read as the work goes on.
+        source_of: Returns an item's file; called in threads, as the next. If either raises, the item has failed.
+        deliver: Returns what to return for an item, of its picture.
+        batch_size: As above.
+        threads: As above.
+
+    Raises:
+        BatchError: As above.
+        ValueError: As above.
+    """
     from . import image_codec
     from .models import get_models
 
     settings = options.settings()
 
-    def prepare(source: Source) -> "tuple[Hashable, _File]":
-        with opened(source) as fp:
+    def prepare(item: Item) -> "tuple[Hashable, _File[Item]]":
+        with opened(source_of(item)) as fp:
             image: Any = Image.open(fp, formats=[FORMAT])
             stored = image.read_stored()
-        return stored.header.latent_shape, _File(image, stored)
+        return stored.header.latent_shape, _File(item, image, stored)
 
-    def compute(files: "Sequence[_File]") -> "list[DecodedImage]":
+    def compute(files: "Sequence[_File[Item]]") -> "list[DecodedImage]":
         stored = [file.stored for file in files]
         return image_codec.decode(stored, get_models(settings), settings.denoise_steps)
 
-    def finish(file: "_File", picture: "DecodedImage") -> Image.Image:
+    def finish(file: "_File[Item]", picture: "DecodedImage") -> Result:
         file.image.load_decoded(picture, get_models(settings))
-        return file.image
+        return deliver(file.item, file.image)
 
-    work: _Work[Source, _File, DecodedImage, Image.Image] = _Work(prepare, compute, finish)
-    return _done(work, sources, batch_size, threads, settings)
+    work: _Work[Item, _File[Item], DecodedImage, Result] = _Work(prepare, compute, finish)
+    return _done(work, items, batch_size, threads, settings)
 
 
-class _Picture(NamedTuple):
+class _Picture(NamedTuple, Generic[Item]):
+    item: Item
     header: "Header"
     samples: "NDArray[np.uint8]"
     given: "SaveOptions"
 
 
-class _File(NamedTuple):
+class _File(NamedTuple, Generic[Item]):
+    item: Item
     image: "SdcImageFile"
     stored: "StoredImage"
 
@@ -279,35 +344,27 @@ class _Threads:
         """
         if count is not None and count < 1:
             raise ValueError(f"threads is {count}; it must be at least 1")
-        cores = count or available_cores()
+        from .models.cores import cores
+
+        available = cores()
+        count = count or available
         if device.startswith("cuda"):
-            return cls(cores, None)
-        count = min(cores, max(1, len(items))) if isinstance(items, Sized) else cores
-        return cls(count, cores // count)
+            return cls(count, None)
+        if isinstance(items, Sized):
+            count = min(count, max(1, len(items)))
+        return cls(count, max(1, available // count))
 
     @contextmanager
     def pools(self) -> "Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]":
         """Give the threads for codecs and Pillow, and those for the model, which may be the same."""
         from threadpoolctl import threadpool_limits
 
+        from .models.cores import use_cores
+
         with ExitStack() as stack:
             # numpy's own threads gain nothing for the small products of a codec, and would fight for the cores.
             stack.enter_context(threadpool_limits(1, user_api="blas"))
-            limit = None if self.cores is None else partial(_use_cores, self.cores)
+            limit = None if self.cores is None else partial(use_cores, self.cores)
             pool = stack.enter_context(ThreadPoolExecutor(self.count, "pillow_sdc", limit))
             model_pool = pool if limit else stack.enter_context(ThreadPoolExecutor(1, "pillow_sdc_model"))
             yield pool, model_pool
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _use_cores(count: int) -> None:
-    """Let what torch computes in this thread take so many cores."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.get_num_threads()  # what it would do when it first computes here: set the number to the process's
-    threadpool_limits(count, user_api="openmp")  # OpenMP keeps it for each thread

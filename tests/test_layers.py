@@ -45,7 +45,7 @@ ALLOWED_PACKAGES = {
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss"},
-    "models": {"numpy", *HEAVY - {"faiss"}},
+    "models": {"numpy", "threadpoolctl", *HEAVY - {"faiss"}},
     "alpha": {"numpy"},
     "image_codec": {"numpy"},
     "preview": {"numpy"},

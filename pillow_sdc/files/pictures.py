@@ -17,7 +17,7 @@ class OpenedPicture(NamedTuple):
     """A picture that is to be stored.
 
     Attributes:
-        image: Pillow's; not loaded yet.
+        image: Pillow's, loaded.
         metadata: What ``save`` must be told so that they are kept.
         frames: How many the file has; the first is taken.
     """
@@ -69,6 +69,7 @@ def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
     frames = getattr(image, "n_frames", 1)
     if image.format == "MPO":  # whose other frames are views and thumbnails of the first
         frames = 1
+    image.load()
     if not keep_metadata:
         metadata.strip(image)
     return OpenedPicture(image, metadata.save_options(image), frames)
