@@ -148,7 +148,7 @@ def test_what_is_no_size_is_refused(photo: Path, text: str) -> None:
 
 
 def test_choices_are_those_of_the_package() -> None:
-    assert {codec.value for codec in encode.Codec} == set(CODECS.values())
+    assert {codec.value for codec in arguments.Codec} == set(CODECS.values())
     assert [dtype.value for dtype in arguments.Dtype] == list(DTYPES)
     assert (context.MIN_QUALITY, context.MAX_QUALITY) == (1, 100)
     assert (palette.MIN_PALETTE_SIZE, palette.MAX_PALETTE_SIZE) == (2, 256)

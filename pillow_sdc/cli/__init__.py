@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import compare, decode, doctor, encode, info, models, view
+from . import batch, compare, decode, doctor, encode, info, models, view
 from .help import prose
 
 EXAMPLES = """[bold]Examples[/]
@@ -67,6 +67,7 @@ def main(
 
 app.command(help=prose(encode.encode), epilog=encode.EXAMPLES)(encode.encode)
 app.command(help=prose(decode.decode), epilog=decode.EXAMPLES)(decode.decode)
+app.command(help=prose(batch.batch), epilog=batch.EXAMPLES)(batch.batch)
 app.command(help=prose(info.info), epilog=info.EXAMPLES)(info.info)
 app.command(help=prose(view.view), epilog=view.EXAMPLES)(view.view)
 app.command(help=prose(compare.compare), epilog=compare.EXAMPLES)(compare.compare)

@@ -25,8 +25,14 @@ def check_absent(target: Path, force: bool) -> None:
         raise FileExistsError(f"{target} is no regular file, and is not replaced by one")
 
 
-def write_whole(target: Path, data: bytes, force: bool) -> None:
-    """Write a file under another name and then give it its own; the folder is made if there is none.
+def write_whole(target: Path, data: bytes, force: bool, through: Path | None = None) -> None:
+    """Write a file under another name and then give it its own; folders are made where there are none.
+
+    Args:
+        target: Where to.
+        data: Its content.
+        force: Whether there may be a file already.
+        through: Folder of the other name, on the same file system; the target's unless given.
 
     Raises:
         FileExistsError: There is such a file, and it may not be overwritten.
@@ -34,10 +40,11 @@ def write_whole(target: Path, data: bytes, force: bool) -> None:
     """
     if target.is_symlink():
         target = target.resolve()  # so that the link stays, and what it points to is replaced
-    temporary = target.with_name(f".sdc-{secrets.token_hex(8)}.tmp")
+    temporary = (through or target.parent) / f".sdc-{secrets.token_hex(8)}.tmp"
     with undisturbed():
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (target.parent, temporary.parent):
+                folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
                 file.write(data)
             if force:
@@ -47,7 +54,7 @@ def write_whole(target: Path, data: bytes, force: bool) -> None:
         except OSError as error:
             if error.strerror is None:
                 raise
-            raise OSError(f"cannot write {target}: {error.strerror}") from error
+            raise OSError(error.errno, f"cannot write {target}: {error.strerror}") from error
         finally:
             with suppress(OSError):  # where there is no folder, there is no file either
                 temporary.unlink()

@@ -1,0 +1,289 @@
+"""``sdc batch``: whole archives, by many workers, from one store to another."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..runs.tasks import Conversion, Kind
+from .arguments import (
+    CodecOption,
+    Debug,
+    DenoiseSteps,
+    Device,
+    Dither,
+    Dtype,
+    DtypeOption,
+    Metadata,
+    Model,
+    PaletteSize,
+    Quality,
+    Quiet,
+    TargetSize,
+    codec_options,
+)
+from .messages import FAILED, INTERRUPTED, misuse, say
+
+if TYPE_CHECKING:
+    from ..runs.running import Engine, Progress
+
+_STORE_PANEL = "Source and target"
+_WORKERS_PANEL = "Workers"
+
+_EXTRAS = {"local": "batch", "ray": "ray"}
+
+EXAMPLES = """[bold]Examples[/]
+
+[cyan]sdc batch photos/ archive/[/]   every picture in a folder, by as many workers as there are cores
+
+[cyan]sdc batch photos/ archive/ --to tar[/]   packed into shards of 1,000, in WebDataset's layout
+
+[cyan]sdc batch "s3://bucket/train-*.tar" s3://bucket/sdc/[/]   shards to shards, in an object store
+
+[cyan]sdc batch data.parquet out/ --column photo[/]   a column of a table
+
+[cyan]sdc batch archive/ pictures/ --decode --format jpg[/]   back to pictures
+
+[cyan]sdc batch s3://bucket/photos s3://bucket/sdc --engine ray --workers 64[/]   on a Ray cluster"""
+
+
+class EngineName(StrEnum):
+    """Who does the work."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def batch(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder, a file or a pattern; a path or a URL that fsspec knows.", show_default=False),
+    ],
+    target: Annotated[str, typer.Argument(help="A folder, likewise.", show_default=False)],
+    decode: Annotated[
+        bool,
+        typer.Option("--decode", help="Write .sdc files as pictures of another format.", rich_help_panel=_STORE_PANEL),
+    ] = False,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="With [bold]--decode[/]: png, jpg, webp ... [bold]png[/] unless given.",
+            show_default=False,
+            rich_help_panel=_STORE_PANEL,
+        ),
+    ] = None,
+    to: Annotated[
+        Kind | None,
+        typer.Option(
+            help="How pictures are kept in the target; as in the source unless given.",
+            show_default=False,
+            rich_help_panel=_STORE_PANEL,
+        ),
+    ] = None,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Pictures of a shard into which files are packed.", rich_help_panel=_STORE_PANEL)
+    ] = 1000,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of a Parquet file that holds pictures; the likeliest unless given.",
+            show_default=False,
+            rich_help_panel=_STORE_PANEL,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", "-f", help="Do again, and replace, what is there already.", rich_help_panel=_STORE_PANEL
+        ),
+    ] = False,
+    metadata: Metadata = True,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="[bold]local[/]: processes on this machine. [bold]ray[/]: actors on a Ray cluster.",
+            rich_help_panel=_WORKERS_PANEL,
+        ),
+    ] = EngineName.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Each takes a core, or a GPU; as many as there are unless given.",
+            show_default=False,
+            rich_help_panel=_WORKERS_PANEL,
+        ),
+    ] = None,
+    max_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With [bold]ray[/]: to how many the workers may grow.",
+            show_default=False,
+            rich_help_panel=_WORKERS_PANEL,
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With [bold]ray[/]: what share of a GPU each takes; 1 where there are GPUs unless given.",
+            show_default=False,
+            rich_help_panel=_WORKERS_PANEL,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.",
+            show_default=False,
+            rich_help_panel=_WORKERS_PANEL,
+        ),
+    ] = None,
+    quality: Quality = None,
+    target_size: TargetSize = None,
+    codec: CodecOption = None,
+    palette_size: PaletteSize = None,
+    dither: Dither = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: DtypeOption = None,
+    denoise_steps: DenoiseSteps = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Convert whole folders, tar shards (WebDataset) or Parquet files, here or in object stores.
+
+    What is in the target already is not done again, so a run that was cut off goes on where it ended. Outputs appear
+    whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of what came of each picture.
+    """
+    save_options = codec_options(quality, target_size, codec, palette_size, dither)
+    _check_decoding(decode, bool(save_options), format_name)
+    settings = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value, "denoise_steps": denoise_steps}
+    conversion = Conversion(
+        decode=decode,
+        suffix=f".{(format_name or 'png').lower().removeprefix('.')}" if decode else ".sdc",
+        save_options=save_options,
+        settings={name: value for name, value in settings.items() if value is not None},
+        keep_metadata=metadata,
+        overwrite=overwrite,
+        column=column,
+        batch_size=batch_size,
+    )
+    with _told(engine, debug), _shown(quiet) as report:
+        from ..runs.running import run
+
+        hands = _engine(engine, workers, max_workers, gpus_per_worker)
+        progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
+    if progress.failed:
+        raise typer.Exit(FAILED)
+
+
+def _check_decoding(decode: bool, has_codec: bool, format_name: str | None) -> None:
+    if not decode and format_name is not None:
+        raise misuse("--format is that of decoded pictures, for --decode")
+    if decode and has_codec:
+        raise misuse("codecs and their options are for encoding, not for --decode")
+    if format_name is not None:
+        from ..files.pictures import format_of
+
+        try:
+            format_of(f".{format_name.lower().removeprefix('.')}")
+        except ValueError as error:
+            raise misuse(str(error)) from None
+
+
+@contextmanager
+def _told(engine: EngineName, debug: bool) -> Iterator[None]:
+    """Say in a line what ends a whole run."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise misuse(f"{error.name} is not installed; try: pip install 'pillow-sdc[{_EXTRAS[engine]}]'") from error
+    except KeyboardInterrupt:
+        say("interrupted; what is done is done, and the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        if debug:
+            raise
+        say(str(error))
+        raise typer.Exit(FAILED) from None
+
+
+def _engine(name: EngineName, workers: int | None, max_workers: int | None, gpus_per_worker: float | None) -> "Engine":
+    if name is EngineName.LOCAL:
+        if max_workers is not None or gpus_per_worker is not None:
+            raise misuse("--max-workers and --gpus-per-worker are for --engine ray")
+        from ..runs.local_engine import LocalEngine
+
+        return LocalEngine(workers)
+    from ..runs.ray_engine import RayEngine
+
+    return RayEngine(workers, max_workers=max_workers, gpus_per_worker=gpus_per_worker)
+
+
+@contextmanager
+def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
+    """Show how far a run is, say what failed, and sum up in the end, on standard error."""
+    start = time.perf_counter()
+    latest: list[Progress] = []
+    with _bar(quiet) as update:
+
+        def report(progress: "Progress") -> None:
+            latest[:] = [progress]
+            for row in progress.errors:
+                say(row.error or "", row.source)
+            update(progress)
+
+        yield report
+    if latest and not quiet:
+        typer.echo(_summary(latest[0], time.perf_counter() - start), err=True)
+
+
+@contextmanager
+def _bar(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
+    if quiet or not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns: Any = (
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TextColumn("{task.fields[pictures]:,} pictures, {task.fields[rate]:.1f}/s, {task.fields[saved]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        start = time.perf_counter()
+        task = bar.add_task("", total=None, pictures=0, rate=0.0, saved="")
+
+        def update(progress: "Any") -> None:
+            rate = progress.pictures / max(1e-3, time.perf_counter() - start)
+            fields = {"pictures": progress.pictures, "rate": rate, "saved": _saved(progress)}
+            bar.update(task, total=progress.total, completed=progress.done, refresh=True, **fields)
+
+        yield update
+
+
+def _saved(progress: "Progress") -> str:
+    saved = progress.source_bytes - progress.output_bytes
+    return f"{saved:,} bytes saved" if saved >= 0 else f"{-saved:,} bytes more"
+
+
+def _summary(progress: "Progress", seconds: float) -> str:
+    words = [f"{progress.pictures:,} pictures"]
+    if progress.found:
+        words.append(f"{progress.found:,} were there already")
+    if progress.failed:
+        words.append(f"{progress.failed:,} failed")
+    sizes = f"{progress.source_bytes:,} bytes in, {progress.output_bytes:,} bytes out"
+    return f"{', '.join(words)}: {sizes}, {seconds:.1f} s, {progress.pictures / max(seconds, 1e-3):.1f} pictures/s"

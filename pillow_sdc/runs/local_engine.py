@@ -1,0 +1,169 @@
+"""Tasks done by processes of this machine; one that dies takes its own work alone with it, which is done again."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from ..files.stores import Store
+from .manifest import Row
+from .tasks import Conversion, Task
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
+    from .work import Worker
+
+AHEAD = 2
+"""Tasks for each worker that are submitted at a time."""
+
+PATIENCE = 2
+"""How many deaths of workers a task may be at before it is tried alone."""
+
+_METHOD = multiprocessing.get_context("spawn")
+
+
+class LocalEngine:
+    """Worker processes. Without CUDA each computes on one core; with CUDA each takes a GPU, in turn."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        """Take how many workers there are to be: as many as cores, or as GPUs, unless given."""
+        self._workers = workers
+
+    def __call__(
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+    ) -> Iterator[tuple[Task, list[Row]]]:
+        """Yield tasks that are done, and what came of their pictures.
+
+        A task that was at several deaths of workers is done alone, and file by file: what kills one then has failed.
+
+        Raises:
+            ModelUnavailableError: The model is not here and cannot be had.
+            RuntimeError: Workers cannot be started here.
+        """
+        places = _places(conversion)
+        workers = self._workers or len(places)
+        deaths = Counter[Task]()
+        waiting = deque(tasks)
+        while waiting:
+            alone = deaths[waiting[0]] >= PATIENCE
+            together = deque([waiting.popleft()]) if alone else waiting
+            flight: dict[Future[list[Row]], Task] = {}
+            with _pool(min(workers, len(together)), places, (source.url, target.url, conversion)) as pool:
+                try:
+                    yield from _done(pool, together, flight, AHEAD * workers)
+                except BrokenProcessPool:
+                    left = [task for future, task in flight.items() if not _succeeded(future)]
+                    yield from ((task, future.result()) for future, task in flight.items() if _succeeded(future))
+                else:
+                    left = []
+            if alone and left:
+                (task,) = left
+                if len(task.sources) == 1:
+                    error = "its worker died, killed for want of memory or by a crash"
+                    yield task, [Row(source.url_of(task.sources[0]), error=error, finished=time.time())]
+                left = [replace(task, sources=(path,), size=task.size // len(task.sources)) for path in task.sources]
+                left = left if len(left) > 1 else []
+                deaths.update(dict.fromkeys(left, PATIENCE))
+            deaths.update(left)
+            waiting.extendleft(reversed(left))
+
+
+def _done(
+    pool: ProcessPoolExecutor, tasks: "deque[Task]", flight: "dict[Future[list[Row]], Task]", ahead: int
+) -> Iterator[tuple[Task, list[Row]]]:
+    """Yield what is done; those in ``flight`` are neither that nor any more among ``tasks``."""
+    while tasks or flight:
+        while tasks and len(flight) < ahead:
+            flight[pool.submit(_do, tasks[0])] = tasks[0]
+            tasks.popleft()
+        finished, _ = wait(flight, return_when=FIRST_COMPLETED)
+        for future in finished:
+            rows = future.result()
+            yield flight.pop(future), rows
+
+
+def _succeeded(future: Future[list[Row]]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _places(conversion: Conversion) -> list[str]:
+    """Return where workers compute, device by device: the GPUs, or for each core the CPU."""
+    import pillow_sdc
+
+    from ..models import get_models
+    from ..models.cores import cores
+
+    with pillow_sdc.configure(**conversion.settings) as settings:
+        device = get_models(settings).device
+    if device != "cuda":
+        return [device] * (1 if device.startswith("cuda") else cores())
+    import torch
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def _pool(workers: int, places: Sequence[str], work: tuple[str, str, Conversion]) -> Iterator[ProcessPoolExecutor]:
+    """Start workers, which end with the block, or with this process, however it ends.
+
+    Raises:
+        RuntimeError: They cannot be started.
+    """
+    listening, speaking = _METHOD.Pipe(duplex=False)
+    devices = _METHOD.SimpleQueue()
+    for device in itertools.islice(itertools.cycle(places), workers):
+        devices.put(device)
+    with listening:
+        pool = ProcessPoolExecutor(workers, _METHOD, _begin, (listening, devices, *work))
+        try:
+            try:
+                pool.submit(int).result()
+            except BrokenProcessPool as error:
+                raise RuntimeError("workers cannot be started: each imports this program's main module") from error
+            yield pool
+        finally:
+            speaking.close()
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: "Worker | None" = None
+
+
+def _begin(
+    listening: Connection, devices: "SimpleQueue[str]", source: str, target: str, conversion: Conversion
+) -> None:
+    """Make a process a worker."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
+    threading.Thread(target=_end_with, args=[listening], daemon=True).start()
+    device = devices.get()
+    threads = None
+    if not device.startswith("cuda"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # torch, which is not imported yet, takes no more cores then
+        threads = 1
+    from .work import Worker
+
+    placed = replace(conversion, settings={**conversion.settings, "device": device})
+    _worker = Worker(Store(source), Store(target), placed, threads=threads)
+
+
+def _end_with(parent: Connection) -> None:
+    """Wait for the parent's end of the pipe to be closed, and end this process."""
+    parent.poll(None)
+    os._exit(1)
+
+
+def _do(task: Task) -> list[Row]:
+    assert _worker is not None  # noqa: S101 - _begin was called
+    return _worker.do(task)

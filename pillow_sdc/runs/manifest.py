@@ -1,0 +1,158 @@
+"""What came of each picture, in Parquet files in the target store; by these a run that was cut off is resumed.
+
+The folder is a dataset: ``pandas.read_parquet("TARGET/_manifest")`` reads it whole. Of several rows of one source the
+last is the valid one.
+"""
+
+import io
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..files.stores import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FOLDER = "_manifest"
+UNFINISHED = f"{FOLDER}/_tmp"
+"""What is not yet whole."""
+PENDING = f"{FOLDER}/_pending"
+"""Rows of shards that are about to appear."""
+
+ROWS, SECONDS = 5_000, 60.0
+"""How many rows are kept back at most before they are written, and for how long."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one picture, or of a shard that could not be read.
+
+    Attributes:
+        source: Where it was read: a file's path or URL, then, within a shard, ``::`` and its name there.
+        output: Where it was written, below the target, and likewise; ``None`` if it failed. That of a shard of which
+            all pictures were written to files is the folder with these.
+        width: In pixels.
+        height: In pixels.
+        source_bytes: Of the file that was read.
+        output_bytes: Of the file that was written.
+        bits_per_pixel: Of the SDC file.
+        codec: Of the SDC file.
+        model: What encoded or decoded it; ``None`` if it was found done.
+        seconds: Its share of the time that its batch took; ``None`` if it was found done.
+        error: What went wrong.
+        finished: When, in seconds since 1970.
+    """
+
+    source: str
+    output: str | None = None
+    width: int | None = None
+    height: int | None = None
+    source_bytes: int | None = None
+    output_bytes: int | None = None
+    bits_per_pixel: float | None = None
+    codec: str | None = None
+    model: str | None = None
+    seconds: float | None = None
+    error: str | None = None
+    finished: float = 0.0
+
+
+class Manifest:
+    """The manifest of a target store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: list[Row] = []
+        self._pending: list[str] = []
+        self._written = time.monotonic()
+
+    def outputs(self) -> Mapping[str, str]:
+        """Return, of the sources that were done, where each was written."""
+        from pyarrow import parquet
+
+        found: dict[str, tuple[float, str | None]] = {}
+        for entry in self._parts():
+            with self._store.opened(entry) as file:
+                table = parquet.read_table(file, columns=["source", "output", "finished"])
+            for source, output, finished in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                if finished >= found.get(source, (0.0, None))[0]:
+                    found[source] = finished, output
+        return {source: output for source, (_, output) in found.items() if output is not None}
+
+    def add(self, rows: Iterable[Row], shard: str | None = None) -> None:
+        """Add rows, which are written before long; those of a new shard were kept beside it until then."""
+        self._rows += rows
+        if shard is not None:
+            self._pending.append(pending_path(shard))
+        if len(self._rows) >= ROWS or time.monotonic() - self._written > SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write the rows that have not been.
+
+        Raises:
+            OSError: The store does not take them.
+        """
+        self._written = time.monotonic()
+        if self._rows:
+            path = f"{FOLDER}/{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
+            self._store.write(path, as_parquet(self._rows), overwrite=False, through=UNFINISHED)
+            self._rows = []
+        for path in self._pending:
+            self._store.remove(path)
+        self._pending = []
+
+    def recover(self) -> None:
+        """Take over rows of shards that appeared just before a run was cut off, and remove what never became whole."""
+        for entry in self._store.find(PENDING):
+            rows = read_rows(self._store.read(entry.path))
+            shard = PurePosixPath(entry.path).relative_to(PENDING).with_suffix("")
+            if self._store.exists(str(shard)):
+                self._rows += rows
+        self.write()
+        self._store.remove(PENDING)
+        self._store.remove(UNFINISHED)
+
+    def _parts(self) -> list[str]:
+        paths = [entry.path for entry in self._store.find(FOLDER)]
+        return [path for path in paths if path.endswith(".parquet") and "/_" not in path]
+
+
+def pending(store: Store, shard: str) -> Sequence[Row]:
+    """Return the rows of a shard whose worker did not live to tell of it."""
+    path = pending_path(shard)
+    return read_rows(store.read(path)) if store.exists(path) else []
+
+
+def pending_path(shard: str) -> str:
+    """Return where the rows of a shard are until they are in the manifest."""
+    return f"{PENDING}/{shard}.parquet"
+
+
+def as_parquet(rows: Sequence[Row]) -> bytes:
+    """Return rows as the bytes of a Parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _schema()), buffer)
+    return buffer.getvalue()
+
+
+def read_rows(data: bytes) -> list[Row]:
+    """Return the rows that a Parquet file holds."""
+    from pyarrow import parquet
+
+    return [Row(**row) for row in parquet.read_table(io.BytesIO(data)).to_pylist()]
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    kinds = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
+    types = {field.name: kinds[str(getattr(field.type, "__name__", field.type)).split(" ")[0]] for field in fields(Row)}
+    return pa.schema(types)

@@ -1,0 +1,1 @@
+"""Tasks done by actors of Ray Data, on one machine or many."""

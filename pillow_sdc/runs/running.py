@@ -1,0 +1,155 @@
+"""A run: found, planned, done, accounted for."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..files.stores import Store, found
+from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row
+from .planning import plan
+from .tasks import Conversion, Kind, Task
+
+LOCK = f"{FOLDER}/_lock"
+
+
+class Engine(Protocol):
+    """Has tasks done."""
+
+    def __call__(
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+    ) -> Iterator[tuple[Task, list[Row]]]:
+        """Yield tasks that are done, in any order, and what came of their pictures."""
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        total: Bytes of the sources.
+        done: Bytes of those that are done, failed ones among them.
+        pictures: How many were converted.
+        found: How many were there already without being in the manifest, and are now.
+        failed: How many were not.
+        source_bytes: Of the pictures that were converted.
+        output_bytes: Of what they became.
+        errors: What failed, source by source, as the last task told.
+    """
+
+    total: int
+    done: int = 0
+    pictures: int = 0
+    found: int = 0
+    failed: int = 0
+    source_bytes: int = 0
+    output_bytes: int = 0
+    errors: Sequence[Row] = ()
+
+    def add(self, task: Task, rows: Sequence[Row]) -> None:
+        """Count what a task brought."""
+        self.done += task.size
+        self.errors = [row for row in rows if row.error is not None]
+        self.failed += len(self.errors)
+        for row in rows:
+            if row.error is None and row.seconds is not None:
+                self.pictures += 1
+                self.source_bytes += row.source_bytes or 0
+                self.output_bytes += row.output_bytes or 0
+            elif row.error is None and row.codec is not None:
+                self.found += 1
+
+
+def run(
+    source: str,
+    target: str,
+    conversion: Conversion,
+    engine: Engine,
+    *,
+    to: Kind | None = None,
+    shard_size: int = 1000,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Convert the pictures of one store into another; those that are there already are not done again.
+
+    Args:
+        source: A folder, a file or a pattern, by path or URL.
+        target: A folder, likewise.
+        conversion: What becomes of each picture.
+        engine: Has it done.
+        to: How the pictures are kept in the target; as in the source unless given.
+        shard_size: How many pictures go into a shard, where files are packed.
+        report: Called at the start and after each task.
+
+    Returns:
+        What was done.
+
+    Raises:
+        OSError: The source cannot be found, the target not be written, the model not be had, or another run has this
+            target.
+        ValueError: Source and target do not fit together.
+    """
+    store, entries = found(source)
+    goal = Store(target)
+    with locked(goal):
+        manifest = Manifest(goal)
+        manifest.recover()
+        within = f"{goal.url}/"
+        entries = [entry for entry in entries if not store.url_of(entry.path).startswith(within)]
+        there = {entry.path for entry in goal.find()}
+        done = manifest.outputs()
+        tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, done=done, there=there)
+        progress = Progress(sum(task.size for task in tasks))
+        report(progress)
+        try:
+            for task, rows in engine(tasks, store, goal, conversion):
+                manifest.add(
+                    [row for row in rows if row.seconds is not None or row.error or row.source not in done],
+                    task.target if task.to is not Kind.FILES else None,
+                )
+                progress.add(task, rows)
+                report(progress)
+        finally:
+            manifest.write()
+            goal.remove(UNFINISHED)
+        goal.remove(PENDING)
+    return progress
+
+
+@contextmanager
+def locked(store: Store) -> Iterator[None]:
+    """Keep other runs from a target.
+
+    Raises:
+        OSError: Another run has it, or it cannot be written.
+    """
+    if store.folder is not None:
+        from filelock import FileLock, Timeout
+
+        path = store.folder / LOCK
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)  # which the system gives back when the process ends, however that happens
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OSError(f"another run is writing to {store}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+        return
+    about = {"host": platform.node(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    try:
+        store.create(LOCK, json.dumps(about).encode())
+    except FileExistsError:
+        other = store.read(LOCK).decode("utf-8", "replace")
+        url = store.url_of(LOCK)
+        raise OSError(f"another run is writing to {store}: {other}; if it is no more, remove {url}") from None
+    try:
+        yield
+    finally:
+        store.remove(LOCK)
