@@ -8,6 +8,7 @@ python benchmarks/full_size_pipeline.py DIRECTORY [--dtype float16]
 import argparse
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,28 @@ SIDE = 512
 DTYPES = ("float32", "float16")
 PARAMETERS = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
 """Of CompVis/stable-diffusion-v1-4."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tells networks of this family apart in size.
+
+    Attributes:
+        autoencoder: Channels of the autoencoder at each of its four resolutions.
+        unet: Likewise of the U-Net.
+        features: Of each token of the text encoder, and 64 for each of its heads.
+        text_layers: Of the text encoder.
+    """
+
+    autoencoder: tuple[int, int, int, int]
+    unet: tuple[int, int, int, int]
+    features: int
+    text_layers: int
+
+
+V1_4 = Architecture((128, 256, 512, 512), (320, 640, 1280, 1280), features=768, text_layers=12)
+TINY = Architecture((32, 32, 32, 32), (32, 32, 32, 32), features=64, text_layers=1)
+"""For trying out a benchmark."""
 
 _VOCABULARY_SIZE = 49_408
 _PROMPT_TOKENS = 77
@@ -37,7 +60,7 @@ def is_complete(directory: Path) -> bool:
     return (directory / "model_index.json").is_file()
 
 
-def save_pipeline(directory: Path, dtype: str) -> None:
+def save_pipeline(directory: Path, dtype: str, architecture: Architecture = V1_4) -> None:
     """Save the pipeline, its weights named as v1.4's are: the variant ``fp16`` for float16, else no variant."""
     import diffusers
     import torch
@@ -47,9 +70,9 @@ def save_pipeline(directory: Path, dtype: str) -> None:
     transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
     for name, build in (("vae", _build_autoencoder), ("unet", _build_unet), ("text_encoder", _build_text_encoder)):
-        network = build()
+        network = build(architecture)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        if parameters != PARAMETERS[name]:
+        if architecture == V1_4 and parameters != PARAMETERS[name]:
             raise ValueError(f"the {name} has {parameters:,} parameters, that of v1.4 {PARAMETERS[name]:,}")
         variant = "fp16" if dtype == "float16" else None
         network.to(getattr(torch, dtype)).save_pretrained(directory / name, variant=variant)
@@ -76,13 +99,13 @@ def made_up_picture(seed: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(samples, 0, 2))
 
 
-def _build_autoencoder() -> Any:
+def _build_autoencoder(architecture: Architecture) -> Any:
     from diffusers import AutoencoderKL
 
     network = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
+        block_out_channels=architecture.autoencoder,
         layers_per_block=2,
         latent_channels=4,
         sample_size=SIDE,
@@ -111,32 +134,32 @@ def _whiten_latents(network: Any) -> None:
         bias[:4] = whitening @ (bias[:4].double() - latents.mean(1))
 
 
-def _build_unet() -> Any:
+def _build_unet(architecture: Architecture) -> Any:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=64,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        block_out_channels=(320, 640, 1280, 1280),
+        block_out_channels=architecture.unet,
         layers_per_block=2,
-        cross_attention_dim=768,
+        cross_attention_dim=architecture.features,
         attention_head_dim=8,
     )
 
 
-def _build_text_encoder() -> Any:
-    """Build the text half of CLIP ViT-L/14."""
+def _build_text_encoder(architecture: Architecture) -> Any:
+    """Build the text half of CLIP, in v1.4 that of ViT-L/14."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=_VOCABULARY_SIZE,
-            hidden_size=768,
-            intermediate_size=3072,
-            projection_dim=768,
-            num_hidden_layers=12,
-            num_attention_heads=12,
+            hidden_size=architecture.features,
+            intermediate_size=4 * architecture.features,
+            projection_dim=architecture.features,
+            num_hidden_layers=architecture.text_layers,
+            num_attention_heads=architecture.features // 64,
             max_position_embeddings=_PROMPT_TOKENS,
             bos_token_id=_VOCABULARY_SIZE - 2,
             eos_token_id=_VOCABULARY_SIZE - 1,

@@ -2,6 +2,8 @@
 
 pictures ─ threads: convert ─▶ groups of one latent shape ─ the model ─▶ latents ─ threads: code ─▶ files
 files ─ threads: read, decode ─▶ groups of one latent shape ─ the model ─▶ samples ─ threads ─▶ pictures
+
+On CUDA the model has a thread to itself. On the CPU it computes in the same threads, several groups side by side.
 """
 
 from collections import deque
@@ -290,7 +292,11 @@ class _Work(Generic[Item, Prepared, Computed, Result]):
     def _submit(self, group: list[tuple[int, Prepared]]) -> None:
         for _ in group:
             self._slots.acquire()
-        self._model_pool.submit(copy_context().run, self._compute_group, group)
+        try:
+            self._model_pool.submit(copy_context().run, self._compute_group, group)
+        except BaseException:  # no thread to be had
+            self._slots.release(len(group))
+            raise
 
     def _compute_group(self, group: list[tuple[int, Prepared]]) -> None:
         """Compute a group; if that fails, for want of memory or by fault of one item, try it in halves."""

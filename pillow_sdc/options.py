@@ -23,7 +23,9 @@ _ENVIRONMENT = {
     "device": "PILLOW_SDC_DEVICE",
     "dtype": "PILLOW_SDC_DTYPE",
     "denoise_steps": "PILLOW_SDC_DENOISE_STEPS",
+    "compile": "PILLOW_SDC_COMPILE",
 }
+_TRUTH_VALUES = {"0": False, "false": False, "1": True, "true": True}
 
 
 class Settings(NamedTuple):
@@ -36,12 +38,14 @@ class Settings(NamedTuple):
         device: ``"auto"`` (CUDA where there is one, else the CPU) or the name of a torch device.
         dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
+        compile: Whether torch compiles the networks, for shapes of batches that recur.
     """
 
     model: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
     denoise_steps: int = 4
+    compile: bool = False
 
 
 class Changes(TypedDict, total=False):
@@ -51,6 +55,7 @@ class Changes(TypedDict, total=False):
     device: str
     dtype: str
     denoise_steps: int
+    compile: bool
 
 
 class configure:  # noqa: N801 - reads as the verb that it is, with or without ``with``
@@ -125,6 +130,8 @@ def override(base: Settings, changes: Changes) -> Settings:
     steps: object = changed.denoise_steps
     if isinstance(steps, bool) or not isinstance(steps, Integral) or not 0 <= int(steps) <= MAX_DENOISE_STEPS:
         raise OptionError(f"denoise_steps is {steps!r}; it must be a whole number from 0 to {MAX_DENOISE_STEPS}")
+    if not isinstance(changed.compile, bool):
+        raise OptionError(f"compile is {changed.compile!r}; it must be True or False")
     return changed._replace(denoise_steps=int(steps))
 
 
@@ -182,6 +189,10 @@ def _from_environment() -> Settings:
                 values[field] = int(text)
             except ValueError:
                 raise OptionError(f"{variable} is {text!r}; it must be a whole number") from None
+        elif text and field == "compile":
+            if text.lower() not in _TRUTH_VALUES:
+                raise OptionError(f"{variable} is {text!r}; it must be one of {', '.join(_TRUTH_VALUES)}")
+            values[field] = _TRUTH_VALUES[text.lower()]
         elif text:
             values[field] = text
     return override(Settings(), values)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from typer.testing import CliRunner, Result
 
 import pillow_sdc
-from pillow_sdc.cli import app, arguments, encode
+from pillow_sdc.cli import app, arguments
 from pillow_sdc.container import CODECS
 from pillow_sdc.latent_codecs import context, palette
 from pillow_sdc.options import DTYPES

@@ -14,7 +14,7 @@ from pillow_sdc import OptionError, Settings, configure, options, settings
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS"):
+    for variable in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "COMPILE"):
         monkeypatch.delenv(f"PILLOW_SDC_{variable}", raising=False)
     monkeypatch.setattr(options, "_process", options._ProcessSettings())
 
@@ -25,7 +25,7 @@ def in_new_thread() -> Settings:
 
 
 def test_defaults() -> None:
-    assert settings() == Settings("auto", "auto", "auto", 4)
+    assert settings() == Settings("auto", "auto", "auto", 4, False)
 
 
 def test_environment_variables_set_what_no_call_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,22 @@ def test_environment_variables_set_what_no_call_has_set(monkeypatch: pytest.Monk
     assert settings() == Settings(model="other/model", denoise_steps=7)
 
 
-@pytest.mark.parametrize(("variable", "value"), [("DENOISE_STEPS", "few"), ("DENOISE_STEPS", "-1"), ("DTYPE", "int8")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", True), ("true", True), ("True", True), ("0", False), ("FALSE", False), ("", False)]
+)
+def test_compilation_is_switched_by_an_environment_variable(
+    monkeypatch: pytest.MonkeyPatch, text: str, value: bool
+) -> None:
+    monkeypatch.setenv("PILLOW_SDC_COMPILE", text)
+    assert settings().compile is value
+    configure(compile=not value)
+    assert settings().compile is not value
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("DENOISE_STEPS", "few"), ("DENOISE_STEPS", "-1"), ("DTYPE", "int8"), ("COMPILE", "2"), ("COMPILE", "on")],
+)
 def test_environment_variables_outside_their_range_are_refused(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
@@ -148,6 +163,9 @@ def test_blocks_of_tasks_do_not_disturb_each_other() -> None:
         {"denoise_steps": 1001},
         {"denoise_steps": True},
         {"denoise_steps": 2.5},
+        {"compile": 1},
+        {"compile": "true"},
+        {"compile": None},
         {"dtype": "float64"},
         {"device": ""},
         {"model": ""},
@@ -161,7 +179,7 @@ def test_values_outside_their_range_are_refused_and_change_nothing(changes: Any)
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(TypeError, match="'modle'; the settings are model, device, dtype, denoise_steps"):
+    with pytest.raises(TypeError, match="'modle'; the settings are model, device, dtype, denoise_steps, compile"):
         configure(modle="x")  # type: ignore[call-arg]
 
 

@@ -4,16 +4,22 @@ How they were trained, on what, and what they are bad at: ``training/MODEL_CARD.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelUnavailableError
+from ..options import Settings
+from .compilation import CompiledOnRecurrence
 from .failures import computing, finite
 from .noise_schedule import NoiseSchedule
 from .tensors import PerPicture, for_each, spread, to_array, to_batch, to_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 NAME = "compact"
 
@@ -49,13 +55,15 @@ class CompactAutoencoder:
     def __init__(self, encoder: Any, decoder: Any) -> None:
         self._encoder = encoder
         self._decoder = decoder
+        self._run_encoder: Callable[..., torch.Tensor] = _run
+        self._run_decoder: Callable[..., torch.Tensor] = _run
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         import torch
 
         with computing("the encoder"), torch.inference_mode():
-            latents = to_array(self._encoder(to_batch(pixels, self._encoder)), pixels)
+            latents = to_array(self._run_encoder(self._encoder, to_batch(pixels, self._encoder)), pixels)
         return finite(latents, "the encoder")
 
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
@@ -64,9 +72,13 @@ class CompactAutoencoder:
 
         with computing("the decoder"), torch.inference_mode():
             variances = to_tensor(for_each(noise_variance, latents), self._decoder)
-            pixels = self._decoder(to_batch(latents, self._decoder), variances)
+            pixels = self._run_decoder(self._decoder, to_batch(latents, self._decoder), variances)
             decoded = to_array(pixels.clamp(-1.0, 1.0), latents)
         return finite(decoded, "the decoder")
+
+    def compile(self) -> None:
+        """From now on, compile the networks for shapes that recur."""
+        self._run_encoder, self._run_decoder = CompiledOnRecurrence(_run), CompiledOnRecurrence(_run)
 
 
 class CompactDenoiser:
@@ -75,6 +87,7 @@ class CompactDenoiser:
     def __init__(self, network: Any) -> None:
         self._network = network
         self._schedule = NoiseSchedule.scaled_linear()
+        self._run: Callable[..., torch.Tensor] = _run
 
     @property
     def name(self) -> str:
@@ -93,8 +106,17 @@ class CompactDenoiser:
         alpha = self._schedule.alpha_cumprod(timestep)
         with computing("the denoiser"), torch.inference_mode():
             variances = to_tensor(for_each((1 - alpha) / alpha, diffused), self._network)
-            noise = to_array(self._network(to_batch(diffused / spread(alpha**0.5), self._network), variances), diffused)
+            scaled = to_batch(diffused / spread(alpha**0.5), self._network)
+            noise = to_array(self._run(self._network, scaled, variances), diffused)
         return finite(noise, "the denoiser")
+
+    def compile(self) -> None:
+        """From now on, compile the network for shapes that recur; the steps of a single picture are no recurrence."""
+        self._run = CompiledOnRecurrence(_run, Settings().denoise_steps)
+
+
+def _run(network: Any, *tensors: "torch.Tensor") -> "torch.Tensor":
+    return network(*tensors)  # type: ignore[no-any-return]
 
 
 def _load(name: str, device: str, dtype: str) -> Any:

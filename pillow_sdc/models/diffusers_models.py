@@ -7,12 +7,15 @@ with another, and that its denoiser predicts noise, which is what :mod:`.denoisi
 import copy
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..options import Settings
+from .compilation import CompiledOnRecurrence
 from .failures import computing, finite, loading
 from .hub import Part, unavailable
 from .noise_schedule import NoiseSchedule
@@ -25,8 +28,18 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pillow_sdc")
 
+PIXELS_IN_A_PASS_ON_CUDA = 8 * 512 * 512
+PIXELS_IN_A_PASS_ELSEWHERE = 512 * 512
+"""How many pixels an autoencoder takes at a time, whatever the batch, but one picture at least.
+
+At full resolution SD's needs half a gigabyte for each 512×512 of them in half precision; eight keep a GPU busy, and a
+CPU is no faster with many.
+"""
+
 # Which scaling factor marks SD v1's latent space; TAESD is trained on scaled latents.
 SCALING_FACTORS = {"AutoencoderKL": 0.18215, "AutoencoderTiny": 1.0}
+
+_DOWNSAMPLING = 8
 
 
 def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencoder":
@@ -43,7 +56,7 @@ def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencod
         "in_channels": 3,
         "out_channels": 3,
         "latent_channels": 4,
-        "downsampling": 8,
+        "downsampling": _DOWNSAMPLING,
         "scaling_factor": SCALING_FACTORS[type(network).__name__],
     }
     _check_family(part, {**network.config, "downsampling": downsampling}, wanted)
@@ -86,28 +99,41 @@ class DiffusersAutoencoder:
     def __init__(self, network: Any) -> None:
         self._network = network
         self._float32_network = Once(lambda: copy.deepcopy(network).float())
+        self._encode: Callable[[Any, torch.Tensor], torch.Tensor] = _encode
+        self._decode: Callable[[Any, torch.Tensor], torch.Tensor] = _decode
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
-        return self._apply(_encode, pixels)
+        return self._apply(self._encode, pixels, math.prod(pixels.shape[-2:]))
 
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)``, their noise with the rest."""
-        return self._apply(_decode, latents)
+        return self._apply(self._decode, latents, _DOWNSAMPLING**2 * math.prod(latents.shape[-2:]))
+
+    def compile(self) -> None:
+        """From now on, compile the network for shapes that recur."""
+        self._encode, self._decode = CompiledOnRecurrence(_encode), CompiledOnRecurrence(_decode)
 
     def _apply(
-        self, transform: "Callable[[Any, torch.Tensor], torch.Tensor]", array: NDArray[np.float32]
+        self,
+        transform: "Callable[[Any, torch.Tensor], torch.Tensor]",
+        array: NDArray[np.float32],
+        pixels_in_a_picture: int,
     ) -> NDArray[np.float32]:
         import torch
 
+        def apply(network: Any, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+            batch = to_batch(pictures, network)
+            pixels_in_a_pass = PIXELS_IN_A_PASS_ON_CUDA if batch.is_cuda else PIXELS_IN_A_PASS_ELSEWHERE
+            slices = torch.split(batch, max(1, pixels_in_a_pass // pixels_in_a_picture))
+            return to_array(torch.cat([transform(network, each) for each in slices]), pictures)
+
         with computing("the autoencoder"), torch.inference_mode():
-            result = to_array(transform(self._network, to_batch(array, self._network)), array)
+            result = apply(self._network, array)
             overflowed = ~np.isfinite(result).all((-3, -2, -1))
             if self._network.dtype != torch.float32 and overflowed.any():
                 _logger.info("the autoencoder overflowed in %s; computing again in float32", self._network.dtype)
-                network = self._float32_network()
-                again = array[overflowed]
-                result[overflowed] = to_array(transform(network, to_batch(again, network)), again)
+                result[overflowed] = apply(self._float32_network(), array[overflowed])
         return finite(result, "the autoencoder")
 
 
@@ -119,6 +145,7 @@ class DiffusersDenoiser:
         self._network = network
         self._schedule = schedule
         self._prompt = to_tensor(prompt[np.newaxis], network)
+        self._predict: Callable[..., torch.Tensor] = _predict
 
     @property
     def name(self) -> str:
@@ -136,10 +163,14 @@ class DiffusersDenoiser:
 
         with computing("the U-Net"), torch.inference_mode():
             # In float32, for half precision would round fractional timesteps.
-            times = torch.from_numpy(for_each(timestep, diffused).astype(np.float32)).to(self._network.device)
+            times = to_tensor(for_each(timestep, diffused), self._network, torch.float32)
             prompts = self._prompt.expand(len(times), -1, -1)
-            noise = to_array(self._network(to_batch(diffused, self._network), times, prompts).sample, diffused)
+            noise = to_array(self._predict(self._network, to_batch(diffused, self._network), times, prompts), diffused)
         return finite(noise, "the U-Net")
+
+    def compile(self) -> None:
+        """From now on, compile the network for shapes that recur; the steps of a single picture are no recurrence."""
+        self._predict = CompiledOnRecurrence(_predict, Settings().denoise_steps)
 
 
 def _encode(network: Any, pixels: "torch.Tensor") -> "torch.Tensor":
@@ -152,6 +183,10 @@ def _encode(network: Any, pixels: "torch.Tensor") -> "torch.Tensor":
 def _decode(network: Any, latents: "torch.Tensor") -> "torch.Tensor":
     pixels: torch.Tensor = network.decode(latents / network.config.scaling_factor).sample
     return pixels.clamp(-1.0, 1.0)
+
+
+def _predict(network: Any, diffused: "torch.Tensor", times: "torch.Tensor", prompts: "torch.Tensor") -> "torch.Tensor":
+    return network(diffused, times, prompts).sample  # type: ignore[no-any-return]
 
 
 def _load_network(part: Part, class_names: tuple[str, ...], dtype: str) -> Any:
@@ -198,5 +233,14 @@ def _load_schedule(part: Part) -> NoiseSchedule:
 
 
 def _place(network: Any, device: str) -> Any:
+    import torch
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    if hasattr(network, "set_attn_processor"):  # AutoencoderTiny has no attention
+        # Fused, whatever diffusers takes by default: no weight of each latent for each other is held in memory.
+        network.set_attn_processor(AttnProcessor2_0())
     with computing("moving the model to its device"):
-        return network.to(device)
+        network.to(device)
+        if torch.device(device).type == "cuda":
+            network.to(memory_format=torch.channels_last)  # the layout that its convolutions compute in
+        return network

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelFailedError
+from ..errors import ModelFailedError, ModelUnavailableError
 from .forked_torch import prepare_torch
 from .hub import Part, unavailable
 
@@ -36,6 +36,26 @@ def computing(what: str) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
         raise ModelFailedError(f"{what} failed ({_summary(error)})") from error
+
+
+@contextmanager
+def compiling(network: str) -> Iterator[None]:
+    """Turn whatever keeps torch from compiling a network, which runs uncompiled, into one error.
+
+    Raises:
+        ModelUnavailableError: The block raised for another reason than want of memory; the cause is attached.
+    """
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # of the compilers behind torch: not all their errors are wrapped
+        raise ModelUnavailableError(
+            f"{network} cannot be compiled here ({_summary(error)}); do without, by pillow_sdc.configure(compile=False)"
+            " or the environment variable PILLOW_SDC_COMPILE=0"
+        ) from error
 
 
 def finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:

@@ -30,6 +30,13 @@ class Autoencoder(Protocol):
         """
         ...
 
+    def compile(self) -> None:
+        """From now on, compile the networks for shapes that recur; to be called before the first use.
+
+        The methods then also raise :class:`~pillow_sdc.errors.ModelUnavailableError`: where that cannot be done.
+        """
+        ...
+
 
 class Denoiser(Protocol):
     """Predicts the noise ε in diffused latents x_t = √ᾱ_t·x₀ + √(1 − ᾱ_t)·ε (Ho et al. 2020, eq. 4)."""
@@ -46,4 +53,8 @@ class Denoiser(Protocol):
 
     def predict_noise(self, diffused: NDArray[np.float32], timestep: "PerPicture") -> NDArray[np.float32]:
         """Return ε, shaped like ``diffused`` ``(…, 4, h, w)``, at timesteps that may lie between two whole ones."""
+        ...
+
+    def compile(self) -> None:
+        """As :meth:`Autoencoder.compile`."""
         ...

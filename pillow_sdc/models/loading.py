@@ -29,14 +29,16 @@ class Models:
         name: The directory or hub id, as the user named it, or ``"compact"``, the embedded model.
         device: Name of the torch device.
         dtype: Name of the torch dtype.
+        compiled: Whether their networks are compiled for shapes that recur.
     """
 
-    def __init__(self, name: str, device: str, dtype: str) -> None:
+    def __init__(self, name: str, device: str, dtype: str, compiled: bool = False) -> None:
         self.name = name
         self.device = device
         self.dtype = dtype
-        self._autoencoder = Once(partial(_load_autoencoder, name, device, dtype))
-        self._denoiser = Once(partial(_load_denoiser, name, device, dtype))
+        self.compiled = compiled
+        self._autoencoder = Once(partial(_prepare_autoencoder, name, device, dtype, compiled))
+        self._denoiser = Once(partial(_prepare_denoiser, name, device, dtype, compiled))
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -61,8 +63,8 @@ class Models:
         return self._denoiser()
 
 
-# By model, device and dtype, both as they were asked for and as "auto" was resolved.
-_models: dict[tuple[str, str, str], Models] = {}
+# By model, device, dtype and compilation, both as they were asked for and as "auto" was resolved.
+_models: dict[tuple[str, str, str, bool], Models] = {}
 _choosing = ForkSafeLock()
 
 
@@ -77,13 +79,13 @@ def get_models(settings: options.Settings) -> Models:
         OptionError: ``settings.device`` is not the name of a torch device.
         ModelUnavailableError: The device is not usable here.
     """
-    asked = (settings.model, settings.device, settings.dtype)
+    asked = (settings.model, settings.device, settings.dtype, settings.compile)
     with _choosing:
         if asked not in _models:
             device = _choose_device(settings.device)
             dtype = _choose_dtype(settings.dtype, device)
             model = _choose_model(settings.model, device, dtype)
-            resolved = (model, str(device), dtype)
+            resolved = (model, str(device), dtype, settings.compile)
             _models[asked] = _models.setdefault(resolved, Models(*resolved))
         return _models[asked]
 
@@ -167,6 +169,20 @@ def _choose_model(name: str, device: "torch.device", dtype: str) -> str:
 
 def _precision_of(dtype: str) -> Precision:
     return Precision.FULL if dtype == "float32" else Precision.HALF
+
+
+def _prepare_autoencoder(model: str, device: str, dtype: str, compiled: bool) -> Autoencoder:
+    autoencoder = _load_autoencoder(model, device, dtype)
+    if compiled:
+        autoencoder.compile()
+    return autoencoder
+
+
+def _prepare_denoiser(model: str, device: str, dtype: str, compiled: bool) -> Denoiser | None:
+    denoiser = _load_denoiser(model, device, dtype)
+    if denoiser is not None and compiled:
+        denoiser.compile()
+    return denoiser
 
 
 def _load_autoencoder(model: str, device: str, dtype: str) -> Autoencoder:
