@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pillow_sdc
 EXAMPLES = ROOT / "examples"
 NOTEBOOK = EXAMPLES / "article.ipynb"
 RUN_NOTEBOOK = "import sys; from nbclient.cli import main; sys.exit(main())"
+LOSSES = re.compile(r"loss from ([\d.]+) to ([\d.]+)")
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -94,13 +96,30 @@ def test_data_loader(tmp_path: Path) -> None:
 
 def test_latents_into_diffusers(tmp_path: Path) -> None:
     printed = run(EXAMPLES / "latents_into_diffusers.py", folder=tmp_path)
-    losses = re.search(r"loss from ([\d.]+) to ([\d.]+)", printed)
-    assert losses is not None
+    assert (losses := LOSSES.search(printed)) is not None
     assert float(losses[2]) < float(losses[1])
     changed = np.load(tmp_path / "out" / "img2img-latents.npy")
     start = pillow_sdc.read_latents(tmp_path / "out" / "astronaut-256.sdc")
     assert changed.shape == (1, *start.shape)
     assert np.isfinite(changed).all()
+
+
+def test_train_latents(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "train_latents.py", "--steps", "60", folder=tmp_path)
+    assert "SdcFiles of" in printed
+    assert (losses := LOSSES.search(printed)) is not None
+    assert float(losses[2]) < 0.8 * float(losses[1])
+
+
+def test_train_latents_takes_shards(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (136, 136, 3), np.uint8)).save(tmp_path / "photo.sdc")
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for number in range(20):
+                archive.add(tmp_path / "photo.sdc", f"{number}.sdc")
+    printed = run(EXAMPLES / "train_latents.py", "*.tar", "--steps", "4", folder=tmp_path)
+    assert "SdcShards of *.tar" in printed
+    assert "4 steps" in printed
 
 
 def test_limitations(tmp_path: Path) -> None:

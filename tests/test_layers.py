@@ -34,6 +34,7 @@ SIDE_BY_SIDE = {
     ("operations", "registration"),
     ("__main__", "cli"),
     ("cli", "report"),
+    ("datasets", "runs"),
 }
 """Imports within a layer; ``registration`` reaches the plugin only inside functions, which is tested below."""
 
@@ -59,8 +60,8 @@ ALLOWED_PACKAGES = {
 """What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""
 
 
-HEAVY_MODULES = {"models.compact_networks"}
-"""Modules that import something heavy themselves, and so are imported inside functions alone."""
+HEAVY_MODULES = {"datasets", "models.compact_networks"}
+"""Modules that import something heavy themselves, whose classes theirs are of, and so are imported inside functions."""
 
 
 class Import(NamedTuple):

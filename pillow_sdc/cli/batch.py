@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import summary_of
 from ..runs.tasks import Conversion, Kind
 from .arguments import (
     CodecOption,
@@ -205,6 +206,8 @@ def _told(engine: EngineName, debug: bool) -> Iterator[None]:
     """Say in a line what ends a whole run."""
     try:
         yield
+    except typer.Exit:
+        raise
     except ModuleNotFoundError as error:
         raise misuse(f"{error.name} is not installed; try: pip install 'pillow-sdc[{_EXTRAS[engine]}]'") from error
     except KeyboardInterrupt:
@@ -213,7 +216,10 @@ def _told(engine: EngineName, debug: bool) -> Iterator[None]:
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         if debug:
             raise
-        say(str(error))
+        if isinstance(error, OSError):
+            say(summary_of(error), error.filename)
+        else:
+            say(str(error))
         raise typer.Exit(FAILED) from None
 
 
@@ -234,23 +240,26 @@ def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
     """Show how far a run is, say what failed, and sum up in the end, on standard error."""
     start = time.perf_counter()
     latest: list[Progress] = []
-    with _bar(quiet) as update:
+    try:
+        with _bar(quiet) as (update, tell):
 
-        def report(progress: "Progress") -> None:
-            latest[:] = [progress]
-            for row in progress.errors:
-                say(row.error or "", row.source)
-            update(progress)
+            def report(progress: "Progress") -> None:
+                latest[:] = [progress]
+                for row in progress.errors:
+                    tell(row.error or "", row.source)
+                update(progress)
 
-        yield report
-    if latest and not quiet:
-        typer.echo(_summary(latest[0], time.perf_counter() - start), err=True)
+            yield report
+    finally:
+        if latest and not quiet:
+            typer.echo(_summary(latest[0], time.perf_counter() - start), err=True)
 
 
 @contextmanager
-def _bar(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
+def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[str, str], None]]]":
+    """Give what shows how far a run is, and what says of something what went wrong with it, above the bar."""
     if quiet or not sys.stderr.isatty():
-        yield lambda progress: None
+        yield lambda progress: None, say
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -271,7 +280,10 @@ def _bar(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
             fields = {"pictures": progress.pictures, "rate": rate, "saved": _saved(progress)}
             bar.update(task, total=progress.total, completed=progress.done, refresh=True, **fields)
 
-        yield update
+        def tell(message: str, about: str) -> None:
+            bar.console.print(f"sdc: {about}: {message}", markup=False, highlight=False, soft_wrap=True)
+
+        yield update, tell
 
 
 def _saved(progress: "Progress") -> str:

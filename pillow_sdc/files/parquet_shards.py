@@ -5,6 +5,7 @@ https://huggingface.co/docs/datasets/image_dataset
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -38,17 +39,38 @@ def read(file: IO[bytes], wanted: Wanted, count: int, column: str | None = None)
         OSError: The file is damaged or cannot be read.
         ValueError: There is no such column, or none that is likely.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
+    with _damage_told(), parquet.ParquetFile(file) as shard:
+        name = column_of(shard.schema_arrow, column)
+        first = 0
+        for batch in shard.iter_batches(batch_size=count):
+            yield [_sample(batch, i, first + i, name) for i in range(batch.num_rows)]
+            first += batch.num_rows
+
+
+def no_rows(file: IO[bytes]) -> Sample:
+    """Return a sample without any rows, which gives a shard the columns of a file even if that has none either.
+
+    Raises:
+        OSError: The file is damaged or cannot be read.
+    """
+    from pyarrow import parquet
+
+    with _damage_told():
+        return Sample("", {}, parquet.read_schema(file).empty_table())
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Have all errors by which pyarrow says that a file is damaged be of one kind."""
+    import pyarrow as pa
+
     try:
-        with parquet.ParquetFile(file) as shard:
-            name = column_of(shard.schema_arrow, column)
-            first = 0
-            for batch in shard.iter_batches(batch_size=count):
-                yield [_sample(batch, i, first + i, name) for i in range(batch.num_rows)]
-                first += batch.num_rows
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # it cannot be read
         raise CorruptFileError(f"damaged Parquet file: {error}") from error
 
 
@@ -122,10 +144,12 @@ class ParquetShard:
 
         if not self._rows:
             return
-        table = pa.concat_tables(self._rows).combine_chunks()
         if self._writer is None:
-            self._writer = parquet.ParquetWriter(self._path, table.schema)
-        self._writer.write_table(table)
+            schema = self._rows[0].schema
+            columns = [column.with_nullable(True) for column in schema]  # for pictures that failed
+            self._writer = parquet.ParquetWriter(self._path, pa.schema(columns, schema.metadata))
+        rows = [pa.Table.from_arrays(row.columns, schema=self._writer.schema) for row in self._rows]
+        self._writer.write_table(pa.concat_tables(rows).combine_chunks())
         self._rows, self._size = [], 0
 
 

@@ -1,7 +1,6 @@
 """What a file or a shard holds, sample by sample."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -44,7 +43,7 @@ class Shard(Protocol):
         """
 
     def close(self) -> None:
-        """Write what remains; the shard is whole then."""
+        """Write what remains; the shard is whole then. The second time nothing happens."""
 
 
 ReadShard = Callable[[IO[bytes], Wanted, int], Iterator[Sequence[Sample]]]
@@ -56,9 +55,19 @@ WriteShard = Callable[[Path], Shard]
 
 def renamed(name: str, suffix: str) -> str:
     """Return a file's name with another suffix."""
-    return str(PurePosixPath(name).with_suffix(suffix))
+    return name.removesuffix(PurePosixPath(name).suffix) + suffix
 
 
-def as_json(value: object) -> bytes:
-    """Return what can be said in JSON; bytes and what else cannot are left out."""
-    return json.dumps(value, default=lambda other: None, ensure_ascii=False).encode()
+def renamed_together(names: Iterable[str], others: Collection[str], suffix: str) -> dict[str, str]:
+    """Return the names of a sample's pictures with another suffix, by those that they have.
+
+    Where a name is taken, by a picture of which the suffix alone was different or by another file of the sample, a
+    picture keeps its own suffix before the new one.
+    """
+    new: dict[str, str] = {}
+    for name in names:
+        one = renamed(name, suffix)
+        while one in others or one in new.values():
+            one = (name if one == renamed(name, suffix) else one) + suffix
+        new[name] = one
+    return new

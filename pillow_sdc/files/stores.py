@@ -1,13 +1,17 @@
 """Folders of files, on this machine or wherever fsspec reaches: in object stores, archives, on other machines."""
 
 import errno
+import functools
 import glob
+import io
 import os
 import posixpath
+import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -19,9 +23,16 @@ ATTEMPTS = 5
 LONGEST_WAIT = 30.0
 """Seconds between two attempts; the first waits are up to 1, 2 and 4 seconds."""
 
-FINAL = FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, NotImplementedError
-FINAL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG}
+FINAL = (
+    *(FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+    *(ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, NotImplementedError),
+    *(TypeError, ValueError),
+)
+FINAL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG}
 """Errors that another attempt would not get around."""
+
+READ_AHEAD = 1 << 20
+"""Bytes that are read at least of a file that is not on this machine."""
 
 
 class Entry(NamedTuple):
@@ -34,7 +45,8 @@ class Entry(NamedTuple):
 class Store:
     """A folder of files.
 
-    What fails is tried again, with growing pauses, unless that is pointless. Files appear whole or not at all.
+    What fails is tried again, with growing pauses, unless that is pointless. Files appear whole or not at all: object
+    stores show no others, and elsewhere files get their names when they are whole.
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
@@ -44,46 +56,58 @@ class Store:
             ValueError: fsspec does not know the URL's protocol.
             ImportError: What the protocol needs is not installed.
         """
+        from fsspec import AbstractFileSystem
+        from fsspec.asyn import AsyncFileSystem
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
-        self._files, root = url_to_fs(os.fspath(url))
-        self._root: str = root.rstrip("/")
-        self.folder = Path(root) if isinstance(self._files, LocalFileSystem) else None
+        url = os.fspath(url)
+        self._files, root = url_to_fs(url) if "://" in url else (LocalFileSystem(), url)
+        self.folder = _absolute(root) if isinstance(self._files, LocalFileSystem) else None
         """Where it is on this machine, if it is here."""
-        self.url = self._root if self.folder is not None else os.fspath(url).rstrip("/")
+        self._root: str = (root if self.folder is None else self.folder.as_posix()).rstrip("/")
+        self.url = re.sub("(?<![:/])/+$", "", url) if self.folder is None else self._root
         """Where it is, a path being absolute."""
+        kind = type(self._files)
+        find = kind._find if issubclass(kind, AsyncFileSystem) else kind.find
+        self._finds = find not in (AbstractFileSystem.find, AsyncFileSystem._find)
+        """Whether the file system lists all below a folder at once, as object stores do."""
+        self._renames = kind.mv is not AbstractFileSystem.mv
+        """Whether it is one of those that may be left with half a file, and can rename files."""
 
     def __str__(self) -> str:
         return self.url or "/"
 
     def url_of(self, path: str) -> str:
         """Return what the user would call a file."""
-        return f"{self.url}/{path}"
+        return f"{self.url}{'' if self.url.endswith('/') else '/'}{path}"
 
     def find(self, below: str = "") -> list[Entry]:
         """Return the files in a sub-folder and in those within it, by name; none if there is no such folder.
 
         Raises:
-            OSError: The folder cannot be read.
+            OSError: A folder cannot be read.
         """
-        found = self._patiently(lambda: self._files.find(self._full(below), detail=True))
-        return self._entries(found)
+        return self._entries(below, None)
 
     def glob(self, pattern: str) -> list[Entry]:
         """Return the files whose paths match a pattern, by name.
 
         Raises:
             OSError: A folder cannot be read.
+            ValueError: It is no pattern.
         """
-        found = self._patiently(lambda: self._files.glob(self._full(pattern), detail=True))
-        return self._entries({path: about for path, about in found.items() if about["type"] != "directory"})
+        from fsspec.utils import glob_translate
+
+        matches = re.compile(glob_translate(pattern)).match
+        depth = None if "**" in pattern else pattern.count("/") + 1
+        return [entry for entry in self._entries("", depth) if matches(entry.path)]
 
     def entry(self, path: str) -> Entry | None:
         """Return a file's path and size; ``None`` if there is no such file."""
         try:
             about = self._patiently(lambda: self._files.info(self._full(path)))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return Entry(path, about["size"] or 0) if about["type"] == "file" else None
 
@@ -102,33 +126,37 @@ class Store:
 
     @contextmanager
     def opened(self, path: str) -> Iterator[IO[bytes]]:
-        """Open a file for reading.
+        """Open a file for reading; it is seekable.
 
         Raises:
             OSError: It cannot be opened.
         """
-        with self._patiently(lambda: self._files.open(self._full(path), "rb")) as file:
+        open_it = functools.partial(self._files.open, self._full(path), "rb")
+        if self.folder is not None:
+            with self._patiently(open_it) as file:
+                yield file
+            return
+        with io.BufferedReader(_Resumed(open_it, self._patiently), READ_AHEAD) as file:
             yield file
 
-    def write(self, path: str, data: bytes, *, overwrite: bool, through: str | None = None) -> None:
+    def write(self, path: str, data: bytes, *, overwrite: bool, through: str) -> None:
         """Write a file.
 
         Args:
             path: Where to.
             data: Its content.
             overwrite: Whether there may be one already.
-            through: Sub-folder for what is not yet whole; beside the file unless given.
+            through: Sub-folder for what is not yet whole.
 
         Raises:
             FileExistsError: There is one, and it may not be overwritten.
             OSError: It cannot be written.
         """
         if self.folder is not None:
-            target, beside = self.folder / path, None if through is None else self.folder / through
+            target, beside = self.folder / path, self.folder / through
             self._patiently(lambda: write_whole(target, data, overwrite, beside))
-            return
-        self._check_absent(path, overwrite)
-        self._patiently(lambda: self._files.pipe_file(self._full(path), data))  # object stores show whole files only
+        else:
+            self._send(path, overwrite, through, lambda full: self._files.pipe_file(full, data))
 
     @contextmanager
     def written(self, path: str, *, overwrite: bool, through: str) -> Iterator[tuple[Path, Callable[[], None]]]:
@@ -148,38 +176,76 @@ class Store:
             beside.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sdc-", dir=beside, ignore_cleanup_errors=True) as folder:
             temporary = Path(folder, posixpath.basename(path))
-            yield temporary, lambda: self._publish(temporary, path, overwrite)
+            yield temporary, lambda: self._publish(temporary, path, overwrite, through)
 
     def remove(self, path: str) -> None:
-        """Remove a file or a sub-folder, if there is one."""
-        if self.folder is not None and (self.folder / path).is_dir():
-            shutil.rmtree(self.folder / path)
-        elif self._files.exists(self._full(path)):
-            self._files.rm(self._full(path), recursive=True)
+        """Remove a file or a sub-folder, if there is one.
+
+        Raises:
+            OSError: It cannot be removed.
+        """
+        with suppress(FileNotFoundError):
+            if self.folder is None:
+                self._patiently(lambda: self._files.rm(self._full(path), recursive=True))
+            elif (self.folder / path).is_dir():
+                shutil.rmtree(self.folder / path)
+            else:
+                (self.folder / path).unlink()
 
     def create(self, path: str, data: bytes) -> None:
-        """Write a small file that must not be there yet, at once; of several that try, one succeeds.
+        """Write a small file that must not be there yet; of several that try, each with other data, one succeeds.
 
         Raises:
             FileExistsError: It is there.
             OSError: It cannot be written.
         """
-        try:
+
+        def create() -> None:
             with self._files.open(self._full(path), "xb") as file:
                 file.write(data)
-        except (NotImplementedError, ValueError):  # a file system that cannot promise it
-            self._check_absent(path, overwrite=False)
-            self._files.pipe_file(self._full(path), data)
 
-    def _publish(self, temporary: Path, path: str, overwrite: bool) -> None:
+        self._make_folder_of(path)
+        try:
+            try:
+                self._patiently(create)
+            except (NotImplementedError, ValueError):  # a file system that cannot promise it
+                self._check_absent(path, overwrite=False)
+                self._patiently(lambda: self._files.pipe_file(self._full(path), data))
+        except FileExistsError:
+            if self.read(path) != data:  # else it is ours, by an attempt that seemed to fail
+                raise
+
+    def _publish(self, temporary: Path, path: str, overwrite: bool, through: str) -> None:
         if self.folder is None:
-            self._check_absent(path, overwrite)
-            self._patiently(lambda: self._files.put_file(str(temporary), self._full(path)))
+            self._send(path, overwrite, through, lambda full: self._files.put_file(str(temporary), full))
             return
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder_of(path)
         self._check_absent(path, overwrite)
-        temporary.replace(target)
+        temporary.replace(self.folder / path)
+
+    def _send(self, path: str, overwrite: bool, through: str, send: Callable[[str], None]) -> None:
+        """Write a file that is not on this machine by a function that takes its full path."""
+        self._check_absent(path, overwrite)
+        if not self._renames:
+            self._patiently(lambda: send(self._full(path)))
+            return
+        temporary = f"{through}/{secrets.token_hex(8)}-{posixpath.basename(path)}"
+        for one in (temporary, path):
+            self._make_folder_of(one)
+        try:
+            self._patiently(lambda: send(self._full(temporary)))
+            if overwrite:
+                self.remove(path)
+            self._patiently(lambda: self._files.mv(self._full(temporary), self._full(path)))
+        except BaseException:
+            with suppress(Exception):
+                self.remove(temporary)
+            raise
+
+    def _make_folder_of(self, path: str) -> None:
+        """Make the folder that a file is to be in, where folders are made."""
+        if self.folder is not None or self._renames:
+            self._patiently(lambda: self._files.makedirs(posixpath.dirname(self._full(path)), exist_ok=True))
 
     def _check_absent(self, path: str, overwrite: bool) -> None:
         if not overwrite and self.exists(path):
@@ -188,9 +254,30 @@ class Store:
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root or "/"
 
-    def _entries(self, found: dict[str, dict[str, Any]]) -> list[Entry]:
-        start = len(self._root) + 1
-        return [Entry(path[start:], about["size"] or 0) for path, about in sorted(found.items())]
+    def _entries(self, below: str, depth: int | None) -> list[Entry]:
+        self._files.invalidate_cache()
+        files = self._below(self._full(below), depth)
+        return sorted(Entry(_name(about).removeprefix(self._root).lstrip("/"), about["size"] or 0) for about in files)
+
+    def _below(self, folder: str, depth: int | None) -> Iterator[dict[str, Any]]:
+        """Yield what is known of each file in a folder and, to a depth, in those within it.
+
+        fsspec's own walk passes by folders that cannot be read, and their files would be missed without a word.
+        """
+        try:
+            if self._finds and depth is None:
+                listed = self._patiently(lambda: list(self._files.find(folder, detail=True).values()))
+            else:
+                listed = self._patiently(lambda: self._files.ls(folder, detail=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for about in listed:
+            if _name(about) == folder:  # an object store may have an object that is called as the folder
+                continue
+            if about["type"] == "file" or about.get("islink"):
+                yield about
+            elif about["type"] == "directory" and (depth is None or depth > 1):
+                yield from self._below(_name(about), None if depth is None else depth - 1)
 
     def _patiently(self, act: Callable[[], Result]) -> Result:
         """Do something that a network may prevent for a while."""
@@ -203,6 +290,65 @@ class Store:
             reraise=True,
         )
         return attempts(act)
+
+
+class _Resumed(io.RawIOBase):
+    """A file that is not on this machine; where reading fails it is opened again, and read on from the same place."""
+
+    def __init__(self, open_it: Callable[[], IO[bytes]], patiently: Callable[[Callable[[], Any]], Any]) -> None:
+        self._open, self._patiently = open_it, patiently
+        self._file: IO[bytes] | None = None
+        self._position = 0
+        patiently(lambda: self._within(lambda file: None))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = self._position if whence == io.SEEK_CUR else 0
+        if whence == io.SEEK_END:
+            start = self._patiently(lambda: self._within(lambda file: file.seek(0, io.SEEK_END)))
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        def read(file: IO[bytes]) -> bytes:
+            file.seek(self._position)
+            return file.read(len(buffer))
+
+        data: bytes = self._patiently(lambda: self._within(read))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _within(self, act: Callable[[IO[bytes]], Result]) -> Result:
+        try:
+            if self._file is None:
+                self._file = self._open()
+            return act(self._file)
+        except Exception:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):
+                file.close()
+
+
+def _name(about: dict[str, Any]) -> str:
+    return str(about["name"]).rstrip("/")
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -220,20 +366,32 @@ def found(source: str) -> tuple[Store, list[Entry]]:
         ValueError: fsspec does not know the URL's protocol.
         ImportError: What the protocol needs is not installed.
     """
-    if "://" not in source:
-        source = Path(source).as_posix()
-    root, _, name = source.rstrip("/").rpartition("/")
-    if name and not root.endswith(":/"):
-        store = Store(root or ("/" if source.startswith("/") else "."))
-        if (entry := store.entry(name)) is not None:
-            return store, [entry]
-    if not glob.has_magic(source):
-        if not (entries := (store := Store(source)).find()):
-            raise FileNotFoundError(f"{source}: no such file or folder, or nothing is in it")
+    store = Store(source)
+    before, path, after = _parted(source if store.folder is None else str(store))
+    folder, _, name = path.rpartition("/")
+    if not source.endswith("/") and (entry := store.entry("")) is not None:
+        return Store(before + folder + after or "/"), [Entry(name, entry.size)]
+    if entries := store.find():
         return store, entries
-    while glob.has_magic(root):
-        root = root.rpartition("/")[0]
-    store = Store(root or ("/" if source.startswith("/") else "."))
-    if not (entries := store.glob(source[len(root) :].lstrip("/"))):
+    if not glob.has_magic(path):
+        raise FileNotFoundError(f"{source}: no such file or folder, or nothing is in it")
+    while glob.has_magic(folder):
+        folder = folder.rpartition("/")[0]
+    store = Store(before + folder + after or "/")
+    if not (entries := store.glob(path[len(folder) :].lstrip("/"))):
         raise FileNotFoundError(f"nothing matches {source}")
     return store, entries
+
+
+_URL = re.compile(r"^((?:[^:/]*::)*[^:/]+://)?(.*?)(::[^:]*://.*)?\Z", re.DOTALL)
+
+
+def _parted(url: str) -> tuple[str, str, str]:
+    """Return the path in a URL, and what is before and after it."""
+    ((before, path, after),) = _URL.findall(url)
+    return before, path.rstrip("/"), after
+
+
+def _absolute(path: str) -> Path:
+    whole = Path(path).expanduser() if path.startswith("~") else Path(path)
+    return whole.resolve() if ".." in whole.parts else whole.absolute()

@@ -3,32 +3,38 @@
 https://github.com/webdataset/webdataset
 """
 
+import gzip
 import io
 import itertools
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 
 from ..errors import CorruptFileError
-from .samples import LONGEST_FILE, Sample, Wanted, renamed
+from .samples import LONGEST_FILE, Sample, Wanted, renamed_together
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
+_GZIP = b"\x1f\x8b"
+
 
 def read(file: IO[bytes], wanted: Wanted, count: int) -> Iterator[Sequence[Sample]]:
-    """Read samples, so many at a time; one after another, so that the file need not be seekable.
+    """Read samples, so many at a time.
 
     Raises:
         OSError: The file is damaged or cannot be read.
     """
+    is_compressed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    content: Any = gzip.GzipFile(fileobj=file) if is_compressed else file
     try:
-        with tarfile.open(fileobj=file, mode="r|*") as archive:
-            samples = _samples(archive, wanted)
-            while together := list(itertools.islice(samples, count)):
-                yield together
-    except tarfile.TarError as error:
+        with tarfile.open(fileobj=content, mode="r|", tarinfo=_Member) as archive:
+            yield from _together(_samples(archive, wanted), count)
+            _check_end(archive)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error) as error:
         raise CorruptFileError(f"damaged tar file: {error}") from error
     except EOFError as error:
         raise CorruptFileError(f"truncated tar file: {error}") from error
@@ -53,11 +59,7 @@ class TarShard:
         """Append a sample's files, the pictures with their new suffix."""
         if any(data is None for data in pictures.values()):
             return {}
-        names: dict[str, str] = {}
-        for name in pictures:
-            new = renamed(name, suffix)
-            # Where two pictures of a sample differ in their suffixes alone, the second keeps its own before the new.
-            names[name] = new if new not in names.values() else name + suffix
+        names = renamed_together(pictures, sample.rest or {}, suffix)
         for name, data in {**(sample.rest or {}), **pictures}.items():
             member = tarfile.TarInfo(names.get(name, name))
             member.size = len(data or b"")
@@ -67,6 +69,53 @@ class TarShard:
     def close(self) -> None:
         """Write the end of the file."""
         self._archive.close()
+
+
+def _together(samples: Iterator[Sample], count: int) -> Iterator[Sequence[Sample]]:
+    """Yield so many samples at a time; those before a damage, however many, too."""
+    together: list[Sample] = []
+    try:
+        for sample in samples:
+            together.append(sample)
+            if len(together) == count:
+                yield together
+                together = []
+    except (OSError, tarfile.TarError, EOFError, zlib.error):
+        if together:
+            yield together
+        raise
+    if together:
+        yield together
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose damage is not taken for the end of the file, as ``tarfile`` does from the second on."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if len(buf) < tarfile.BLOCKSIZE:
+            raise CorruptFileError("truncated tar file: it has no end")
+        if not buf.strip(b"\0"):
+            return super().frombuf(buf, encoding, errors)  # raises what says that this is the end
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            raise CorruptFileError(f"damaged tar file: {error}") from error
+        _check_size(member)  # before a long name of this size, say, is read
+        return member
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    if member.size > LONGEST_FILE:
+        raise CorruptFileError(f"{member.name} has {member.size:,} bytes, more than {LONGEST_FILE:,}")
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Refuse what follows the end, such as members after a header that was lost."""
+    stream: Any = archive.fileobj
+    while block := stream.read(1 << 20):
+        if block.strip(b"\0"):
+            raise CorruptFileError("damaged tar file: more follows its end")
 
 
 def _samples(archive: tarfile.TarFile, wanted: Wanted) -> Iterator[Sample]:
@@ -82,8 +131,7 @@ def _samples(archive: tarfile.TarFile, wanted: Wanted) -> Iterator[Sample]:
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > LONGEST_FILE:
-        raise CorruptFileError(f"{member.name} has {member.size:,} bytes, more than {LONGEST_FILE:,}")
+    _check_size(member)  # again, for it may have been told apart from its header
     content = archive.extractfile(member)
     data = content.read() if content else b""
     if len(data) != member.size:

@@ -7,28 +7,30 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..files.stores import Store
 from .manifest import Row
-from .tasks import Conversion, Task
+from .tasks import DIED, Conversion, Task
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
     from .work import Worker
 
+Result = TypeVar("Result")
+
 AHEAD = 2
 """Tasks for each worker that are submitted at a time."""
 
 PATIENCE = 2
-"""How many deaths of workers a task may be at before it is tried alone."""
+"""At how many deaths of workers a task must have been to be a suspect."""
 
 _METHOD = multiprocessing.get_context("spawn")
 
@@ -45,52 +47,66 @@ class LocalEngine:
     ) -> Iterator[tuple[Task, list[Row]]]:
         """Yield tasks that are done, and what came of their pictures.
 
-        A task that was at several deaths of workers is done alone, and file by file: what kills one then has failed.
+        A task that was at several deaths of workers is a suspect, and done while no other is. If its worker dies then,
+        too, it is divided, by and by into files; a file, or a shard, of which a worker died alone has failed.
 
         Raises:
             ModelUnavailableError: The model is not here and cannot be had.
             RuntimeError: Workers cannot be started here.
         """
+        if not tasks:
+            return
+        conversion = conversion.resolved()
         places = _places(conversion)
         workers = self._workers or len(places)
+        waiting, suspects = deque(tasks), deque[Task]()
         deaths = Counter[Task]()
-        waiting = deque(tasks)
-        while waiting:
-            alone = deaths[waiting[0]] >= PATIENCE
-            together = deque([waiting.popleft()]) if alone else waiting
+        while waiting or suspects:
+            alone = bool(suspects)
+            queue, count = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
             flight: dict[Future[list[Row]], Task] = {}
-            with _pool(min(workers, len(together)), places, (source.url, target.url, conversion)) as pool:
-                try:
-                    yield from _done(pool, together, flight, AHEAD * workers)
-                except BrokenProcessPool:
-                    left = [task for future, task in flight.items() if not _succeeded(future)]
-                    yield from ((task, future.result()) for future, task in flight.items() if _succeeded(future))
+            started = _pool(count, places, (source.url, target.url, conversion))
+            with started as pool, suppress(BrokenProcessPool):
+                yield from _done(pool, queue, flight, 1 if alone else AHEAD * count)
+            lost = []
+            for future, task in flight.items():
+                if _succeeded(future):
+                    yield task, future.result()
                 else:
-                    left = []
-            if alone and left:
-                (task,) = left
-                if len(task.sources) == 1:
-                    error = "its worker died, killed for want of memory or by a crash"
-                    yield task, [Row(source.url_of(task.sources[0]), error=error, finished=time.time())]
-                left = [replace(task, sources=(path,), size=task.size // len(task.sources)) for path in task.sources]
-                left = left if len(left) > 1 else []
-                deaths.update(dict.fromkeys(left, PATIENCE))
-            deaths.update(left)
-            waiting.extendleft(reversed(left))
+                    lost.append(task)
+            for task in reversed(lost):
+                deaths[task] += 1
+                if not alone:
+                    (suspects if deaths[task] >= PATIENCE else waiting).appendleft(task)
+                elif len(parts := task.parts()) > 1:
+                    suspects.extendleft(reversed(parts))
+                else:
+                    yield task, [Row(source.url_of(task.sources[0]), error=DIED, finished=time.time())]
 
 
 def _done(
-    pool: ProcessPoolExecutor, tasks: "deque[Task]", flight: "dict[Future[list[Row]], Task]", ahead: int
+    pool: ProcessPoolExecutor, tasks: deque[Task], flight: dict[Future[list[Row]], Task], ahead: int
 ) -> Iterator[tuple[Task, list[Row]]]:
     """Yield what is done; those in ``flight`` are neither that nor any more among ``tasks``."""
     while tasks or flight:
         while tasks and len(flight) < ahead:
-            flight[pool.submit(_do, tasks[0])] = tasks[0]
+            flight[_submitted(pool, _do, tasks[0])] = tasks[0]
             tasks.popleft()
         finished, _ = wait(flight, return_when=FIRST_COMPLETED)
         for future in finished:
             rows = future.result()
             yield flight.pop(future), rows
+
+
+def _submitted(pool: ProcessPoolExecutor, act: Callable[..., Result], *arguments: object) -> Future[Result]:
+    """Have a pool do something; workers that it starts for that never learn of Ctrl-C, which is the parent's affair."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return pool.submit(act, *arguments)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(act, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _succeeded(future: Future[list[Row]]) -> bool:
@@ -128,7 +144,7 @@ def _pool(workers: int, places: Sequence[str], work: tuple[str, str, Conversion]
         pool = ProcessPoolExecutor(workers, _METHOD, _begin, (listening, devices, *work))
         try:
             try:
-                pool.submit(int).result()
+                _submitted(pool, int).result()
             except BrokenProcessPool as error:
                 raise RuntimeError("workers cannot be started: each imports this program's main module") from error
             yield pool
@@ -145,7 +161,7 @@ def _begin(
 ) -> None:
     """Make a process a worker."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to deal with
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=[listening], daemon=True).start()
     device = devices.get()
     threads = None

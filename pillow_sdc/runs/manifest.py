@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from ..errors import CorruptFileError
 from ..files.stores import Store
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ ROWS, SECONDS = 5_000, 60.0
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one picture, or of a shard that could not be read.
+    """What came of one picture, or of a shard.
+
+    What UTF-8 cannot hold of a name, as file systems may have it, is written as an escape sequence.
 
     Attributes:
         source: Where it was read: a file's path or URL, then, within a shard, ``::`` and its name there.
-        output: Where it was written, below the target, and likewise; ``None`` if it failed. That of a shard of which
-            all pictures were written to files is the folder with these.
+        output: Where it was written, below the target, and likewise; ``None`` if it failed. A shard that is done has
+            a row, too, with the shard that it became, or the folder of the files.
         width: In pixels.
         height: In pixels.
         source_bytes: Of the file that was read.
@@ -60,6 +63,11 @@ class Row:
     error: str | None = None
     finished: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("source", "output", "error"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, written(text))
+
 
 class Manifest:
     """The manifest of a target store."""
@@ -71,17 +79,27 @@ class Manifest:
         self._written = time.monotonic()
 
     def outputs(self) -> Mapping[str, str]:
-        """Return, of the sources that were done, where each was written."""
+        """Return, of the sources that were done, where each was written, unless another was written there since.
+
+        Raises:
+            OSError: The manifest is damaged or cannot be read.
+        """
+        import pyarrow as pa
         from pyarrow import parquet
 
-        found: dict[str, tuple[float, str | None]] = {}
-        for entry in self._parts():
-            with self._store.opened(entry) as file:
-                table = parquet.read_table(file, columns=["source", "output", "finished"])
-            for source, output, finished in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                if finished >= found.get(source, (0.0, None))[0]:
-                    found[source] = finished, output
-        return {source: output for source, (_, output) in found.items() if output is not None}
+        outputs: dict[str, str | None] = {}
+        sources: dict[str, str] = {}
+        for path in self._parts():
+            try:
+                with self._store.opened(path) as file:
+                    table = parquet.read_table(file, columns=["source", "output"])
+            except pa.ArrowException as error:
+                raise CorruptFileError(f"{self._store.url_of(path)} is damaged; remove it") from error
+            for source, output in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                outputs[source] = output
+                if output is not None:
+                    sources[output] = source
+        return {source: output for source, output in outputs.items() if output and sources[output] == source}
 
     def add(self, rows: Iterable[Row], shard: str | None = None) -> None:
         """Add rows, which are written before long; those of a new shard were kept beside it until then."""
@@ -120,6 +138,11 @@ class Manifest:
     def _parts(self) -> list[str]:
         paths = [entry.path for entry in self._store.find(FOLDER)]
         return [path for path in paths if path.endswith(".parquet") and "/_" not in path]
+
+
+def written(name: str) -> str:
+    """Return how a name, of a file for instance, is written in the manifest."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def pending(store: Store, shard: str) -> Sequence[Row]:

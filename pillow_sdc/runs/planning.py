@@ -1,16 +1,19 @@
 """From the files of a source to tasks, without what is done already."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from ..files import parquet_shards, tar_shards
 from ..files.samples import renamed
 from ..files.stores import Entry, Store
-from .manifest import FOLDER
+from .manifest import FOLDER, written
 from .tasks import Conversion, Kind, Task
 
-TOGETHER = 16
-"""Files that a worker takes at a time."""
+SUFFIXES = *tar_shards.SUFFIXES, *parquet_shards.SUFFIXES
+
+LEAST, SHARE = 16, 8
+"""Of few files a worker takes so many at a time, or so small a part, so that there is something for each."""
 
 DIGITS = 6
 """Of the numbers that new shards are named by."""
@@ -35,7 +38,7 @@ def plan(
         to: How these are kept; as in the source unless given.
         shard_size: How many pictures go into a shard, where files are packed.
         done: What the manifest says, from sources' URLs to outputs' paths.
-        there: The paths of the files in the target store.
+        there: The paths of the files in the target store, as the manifest writes them.
 
     Raises:
         ValueError: There is nothing of the kind, two sources would go to one target, or shards to shards of the other
@@ -49,17 +52,19 @@ def plan(
     if not any(by_kind.values()):
         wanted = "an SDC file" if conversion.decode else "a picture"
         raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name")
-    tasks = []
-    for kind, found in by_kind.items():
-        goal = to or kind
-        if found and kind is not Kind.FILES and goal not in (kind, Kind.FILES):
-            raise ValueError(f"{kind} shards become {kind} shards or files; make files of them first")
-        if kind is Kind.FILES and goal is not Kind.FILES:
-            tasks += _packed(source, found, conversion, goal, shard_size, done, there)
-        elif kind is Kind.FILES:
-            tasks += _single(source, found, conversion, done, there)
-        else:
-            tasks += _shards(source, found, conversion, kind, goal, done, there)
+    files = by_kind.pop(Kind.FILES)
+    _check_distinct(files, conversion.suffix)
+    shards = _shards(by_kind, to)
+    if to in (None, Kind.FILES):
+        _check_apart(files, shards)
+        tasks = _single(source, files, conversion, done, there)
+    else:
+        tasks = _packed(source, files, conversion, to, shard_size, done, there, shards)
+    finished = _finished(done, there)
+    for target, task in shards.items():
+        url = written(source.url_of(task.sources[0]))
+        if conversion.overwrite or done.get(url) != written(target) or url not in finished:
+            tasks.append(task)
     return tasks
 
 
@@ -78,15 +83,21 @@ def kind_of(path: str, conversion: Conversion) -> Kind | None:
 def _single(
     source: Store, entries: Sequence[Entry], conversion: Conversion, done: Mapping[str, str], there: Collection[str]
 ) -> list[Task]:
-    _check_distinct(entries, conversion.suffix)
-    left = [
-        entry
-        for entry in entries
-        if conversion.overwrite
-        or source.url_of(entry.path) not in done
-        or renamed(entry.path, conversion.suffix) not in there
-    ]
-    return [Task(*_together(some), Kind.FILES, Kind.FILES) for some in _batched(left, TOGETHER)]
+    sources = {output: url for url, output in done.items()}
+    left = []
+    for entry in entries:
+        url, target = written(source.url_of(entry.path)), written(renamed(entry.path, conversion.suffix))
+        if not conversion.overwrite and target in there:
+            if (other := sources.get(target, url)) != url:
+                raise ValueError(
+                    f"{url} would become {target}, which {other} became already; choose another target, overwrite what "
+                    f"is there, or, if they are the same, remove the target's {FOLDER}"
+                )
+            if url in done:
+                continue
+        left.append(entry)
+    together = min(conversion.together, max(LEAST, len(left) // SHARE))
+    return [Task(*_together(some), Kind.FILES, Kind.FILES) for some in _batched(left, together)]
 
 
 def _packed(
@@ -97,11 +108,16 @@ def _packed(
     shard_size: int,
     done: Mapping[str, str],
     there: Collection[str],
+    reserved: Collection[str],
 ) -> list[Task]:
-    _check_distinct(entries, conversion.suffix)
-    left = [entry for entry in entries if done.get(source.url_of(entry.path), "").partition("::")[0] not in there]
-    numbers = [int(path[:DIGITS]) for path in there if path[:DIGITS].isdecimal() and path[DIGITS:] == f".{to}"]
-    if numbers and conversion.overwrite:
+    def is_done(entry: Entry) -> bool:
+        return done.get(written(source.url_of(entry.path)), "").partition("::")[0] in there
+
+    left = [entry for entry in entries if not is_done(entry)]
+    # What a worker died of was divided, and has the number of the whole before a hyphen.
+    numbered = re.compile(rf"(\d{{{DIGITS}}})(-[01]+)?\.{to}")
+    numbers = [int(match[1]) for path in (*there, *reserved) if (match := numbered.fullmatch(path))]
+    if entries and numbers and conversion.overwrite:
         raise ValueError("new shards would stand beside those that are there; remove these, or do not overwrite")
     first = max(numbers, default=-1) + 1
     return [
@@ -110,31 +126,42 @@ def _packed(
     ]
 
 
-def _shards(
-    source: Store,
-    entries: Sequence[Entry],
-    conversion: Conversion,
-    kind: Kind,
-    to: Kind,
-    done: Mapping[str, str],
-    there: Collection[str],
-) -> list[Task]:
-    targets: dict[str, Entry] = {}
-    for entry in entries:
-        stem = entry.path
-        for suffix in (*tar_shards.SUFFIXES, *parquet_shards.SUFFIXES):
-            if stem.lower().endswith(suffix):
-                stem = stem[: -len(suffix)]
-                break
-        target = stem if to is Kind.FILES else f"{stem}.{kind}"
-        if target in targets:
-            raise ValueError(f"{targets[target].path} and {entry.path} would both become {target}")
-        targets[target] = entry
-    return [
-        Task((entry.path,), entry.size, kind, to, target)
-        for target, entry in targets.items()
-        if conversion.overwrite or (source.url_of(entry.path) not in done if to is Kind.FILES else target not in there)
-    ]
+def _shards(by_kind: Mapping[Kind, Sequence[Entry]], to: Kind | None) -> dict[str, Task]:
+    """Return the task of each shard, done or not, by its target."""
+    tasks: dict[str, Task] = {}
+    for kind, entries in by_kind.items():
+        goal = to or kind
+        if entries and goal not in (kind, Kind.FILES):
+            raise ValueError(f"{kind} shards become {kind} shards or files; make files of them first")
+        for entry in entries:
+            suffix = next(one for one in SUFFIXES if entry.path.lower().endswith(one))
+            stem = entry.path[: -len(suffix)]
+            target = stem if goal is Kind.FILES else f"{stem}.{goal}"
+            if target in tasks:
+                raise ValueError(f"{tasks[target].sources[0]} and {entry.path} would both become {target}")
+            if target == FOLDER:
+                raise ValueError(f"{entry.path} would become {FOLDER}, where the manifest is")
+            tasks[target] = Task((entry.path,), entry.size, kind, goal, target)
+    return tasks
+
+
+def _finished(done: Mapping[str, str], there: Collection[str]) -> Collection[str]:
+    """Return what is done and still there: of shards, all files that they became, if these became files."""
+    incomplete = set()
+    for url, output in done.items():
+        if output.partition("::")[0] not in there:
+            parts = url.split("::")
+            incomplete |= {"::".join(parts[:count]) for count in range(1, len(parts))}
+    return done.keys() - incomplete
+
+
+def _check_apart(files: Sequence[Entry], shards: Mapping[str, Task]) -> None:
+    """Refuse files that would come among those of a shard."""
+    folders = {target for target, task in shards.items() if task.to is Kind.FILES}
+    for entry in files if folders else ():
+        for folder in folders & {str(parent) for parent in PurePosixPath(entry.path).parents}:
+            other = shards[folder].sources[0]
+            raise ValueError(f"{entry.path} and what is in {other} would both become files in {folder}")
 
 
 def _check_distinct(entries: Sequence[Entry], suffix: str) -> None:

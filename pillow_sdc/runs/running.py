@@ -3,14 +3,15 @@
 import json
 import os
 import platform
+import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..files.stores import Store, found
-from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row
+from ..files.stores import Entry, Store, found
+from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, written
 from .planning import plan
 from .tasks import Conversion, Kind, Task
 
@@ -95,29 +96,49 @@ def run(
     """
     store, entries = found(source)
     goal = Store(target)
+    entries = _without(goal, store, entries)
     with locked(goal):
         manifest = Manifest(goal)
         manifest.recover()
-        within = f"{goal.url}/"
-        entries = [entry for entry in entries if not store.url_of(entry.path).startswith(within)]
-        there = {entry.path for entry in goal.find()}
+        there = {written(entry.path) for entry in goal.find()}
         done = manifest.outputs()
         tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, done=done, there=there)
         progress = Progress(sum(task.size for task in tasks))
         report(progress)
+        outcomes = engine(tasks, store, goal, conversion)
         try:
-            for task, rows in engine(tasks, store, goal, conversion):
-                manifest.add(
-                    [row for row in rows if row.seconds is not None or row.error or row.source not in done],
-                    task.target if task.to is not Kind.FILES else None,
-                )
+            for task, rows in outcomes:
+                news = [row for row in rows if row.seconds is not None or row.error or _is_new(row, done)]
+                manifest.add(news, task.target if task.to is not Kind.FILES else None)
                 progress.add(task, rows)
                 report(progress)
         finally:
+            if isinstance(outcomes, Generator):
+                outcomes.close()  # so that no worker is at work any more
             manifest.write()
             goal.remove(UNFINISHED)
         goal.remove(PENDING)
     return progress
+
+
+def _is_new(row: Row, done: Mapping[str, str]) -> bool:
+    return row.source not in done or done[row.source] != row.output
+
+
+def _without(goal: Store, store: Store, entries: Sequence[Entry]) -> list[Entry]:
+    """Return files without those in the target.
+
+    Raises:
+        ValueError: None is left.
+    """
+    if goal.folder is not None and store.folder is not None:
+        start, within = f"{store.folder.resolve()}/", f"{goal.folder.resolve()}/"
+    else:
+        start, within = store.url_of(""), goal.url_of("")
+    left = [entry for entry in entries if not (start + entry.path).startswith(within)]
+    if not left:
+        raise ValueError(f"all of {store} is in {goal}; source and target must be apart")
+    return left
 
 
 @contextmanager
@@ -142,7 +163,8 @@ def locked(store: Store) -> Iterator[None]:
         finally:
             lock.release()
         return
-    about = {"host": platform.node(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    about = {"host": platform.node(), "process": os.getpid(), "since": since, "run": secrets.token_hex(8)}
     try:
         store.create(LOCK, json.dumps(about).encode())
     except FileExistsError:

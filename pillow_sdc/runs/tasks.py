@@ -1,12 +1,19 @@
 """What is to be done: how pictures are converted, and which files a worker takes at a time."""
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from ..files.pictures import is_picture, is_sdc
+
+TOGETHER = 32
+"""Pictures that a worker takes at a time, at most, unless the model's batches are large."""
+
+DIED = "its worker died, killed for want of memory or by a crash"
+"""What there is to say of a file that no worker survives."""
 
 
 class Kind(StrEnum):
@@ -41,6 +48,21 @@ class Conversion:
     column: str | None = None
     batch_size: int | None = None
 
+    @property
+    def together(self) -> int:
+        """How many pictures a worker takes at a time: enough for the model to have several batches."""
+        return max(TOGETHER, 4 * (self.batch_size or 0))
+
+    def resolved(self) -> "Conversion":
+        """Return the conversion with all settings that hold here, for those that hold elsewhere may be others."""
+        import pillow_sdc
+
+        with pillow_sdc.configure(**self.settings) as settings:
+            found = settings._asdict()
+        if Path(found["model"]).is_dir():
+            found["model"] = str(Path(found["model"]).absolute())
+        return replace(self, settings=found)
+
     def wants(self, path: PurePath) -> bool:
         """Tell whether a file is one of the pictures to convert."""
         return is_sdc(path) if self.decode else is_picture(path)
@@ -63,3 +85,26 @@ class Task:
     kind: Kind
     to: Kind
     target: str = ""
+
+    def parts(self) -> list["Task"]:
+        """Return what a task becomes if no worker survives it as a whole: by and by each file is alone.
+
+        What is packed is halved, for each part is a shard of its own: ``000000.tar`` becomes ``000000-0.tar`` and
+        ``000000-1.tar``, and these ``000000-00.tar`` and so on.
+        """
+        count = len(self.sources)
+        if count == 1:
+            return [self]
+        share, remainder = divmod(self.size, count)
+        ends = range(count + 1) if self.to is Kind.FILES else (0, count // 2, count)
+        parts = []
+        for number, (start, end) in enumerate(itertools.pairwise(ends)):
+            size = share * (end - start) + (0 if start else remainder)
+            parts.append(replace(self, sources=self.sources[start:end], size=size, target=self._target_of(number)))
+        return parts
+
+    def _target_of(self, part: int) -> str:
+        if self.to is Kind.FILES:
+            return self.target
+        path = PurePosixPath(self.target)
+        return str(path.with_stem(f"{path.stem}{'' if '-' in path.stem else '-'}{part}"))

@@ -3,21 +3,19 @@
 import io
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BatchError, ModelUnavailableError, summary_of
 from ..files import parquet_shards, tar_shards
 from ..files.pictures import check_sdc, format_of, open_picture, picture_file
-from ..files.samples import Sample, Shard, WriteShard, renamed
+from ..files.samples import Sample, Shard, WriteShard, renamed_together
 from ..files.stores import Store
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path
-from .planning import TOGETHER
 from .tasks import Conversion, Kind, Task
 
 if TYPE_CHECKING:
@@ -62,48 +60,67 @@ class Worker:
         self._threads = threads
 
     def do(self, task: Task) -> list[Row]:
-        """Do a task and return what came of its pictures.
+        """Do a task and return what came of its pictures and, if it is a shard, of that.
 
-        A shard that cannot be read or written is one row, with the error; nothing of it is written then.
+        Of a shard that cannot be read to its end nothing is written, or, if its pictures become files, those before the
+        damage.
 
         Raises:
             ModelUnavailableError: The model is not here and cannot be had.
         """
         import pillow_sdc
 
-        if task.to is not Kind.FILES and not self._conversion.overwrite and self._target.exists(task.target):
-            return list(pending(self._target, task.target))  # of a worker that did not live to tell
         rows: list[Row] = []
         try:
+            if task.to is not Kind.FILES and not self._conversion.overwrite and self._target.exists(task.target):
+                return self._rows_of(task)
             with pillow_sdc.configure(**self._conversion.settings), self._sink(task) as sink:
                 for samples in self._samples(task):
                     rows += self._convert(samples, task, sink)
+                if task.kind is not Kind.FILES and (task.to is not Kind.FILES or not any(row.error for row in rows)):
+                    rows.append(Row(self._source.url_of(task.sources[0]), task.target, finished=time.time()))
                 sink.close(rows)
         except ModelUnavailableError:
             raise
         except Exception as error:
             failed = Row("", error=summary_of(error), finished=time.time())
-            return [replace(failed, source=self._source.url_of(path)) for path in task.sources]
-        if task.kind is not Kind.FILES and task.to is Kind.FILES and not any(row.error for row in rows):
-            rows.append(Row(self._source.url_of(task.sources[0]), task.target, finished=time.time()))
+            there = rows if task.to is Kind.FILES else []
+            return [*there, *(replace(failed, source=self._source.url_of(path)) for path in task.sources)]
         return rows
 
+    def _rows_of(self, task: Task) -> list[Row]:
+        """Return what came of a shard that is there already: its worker did not live to tell."""
+        rows = pending(self._target, task.target)
+        if not rows:
+            reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
+            raise FileExistsError(f"{task.target} {reason}")
+        return list(rows)
+
     def _samples(self, task: Task) -> Iterator[Sequence[Sample]]:
+        wants, count = self._conversion.wants, self._conversion.together
         if task.kind is Kind.FILES:
             files = iter(task.sources)
-            while together := list(itertools.islice(files, TOGETHER)):
+            while together := list(itertools.islice(files, count)):
                 yield [Sample(path, {path: partial(self._source.read, path)}) for path in together]
             return
         with self._source.opened(task.sources[0]) as file:
             if task.kind is Kind.TAR:
-                yield from tar_shards.read(file, self._conversion.wants, TOGETHER)
+                yield from tar_shards.read(file, wants, count)
             else:
-                yield from parquet_shards.read(file, self._conversion.wants, TOGETHER, self._conversion.column)
+                yield [parquet_shards.no_rows(file)]
+                yield from parquet_shards.read(file, wants, count, self._conversion.column)
 
-    def _sink(self, task: Task) -> "_Sink":
+    @contextmanager
+    def _sink(self, task: Task) -> "Iterator[_Sink]":
+        """Give what takes the pictures; whatever is not whole at the end of the block vanishes."""
         if task.to is Kind.FILES:
-            return _Files(self._target, task.target, self._conversion)
-        return _InShard(self._target, task, self._conversion)
+            yield _Files(self._target, task.target, self._conversion)
+            return
+        overwrite = self._conversion.overwrite
+        with self._target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
+            sink = _InShard(self._target, task, SHARDS[task.to](temporary), self._conversion.suffix, publish)
+            with closing(sink.shard):
+                yield sink
 
     def _convert(self, samples: Sequence[Sample], task: Task, sink: "_Sink") -> list[Row]:
         items = [
@@ -112,16 +129,21 @@ class Worker:
         to_do = [item for item in items if not sink.find(item)]
         begun = time.perf_counter()
         try:
-            self._each(to_do, sink)
+            if to_do:
+                self._each(to_do, sink)
         except BatchError as error:
             for index, reason in error.errors.items():
                 to_do[index].note(error=summary_of(reason))
         finished, seconds = time.time(), (time.perf_counter() - begun) / max(1, len(to_do))
         for item in to_do:
             item.note(seconds=seconds)
+        rows = []
         for sample in samples:
-            sink.end(sample, [item for item in items if item.sample is sample])
-        return [replace(item.row, finished=finished) for item in items]
+            of_sample = [item for item in items if item.sample is sample]
+            errors = sink.end(sample, of_sample)
+            rows += [item.row for item in of_sample]
+            rows += [Row(self._url_of(task, sample, name), error=error) for name, error in errors.items()]
+        return [replace(row, finished=finished) for row in rows]
 
     def _each(self, items: Sequence[Item], sink: "_Sink") -> None:
         from .. import batch, options
@@ -181,26 +203,34 @@ def facts(data: bytes) -> dict[str, Any]:
     }
 
 
+def check_whole(data: bytes, suffix: str) -> None:
+    """Refuse a picture's file that is damaged, as far as that shows without decoding it, if Pillow reads such files.
+
+    Raises:
+        OSError: It is damaged, or no picture.
+        SyntaxError: It is damaged.
+    """
+    from PIL import Image
+
+    if Image.registered_extensions().get(suffix) in Image.OPEN:
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+
+
 class _Sink(Protocol):
-    """Takes what pictures became. Whatever is not whole at the end of the block vanishes."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    """Takes what pictures became."""
 
     def find(self, item: Item) -> bool:
-        """Tell whether a picture's output is there already, and take down what is known of it."""
+        """Tell whether there is nothing to do for a picture, for it is there already or cannot be; take down why."""
 
     def put(self, item: Item) -> None:
         """Write a picture's file, if such are written one by one."""
 
-    def end(self, sample: Sample, items: Sequence[Item]) -> None:
-        """Finish a sample, of which these were the pictures."""
+    def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
+        """Finish a sample, of which these were the pictures, and tell what went wrong with other files of it."""
 
     def close(self, rows: Sequence[Row]) -> None:
-        """Finish all."""
+        """Finish all, of which this is the account."""
 
 
 class _Files:
@@ -208,24 +238,31 @@ class _Files:
 
     def __init__(self, store: Store, folder: str, conversion: Conversion) -> None:
         self._store, self._folder, self._conversion = store, folder, conversion
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+        self._taken: set[str] = set()
+        """What was written, or found, for one sample and is not for another."""
 
     def find(self, item: Item) -> bool:
         try:
             path = self._path_of(item)
-            if self._conversion.overwrite or (there := self._store.entry(path)) is None:
-                return False
-            item.note(output=path, output_bytes=there.size)
-            data = item.read() if self._conversion.decode else self._store.read(path)
-            item.note(**facts(data))
+            self._take(path)
+            there = not self._conversion.overwrite and self._store.exists(path)
+        except (OSError, ValueError) as error:
+            item.note(error=summary_of(error))
+            return True
+        if not there:
+            return False
+        try:
+            data = self._store.read(path)
+            check_whole(data, self._conversion.suffix)
         except Exception as error:
-            reason = f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there"
-            item.note(output=None, error=reason)
+            item.note(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
+            return True
+        try:
+            item.note(**facts(item.read() if self._conversion.decode else data))
+        except Exception as error:
+            item.note(error=summary_of(error))
+        else:
+            item.note(output=path, output_bytes=len(data))
         return True
 
     def put(self, item: Item) -> None:
@@ -234,20 +271,31 @@ class _Files:
         item.data = None
         item.note(output=path)
 
-    def end(self, sample: Sample, items: Sequence[Item]) -> None:
-        if isinstance(sample.rest, Mapping):
-            for name, data in sample.rest.items():
+    def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
+        errors = {}
+        for name, data in sample.rest.items() if isinstance(sample.rest, Mapping) else ():
+            try:
                 path = _joined(self._folder, name)
+                self._take(path)
                 if self._conversion.overwrite or not self._store.exists(path):
                     self._write(path, data)
+            except (OSError, ValueError) as error:
+                errors[name] = summary_of(error)
+        return errors
 
     def close(self, rows: Sequence[Row]) -> None:
         pass
 
     def _path_of(self, item: Item) -> str:
-        row_of_table = item.sample.rest is not None and not isinstance(item.sample.rest, Mapping)
-        name = f"{int(item.sample.name):08}" if row_of_table else item.name
-        return _joined(self._folder, renamed(name, self._conversion.suffix))
+        sample, suffix = item.sample, self._conversion.suffix
+        if sample.rest is not None and not isinstance(sample.rest, Mapping):  # a row of a table, which has no name
+            return _joined(self._folder, f"{int(sample.name):08}{suffix}")
+        return _joined(self._folder, renamed_together(sample.pictures, sample.rest or {}, suffix)[item.name])
+
+    def _take(self, path: str) -> None:
+        if path in self._taken:
+            raise ValueError(f"something else in this shard becomes {path} already")
+        self._taken.add(path)
 
     def _write(self, path: str, data: bytes) -> None:
         self._store.write(path, data, overwrite=self._conversion.overwrite, through=UNFINISHED)
@@ -256,23 +304,10 @@ class _Files:
 class _InShard:
     """Writes all pictures into one shard, which appears when it is whole."""
 
-    def __init__(self, store: Store, task: Task, conversion: Conversion) -> None:
-        self._store, self._path, self._conversion = store, task.target, conversion
-        self._begin = SHARDS[task.to]
+    def __init__(self, store: Store, task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
+        self.shard = shard
+        self._store, self._path, self._suffix, self._publish = store, task.target, suffix, publish
         self._packs = task.kind is Kind.FILES
-        self._opened = ExitStack()
-
-    def __enter__(self) -> Self:
-        written = self._store.written(self._path, overwrite=self._conversion.overwrite, through=UNFINISHED)
-        temporary, self._publish = self._opened.enter_context(written)
-        self._shard: Shard = self._begin(temporary)
-        self._open = True
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._opened:
-            if self._open:
-                self._shard.close()
 
     def find(self, item: Item) -> bool:
         return False
@@ -280,18 +315,18 @@ class _InShard:
     def put(self, item: Item) -> None:
         pass
 
-    def end(self, sample: Sample, items: Sequence[Item]) -> None:
-        names = self._shard.add(sample, {item.name: item.data for item in items}, self._conversion.suffix)
+    def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
+        names = self.shard.add(sample, {item.name: item.data for item in items}, self._suffix)
         for item in items:
             item.data = None
             if item.name in names:
                 item.note(output=f"{self._path}::{names[item.name]}")
             elif item.row.error is None:
                 item.note(error="left out, for another picture of its sample failed")
+        return {}
 
     def close(self, rows: Sequence[Row]) -> None:
-        self._open = False
-        self._shard.close()
+        self.shard.close()
         if self._packs and all(row.output is None for row in rows):
             return  # a shard of nothing
         # First what there is to say of it: should the worker die between both, the next run finds it.

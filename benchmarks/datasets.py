@@ -1,0 +1,117 @@
+"""Training samples from a second of a core: latents and pixels of ``.sdc`` files, against pixels of JPEG, in one run.
+
+python benchmarks/datasets.py FOLDER [--pictures N] [--rounds N]
+
+Each picture of the folder is made 512×512 pixels. Latents are ready for a U-Net; pixels have yet to be encoded. Seconds
+are those that the core computed, without those in which it was another program's.
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+from torch.utils.data import Dataset
+
+import pillow_sdc
+from pillow_sdc.datasets import SdcFiles
+
+SIDE = 512
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "palette": ("sdc", {}),
+    "context": ("sdc", {"quality": 40}),
+    "JPEG": ("jpg", {"quality": 90}),
+}
+
+
+class JpegFiles(Dataset[torch.Tensor]):
+    """Pixels as float32 (3, H, W) in [−1, 1]."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(folder.glob("*.jpg"))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(self.paths[index]) as image:
+            samples = np.array(image.convert("RGB"))
+        return torch.from_numpy(samples).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
+
+
+def write(photos: Sequence[Path], count: int, folder: Path) -> None:
+    for number, path in enumerate(itertools.islice(itertools.cycle(photos), count)):
+        with Image.open(path) as photo:
+            picture = photo.convert("RGB").resize((SIDE, SIDE))
+        for name, (suffix, options) in FILES.items():
+            (folder / name).mkdir(exist_ok=True)
+            picture.save(folder / name / f"{number:04}.{suffix}", **options)
+
+
+def rate(dataset: Any) -> float:
+    """Return samples a second of computing, in one thread."""
+    start = time.process_time()
+    for index in range(len(dataset)):
+        dataset[index]
+    return len(dataset) / (time.process_time() - start)
+
+
+def alternate(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Take the measurements in turn, so that what else the machine does befalls all alike."""
+    results: dict[str, list[float]] = {name: [] for name in measurements}
+    for _ in range(rounds):
+        for name, measure in measurements.items():
+            results[name].append(measure())
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    pillow_sdc.configure(model="compact", device="cpu")
+    torch.set_num_threads(1)
+    photos = sorted(path for path in arguments.folder.iterdir() if path.suffix in {".jpg", ".png", ".webp"})
+    with tempfile.TemporaryDirectory() as directory, threadpool_limits(1):
+        folder = Path(directory)
+        write(photos, arguments.pictures, folder)
+        datasets: dict[str, Any] = {
+            "JPEG, pixels": JpegFiles(folder / "JPEG"),
+            "palette, latents": SdcFiles(folder / "palette"),
+            "context, latents": SdcFiles(folder / "context"),
+            "palette, pixels by compact": SdcFiles(folder / "palette", content="pixels"),
+        }
+        for dataset in datasets.values():
+            dataset[0]  # what is imported and built at first use is so now
+        rates = alternate({name: partial(rate, dataset) for name, dataset in datasets.items()}, arguments.rounds)
+        sizes = {name: sum(file.stat().st_size for file in (folder / name).iterdir()) for name in FILES}
+    table = Table(
+        f"{arguments.pictures} pictures of {SIDE}×{SIDE}",
+        "bytes a picture",
+        "samples/s, median",
+        "to JPEG: median, range",
+    )
+    reference = rates["JPEG, pixels"]
+    for name, each in rates.items():
+        ratios = [one / other for one, other in zip(each, reference, strict=True)]
+        size = sizes[name.partition(",")[0]] / arguments.pictures
+        spread = f"{statistics.median(ratios):.3g}, {min(ratios):.3g} to {max(ratios):.3g}"
+        table.add_row(name, f"{size:,.0f}", f"{statistics.median(each):,.1f}", spread)
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What tests of whole runs share: small pictures, an engine without processes, and what a manifest says."""
+
+import io
+import random
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pyarrow import parquet
+
+from pillow_sdc.files.stores import Store
+from pillow_sdc.runs.manifest import FOLDER, Row, read_rows
+from pillow_sdc.runs.tasks import Conversion, Task
+from pillow_sdc.runs.work import Worker
+
+SIZE = 24, 16
+
+SETTINGS = {"model": "compact", "device": "cpu"}
+ENCODING = Conversion(decode=False, settings=SETTINGS)
+DECODING = Conversion(decode=True, suffix=".png", settings=SETTINGS)
+
+
+def picture(number: int = 0, file_format: str = "PNG") -> bytes:
+    """Return the file of a small picture, of which no two are alike."""
+    samples = random.Random(number).randbytes(6 * 4 * 3)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (6, 4), samples).resize(SIZE).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def make_pictures(folder: Path, count: int) -> Path:
+    """Make ``00.png`` and so on, and return the folder."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"{number:02}.png").write_bytes(picture(number))
+    return folder
+
+
+def make_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def members_of(data: bytes) -> dict[str, bytes]:
+    """Return the files in a tar file by their names."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+
+
+class SerialEngine:
+    """Does tasks one after another in this process, and counts them."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def __call__(
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+    ) -> Iterator[tuple[Task, list[Row]]]:
+        worker = Worker(source, target, conversion, threads=1)
+        for task in tasks:
+            self.tasks.append(task)
+            yield task, worker.do(task)
+
+
+class InterruptedEngine(SerialEngine):
+    """Ends as if the process died, before or after it does a task."""
+
+    def __init__(self, before: int, then: Callable[[Worker, Task], Any] = lambda worker, task: None) -> None:
+        super().__init__()
+        self._before, self._then = before, then
+
+    def __call__(
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+    ) -> Iterator[tuple[Task, list[Row]]]:
+        yield from super().__call__(tasks[: self._before], source, target, conversion)
+        self._then(Worker(source, target, conversion, threads=1), tasks[self._before])
+        raise KeyboardInterrupt
+
+
+def rows_of(target: str | Path) -> list[Row]:
+    """Return the rows of a manifest, as one reads them who knows nothing of this package but the documentation."""
+    store = Store(target)
+    paths = sorted(entry.path for entry in store.find(FOLDER) if entry.path.endswith(".parquet"))
+    return [row for path in paths if "/_" not in path for row in read_rows(store.read(path))]
+
+
+def row_of(target: str | Path, end: str) -> Row:
+    """Return the last row of the source whose name has an end."""
+    return [row for row in rows_of(target) if row.source.endswith(end)][-1]
+
+
+def files_of(target: str | Path) -> list[str]:
+    """Return the names of the files in a target, without the manifest's."""
+    return [entry.path for entry in Store(target).find() if not entry.path.startswith(f"{FOLDER}/")]
+
+
+def unfinished(target: str | Path) -> list[str]:
+    """Return the names of what a run has left that should be gone."""
+    return [entry.path for entry in Store(target).find() if "/_tmp" in entry.path or "/_pending" in entry.path]
+
+
+def columns_of(data: bytes) -> dict[str, list[Any]]:
+    """Return the columns of a Parquet file by their names."""
+    columns: dict[str, list[Any]] = parquet.read_table(io.BytesIO(data)).to_pydict()
+    return columns

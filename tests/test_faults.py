@@ -1,0 +1,171 @@
+"""Workers, commands and stores that fail in the midst of a run: nothing is lost, half-written or done twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from faulty_file_system import register, set_faults
+from PIL import Image
+from small_runs import ENCODING, SIZE, SerialEngine, files_of, make_pictures, row_of, rows_of, unfinished
+
+from pillow_sdc.runs import local_engine
+from pillow_sdc.runs.local_engine import LocalEngine
+from pillow_sdc.runs.running import Progress, run
+from pillow_sdc.runs.tasks import Kind
+
+TIMEOUT = 120
+
+# Ctrl-C works here even where whoever runs the tests ignores it, as shells do for what runs in the background.
+RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pillow_sdc.cli import app
+app(prog_name="sdc")
+"""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pictures are, and are to be, both by paths and by the URLs of a file system with faults."""
+
+    source: Path
+    target: Path
+
+    @property
+    def source_url(self) -> str:
+        return f"faulty://{self.source}"
+
+    @property
+    def target_url(self) -> str:
+        return f"faulty://{self.target}"
+
+    def check(self, count: int, failed: int = 0) -> None:
+        """See that all is there, whole, and accounted for once, but for some that failed."""
+        assert len(rows_of(self.target)) == len({row.source for row in rows_of(self.target)}) == count
+        assert sum(row.error is not None for row in rows_of(self.target)) == failed
+        files = files_of(self.target)
+        assert sorted(row.output for row in rows_of(self.target) if row.output) == files
+        assert len(files) == count - failed
+        for path in files:
+            with Image.open(self.target / path) as image:
+                assert image.size == SIZE
+                image.verify()
+        assert unfinished(self.target) == []
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    (tmp_path / "registered").mkdir()
+    register(monkeypatch, tmp_path / "registered")
+    monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Place(tmp_path / "in", tmp_path / "out")
+
+
+def test_the_death_of_a_worker_is_made_good_and_so_are_faults_of_the_stores(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(place.source, 48)
+    set_faults(monkeypatch, failing={"07.png": 1, "05.sdc": 2, "40.sdc": 1})
+    killed = []
+
+    def kill(progress: Progress) -> None:
+        if progress.pictures and not killed:
+            workers = psutil.Process().children()
+            killed.extend(worker for worker in workers if "spawn_main" in " ".join(worker.cmdline()))
+            killed[0].kill()
+
+    progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(2), report=kill)
+    assert killed
+    assert progress.failed == 0
+    assert progress.pictures + progress.found == 48
+    assert progress.done == progress.total
+    place.check(48)
+
+
+def test_a_picture_that_workers_die_of_fails_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pictures(place.source, 2)
+    set_faults(monkeypatch, deadly=["01.png"])
+    monkeypatch.setattr(local_engine, "PATIENCE", 1)
+    progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(1))
+    assert (progress.pictures + progress.found, progress.failed) == (1, 1)
+    assert progress.done == progress.total
+    row = row_of(place.target, "01.png")
+    assert (row.error, row.output) == ("its worker died, killed for want of memory or by a crash", None)
+    place.check(2, failed=1)
+
+
+def test_a_picture_that_workers_die_of_does_not_keep_others_out_of_shards(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(place.source, 2)
+    set_faults(monkeypatch, deadly=["00.png"])
+    monkeypatch.setattr(local_engine, "PATIENCE", 1)
+    progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(1), to=Kind.TAR)
+    assert (progress.pictures, progress.failed) == (1, 1)
+    assert files_of(place.target) == ["000000-1.tar"]
+    assert row_of(place.target, "00.png").error == "its worker died, killed for want of memory or by a crash"
+    assert row_of(place.target, "01.png").output == "000000-1.tar::01.sdc"
+    assert unfinished(place.target) == []
+
+
+@pytest.fixture
+def begun(place: Place, monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen[str]:
+    """A command in a process group of its own that has done some pictures, and waits in the midst of the others."""
+    make_pictures(place.source, 40)
+    set_faults(monkeypatch, gated=["28.png"], gate=str(place.source / "never"))
+    command = [sys.executable, "-c", RUN, "batch", place.source_url, place.target_url, "--workers", "1"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: (place.target / "18.sdc").exists() or child.poll() is not None)
+    return child
+
+
+def test_the_death_of_the_command_ends_its_workers_and_the_next_run_goes_on(
+    place: Place, begun: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = psutil.Process(begun.pid).children(recursive=True)
+    assert workers
+    begun.kill()
+    begun.communicate(timeout=TIMEOUT)
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+    with pytest.raises(OSError, match="another run is writing"):  # which only who removes the lock can know better
+        run(place.source_url, place.target_url, ENCODING, SerialEngine())
+    set_faults(monkeypatch)
+    assert not (place.target / "28.sdc").exists()
+    progress = run(str(place.source), str(place.target), ENCODING, SerialEngine())
+    assert progress.found >= 17
+    assert progress.found + progress.pictures == 40
+    place.check(40)
+
+
+def test_an_interrupt_ends_with_code_130_and_the_next_run_goes_on(
+    place: Place, begun: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = psutil.Process(begun.pid).children(recursive=True)
+    os.killpg(begun.pid, signal.SIGINT)
+    _, stderr = begun.communicate(timeout=TIMEOUT)
+    assert begun.returncode == 130
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1] == "sdc: interrupted; what is done is done, and the same command goes on from here"
+    assert stderr.startswith("16 pictures: ")
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+    assert len(rows_of(place.target)) == 16
+    assert unfinished(place.target) == []
+    set_faults(monkeypatch)
+    progress = run(place.source_url, place.target_url, ENCODING, SerialEngine())
+    assert progress.found + progress.pictures == 24
+    place.check(40)

@@ -1,0 +1,835 @@
+"""Whole runs from one store to another, in this process: what is written, what is said of it, and how they go on."""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from faulty_file_system import register, set_faults
+from fsspec.implementations.memory import MemoryFileSystem
+from PIL import Image
+from pyarrow import parquet
+from small_runs import (
+    DECODING,
+    ENCODING,
+    SIZE,
+    InterruptedEngine,
+    SerialEngine,
+    columns_of,
+    files_of,
+    make_pictures,
+    make_tar,
+    members_of,
+    picture,
+    row_of,
+    rows_of,
+    unfinished,
+)
+
+import pillow_sdc
+from pillow_sdc.files.stores import Store
+from pillow_sdc.runs import manifest as manifests
+from pillow_sdc.runs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, as_parquet, pending_path, read_rows
+from pillow_sdc.runs.running import LOCK, Progress, run
+from pillow_sdc.runs.tasks import Conversion, Kind, Task
+from pillow_sdc.runs.work import Worker
+
+GOLDEN = (Path(__file__).parent / "golden" / "palette-rgb-200x150.sdc").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have attempts follow each other at once."""
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return make_pictures(tmp_path / "in", 3)
+
+
+@pytest.fixture
+def tar(tmp_path: Path) -> Path:
+    members = [
+        (f"x/{number}.{end}", data) for number in range(3) for end, data in (("cls", b"7"), ("png", picture(number)))
+    ]
+    make_tar(tmp_path / "in" / "a.tar", members)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [{"image": {"bytes": picture(number), "path": f"{number}.png"}, "label": number} for number in range(3)]
+    rows.insert(1, {"image": None, "label": 9})  # type: ignore[dict-item]
+    (tmp_path / "in").mkdir()
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / "a.parquet", row_group_size=2)
+    return tmp_path / "in"
+
+
+def done(
+    source: str | Path,
+    target: str | Path,
+    conversion: Conversion = ENCODING,
+    *,
+    tasks: int | None = None,
+    **options: Any,
+) -> Progress:
+    """Run, see that nothing is left behind and that the number of tasks is as expected, and return what was done."""
+    engine = SerialEngine()
+    progress = run(str(source), str(target), conversion, engine, **options)
+    assert unfinished(target) == []
+    assert tasks in (None, len(engine.tasks))
+    return progress
+
+
+def again(conversion: Conversion = ENCODING) -> Conversion:
+    return dataclasses.replace(conversion, overwrite=True)
+
+
+def errors_of(progress: Progress) -> dict[str, str]:
+    return {row.source.rpartition("/")[2]: row.error or "" for row in progress.errors}
+
+
+def is_picture(data: bytes, file_format: str = "SDC") -> bool:
+    with Image.open(io.BytesIO(data)) as image:
+        return (image.format, image.size) == (file_format, SIZE)
+
+
+# Every way from one kind to another, and back
+
+
+def test_files_become_files_and_these_files_again(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "deep").mkdir()
+    shutil.copy(pictures / "00.png", pictures / "deep" / "a.b.png")
+    (pictures / "notes.txt").write_text("no picture")
+    progress = done(pictures, tmp_path / "out", tasks=1)
+    assert (progress.pictures, progress.failed, progress.found) == (4, 0, 0)
+    assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc", "02.sdc", "deep/a.b.sdc"]
+    done(tmp_path / "out", tmp_path / "back", DECODING, tasks=1)
+    assert files_of(tmp_path / "back") == ["00.png", "01.png", "02.png", "deep/a.b.png"]
+    for folder, file_format in (("out", "SDC"), ("back", "PNG")):
+        for path in files_of(tmp_path / folder):
+            assert is_picture((tmp_path / folder / path).read_bytes(), file_format)
+    assert (tmp_path / "out" / "00.sdc").read_bytes() == (tmp_path / "out" / "deep" / "a.b.sdc").read_bytes()
+
+
+def test_files_are_packed_into_tar_shards_and_unpacked(pictures: Path, tmp_path: Path) -> None:
+    assert done(pictures, tmp_path / "out", to=Kind.TAR, shard_size=2, tasks=2).pictures == 3
+    assert files_of(tmp_path / "out") == ["000000.tar", "000001.tar"]
+    members = members_of((tmp_path / "out" / "000000.tar").read_bytes())
+    assert list(members) == ["00.sdc", "01.sdc"]
+    assert all(map(is_picture, members.values()))
+    done(tmp_path / "out", tmp_path / "back", DECODING, to=Kind.FILES, tasks=2)
+    assert files_of(tmp_path / "back") == ["000000/00.png", "000000/01.png", "000001/02.png"]
+
+
+def test_files_are_packed_into_parquet_shards_and_unpacked(pictures: Path, tmp_path: Path) -> None:
+    assert done(pictures, tmp_path / "out", to=Kind.PARQUET, shard_size=2, tasks=2).pictures == 3
+    assert files_of(tmp_path / "out") == ["000000.parquet", "000001.parquet"]
+    cells = columns_of((tmp_path / "out" / "000000.parquet").read_bytes())["image"]
+    assert [cell["path"] for cell in cells] == ["00.sdc", "01.sdc"]
+    assert all(is_picture(cell["bytes"]) for cell in cells)
+    done(tmp_path / "out", tmp_path / "back", DECODING, to=Kind.FILES, tasks=2)
+    assert files_of(tmp_path / "back") == ["000000/00000000.png", "000000/00000001.png", "000001/00000000.png"]
+
+
+def test_tar_shards_become_tar_shards_and_these_again(tar: Path, tmp_path: Path) -> None:
+    assert done(tar, tmp_path / "out", tasks=1).pictures == 3
+    members = members_of((tmp_path / "out" / "a.tar").read_bytes())
+    assert list(members) == [f"x/{number}.{end}" for number in range(3) for end in ("cls", "sdc")]
+    assert members["x/1.cls"] == b"7"
+    assert is_picture(members["x/1.sdc"])
+    done(tmp_path / "out", tmp_path / "back", DECODING, tasks=1)
+    members = members_of((tmp_path / "back" / "a.tar").read_bytes())
+    assert is_picture(members["x/1.png"], "PNG")
+    assert members["x/1.cls"] == b"7"
+
+
+def test_tar_shards_become_files_in_folders_with_what_goes_along(tar: Path, tmp_path: Path) -> None:
+    assert done(tar, tmp_path / "out", to=Kind.FILES, tasks=1).pictures == 3
+    assert files_of(tmp_path / "out") == [f"a/x/{number}.{end}" for number in range(3) for end in ("cls", "sdc")]
+    assert (tmp_path / "out" / "a" / "x" / "1.cls").read_bytes() == b"7"
+    assert is_picture((tmp_path / "out" / "a" / "x" / "1.sdc").read_bytes())
+
+
+def test_parquet_shards_become_parquet_shards_and_these_again(table: Path, tmp_path: Path) -> None:
+    assert done(table, tmp_path / "out", tasks=1).pictures == 3
+    columns = columns_of((tmp_path / "out" / "a.parquet").read_bytes())
+    assert columns["label"] == [0, 9, 1, 2]
+    assert columns["image"][1] is None
+    assert columns["image"][2]["path"] == "1.sdc"
+    assert is_picture(columns["image"][2]["bytes"])
+    done(tmp_path / "out", tmp_path / "back", DECODING, tasks=1)
+    assert is_picture(columns_of((tmp_path / "back" / "a.parquet").read_bytes())["image"][2]["bytes"], "PNG")
+
+
+def test_parquet_shards_become_files_that_are_called_by_their_rows(table: Path, tmp_path: Path) -> None:
+    assert done(table, tmp_path / "out", to=Kind.FILES, tasks=1).pictures == 3
+    assert files_of(tmp_path / "out") == ["a/00000000.sdc", "a/00000002.sdc", "a/00000003.sdc"]
+
+
+def test_a_parquet_shard_of_no_rows_keeps_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    columns = pa.table({"photo": pa.array([], pa.binary()), "label": pa.array([], pa.int8())})
+    parquet.write_table(columns, tmp_path / "in" / "a.parquet")
+    column = dataclasses.replace(ENCODING, column="photo")
+    assert done(tmp_path / "in", tmp_path / "out", column, tasks=1).failed == 0
+    assert parquet.read_schema(tmp_path / "out" / "a.parquet").names == ["photo", "label"]
+    done(tmp_path / "in", tmp_path / "out", column, tasks=0)
+
+
+def test_a_run_from_memory_to_memory_is_like_any_other() -> None:
+    source = Store("memory://in")
+    for number in range(2):
+        source.write(f"{number}.png", picture(number), overwrite=False, through="_tmp")
+    assert done("memory://in", "memory://out", to=Kind.TAR, tasks=1).pictures == 2
+    assert done("memory://out/*.tar", "memory://back", DECODING, to=Kind.FILES, tasks=1).pictures == 2
+    assert files_of("memory://back") == ["000000/0.png", "000000/1.png"]
+    done("memory://in", "memory://out", to=Kind.TAR, tasks=0)
+    assert not Store("memory://out").exists(LOCK)
+    assert row_of("memory://out", "0.png").source == "memory://in/0.png"
+
+
+def test_a_file_and_a_pattern_are_sources_too(pictures: Path, tmp_path: Path) -> None:
+    done(pictures / "01.png", tmp_path / "out", tasks=1)
+    assert files_of(tmp_path / "out") == ["01.sdc"]
+    done(f"{pictures}/0[02].png", tmp_path / "out", tasks=1)
+    assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc", "02.sdc"]
+
+
+def test_pictures_of_a_format_and_options_of_the_codec_are_as_asked_for(pictures: Path, tmp_path: Path) -> None:
+    coder = dataclasses.replace(ENCODING, save_options={"codec": "context", "quality": 20})
+    done(pictures, tmp_path / "out", coder)
+    assert pillow_sdc.info(tmp_path / "out" / "00.sdc").codec == "context"
+    done(tmp_path / "out", tmp_path / "back", dataclasses.replace(DECODING, suffix=".jpg"))
+    assert is_picture((tmp_path / "back" / "00.jpg").read_bytes(), "JPEG")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_metadata_are_kept_unless_they_are_not_to_be(tmp_path: Path, keep: bool) -> None:
+    (tmp_path / "in").mkdir()
+    with Image.open(io.BytesIO(picture())) as image:
+        image.save(tmp_path / "in" / "a.png", dpi=(300, 300))
+    done(tmp_path / "in", tmp_path / "out", dataclasses.replace(ENCODING, keep_metadata=keep))
+    with Image.open(tmp_path / "out" / "a.sdc") as image:
+        assert ("dpi" in image.info) == keep
+
+
+# The manifest
+
+
+def test_the_manifest_tells_what_came_of_each_picture(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "bad.png").write_bytes(b"nonsense")
+    before = time.time()
+    progress = done(pictures, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert [row.source for row in rows] == [f"{pictures}/{name}" for name in ("00.png", "01.png", "02.png", "bad.png")]
+    for row in rows[:3]:
+        assert row.output == Path(row.source).with_suffix(".sdc").name
+        data = (tmp_path / "out" / row.output).read_bytes()
+        assert (row.width, row.height) == SIZE
+        assert (row.source_bytes, row.output_bytes) == (Path(row.source).stat().st_size, len(data))
+        assert row.bits_per_pixel == pytest.approx(pillow_sdc.info(data).bits_per_pixel)
+        assert (row.codec, row.error) == ("palette", None)
+        assert row.model is not None
+        assert "compact" in row.model
+        assert row.seconds is not None
+        assert 0 < row.seconds < time.time() - before
+        assert before < row.finished < time.time()
+    assert (rows[3].output, rows[3].output_bytes, rows[3].error) == (None, None, "not a picture that Pillow can read")
+    assert rows[3].source_bytes == 8
+    assert (progress.pictures, progress.failed) == (3, 1)
+    assert progress.source_bytes == sum(row.source_bytes or 0 for row in rows[:3])
+    assert progress.output_bytes == sum(row.output_bytes or 0 for row in rows[:3])
+    assert progress.done == progress.total == sum(path.stat().st_size for path in pictures.iterdir())
+
+
+def test_the_manifest_tells_of_decoded_pictures_too(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out")
+    done(tmp_path / "out", tmp_path / "back", DECODING)
+    row = row_of(tmp_path / "back", "00.sdc")
+    assert (row.output, row.codec, (row.width, row.height)) == ("00.png", "palette", SIZE)
+    assert row.source_bytes == (tmp_path / "out" / "00.sdc").stat().st_size
+    assert row.output_bytes == (tmp_path / "back" / "00.png").stat().st_size
+    assert row.bits_per_pixel == pytest.approx(8 * (row.source_bytes or 0) / (24 * 16), rel=0.01)
+
+
+@pytest.mark.parametrize("to", [None, Kind.FILES])
+def test_the_manifest_tells_of_pictures_within_shards_and_of_these(tar: Path, tmp_path: Path, to: Kind | None) -> None:
+    done(tar, tmp_path / "out", to=to)
+    sources = {row.source: row.output for row in rows_of(tmp_path / "out")}
+    between, shard = ("/", "a") if to else ("::", "a.tar")
+    expected = {f"{tar}/a.tar::x/{number}.png": f"{shard}{between}x/{number}.sdc" for number in range(3)}
+    assert sources == {**expected, f"{tar}/a.tar": shard}
+
+
+def test_the_manifest_tells_of_rows_of_tables_by_their_numbers(table: Path, tmp_path: Path) -> None:
+    done(table, tmp_path / "out")
+    sources = {row.source: row.output for row in rows_of(tmp_path / "out")}
+    expected = {f"{table}/a.parquet::{number}": f"a.parquet::{number}" for number in (0, 2, 3)}
+    assert sources == {**expected, f"{table}/a.parquet": "a.parquet"}
+
+
+def test_rows_are_what_they_were_when_they_are_read() -> None:
+    rows = [Row("a"), Row("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5)]
+    assert read_rows(as_parquet(rows)) == rows
+    assert read_rows(as_parquet([])) == []
+
+
+def test_rows_are_written_now_and_then_so_that_few_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest(Store(tmp_path))
+    monkeypatch.setattr(manifests, "ROWS", 3)
+    manifest.add([Row("a"), Row("b")])
+    assert rows_of(tmp_path) == []
+    manifest.add([Row("c")])
+    assert [row.source for row in rows_of(tmp_path)] == ["a", "b", "c"]
+    monkeypatch.setattr(manifests, "SECONDS", 0.0)
+    manifest.add([Row("d")])
+    assert [row.source for row in rows_of(tmp_path)][-1] == "d"
+
+
+def test_the_last_row_of_a_source_and_of_an_output_is_the_valid_one(tmp_path: Path) -> None:
+    manifest = Manifest(Store(tmp_path))
+    for row in (Row("a", "1"), Row("b", "2"), Row("c", "3"), Row("a"), Row("d", "2"), Row("c", "4")):
+        manifest.add([row])
+        manifest.write()
+    assert Manifest(Store(tmp_path)).outputs() == {"d": "2", "c": "4"}
+
+
+def test_a_damaged_part_of_the_manifest_is_named(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out")
+    (part,) = (tmp_path / "out" / FOLDER).glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(OSError, match=f"{part.name} is damaged; remove it"):
+        done(pictures, tmp_path / "out")
+    part.unlink()
+    assert done(pictures, tmp_path / "out", tasks=1).found == 3
+
+
+# Going on
+
+
+@pytest.mark.parametrize("to", list(Kind))
+def test_what_is_done_is_not_done_again(pictures: Path, tmp_path: Path, to: Kind) -> None:
+    done(pictures, tmp_path / "out", to=to)
+    before = {path: (tmp_path / "out" / path).stat().st_mtime_ns for path in files_of(tmp_path / "out")}
+    progress = done(pictures, tmp_path / "out", to=to, tasks=0)
+    assert (progress.pictures, progress.found, progress.total) == (0, 0, 0)
+    assert {path: (tmp_path / "out" / path).stat().st_mtime_ns for path in files_of(tmp_path / "out")} == before
+    assert len(rows_of(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("to", list(Kind))
+def test_new_files_are_added(pictures: Path, tmp_path: Path, to: Kind) -> None:
+    done(pictures, tmp_path / "out", to=to)
+    (pictures / "new.png").write_bytes(picture(9))
+    assert done(pictures, tmp_path / "out", to=to, tasks=1).pictures == 1
+    assert (
+        row_of(tmp_path / "out", "new.png").output
+        == {
+            Kind.FILES: "new.sdc",
+            Kind.TAR: "000001.tar::new.sdc",
+            Kind.PARQUET: "000001.parquet::new.sdc",
+        }[to]
+    )
+
+
+@pytest.mark.parametrize("to", [None, Kind.FILES])
+@pytest.mark.parametrize("kind", ["tar", "table"])
+def test_shards_that_are_done_are_not_done_again(
+    tmp_path: Path, to: Kind | None, kind: str, request: pytest.FixtureRequest
+) -> None:
+    source = request.getfixturevalue(kind)
+    done(source, tmp_path / "out", to=to, tasks=1)
+    rows = len(rows_of(tmp_path / "out"))
+    done(source, tmp_path / "out", to=to, tasks=0)
+    assert len(rows_of(tmp_path / "out")) == rows
+    assert done(source, tmp_path / "out", again(), to=to, tasks=1).pictures == 3
+
+
+def test_shards_that_were_unpacked_are_kept_as_shards_too_if_that_is_asked_for(tar: Path, tmp_path: Path) -> None:
+    done(tar, tmp_path / "out", to=Kind.FILES, tasks=1)
+    assert done(tar, tmp_path / "out", tasks=1).pictures == 3
+    done(tar, tmp_path / "out", tasks=0)
+    assert len(files_of(tmp_path / "out")) == 7
+
+
+def test_what_was_removed_is_done_again(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out")
+    (tmp_path / "out" / "01.sdc").unlink()
+    assert done(pictures, tmp_path / "out", tasks=1).pictures == 1
+    assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc", "02.sdc"]
+
+
+def test_of_a_shard_that_became_files_those_that_were_removed_are_done_again(tar: Path, tmp_path: Path) -> None:
+    done(tar, tmp_path / "out", to=Kind.FILES)
+    for name in ("1.sdc", "2.cls"):
+        (tmp_path / "out" / "a" / "x" / name).unlink()
+    progress = done(tar, tmp_path / "out", to=Kind.FILES, tasks=1)
+    assert (progress.pictures, progress.failed) == (1, 0)
+    assert len(files_of(tmp_path / "out")) == 6
+    done(tar, tmp_path / "out", to=Kind.FILES, tasks=0)
+
+
+def test_files_that_the_manifest_does_not_know_are_taken_into_it(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / FOLDER)
+    before = (tmp_path / "out" / "01.sdc").stat()
+    progress = done(pictures, tmp_path / "out", tasks=1)
+    assert (progress.pictures, progress.found, progress.failed) == (0, 3, 0)
+    assert (tmp_path / "out" / "01.sdc").stat().st_mtime_ns == before.st_mtime_ns
+    row = row_of(tmp_path / "out", "01.png")
+    assert (row.output, row.output_bytes, row.codec, row.model) == ("01.sdc", before.st_size, "palette", None)
+    assert (row.width, row.height) == SIZE
+    done(pictures, tmp_path / "out", tasks=0)
+
+
+def test_decoded_files_that_the_manifest_does_not_know_are_taken_into_it(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out")
+    done(tmp_path / "out", tmp_path / "back", DECODING)
+    shutil.rmtree(tmp_path / "back" / FOLDER)
+    (tmp_path / "back" / "02.png").write_bytes(picture()[:-30])
+    progress = done(tmp_path / "out", tmp_path / "back", DECODING, tasks=1)
+    assert (progress.pictures, progress.found, progress.failed) == (0, 2, 1)
+    assert row_of(tmp_path / "back", "00.sdc").output == "00.png"
+    assert errors_of(progress)["02.sdc"].startswith("02.png is there, but ")
+
+
+@pytest.mark.parametrize("length", [0, 10, -1])
+def test_a_damaged_file_in_the_target_is_reported_and_left(pictures: Path, tmp_path: Path, length: int) -> None:
+    done(pictures, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / FOLDER)
+    half = (tmp_path / "out" / "01.sdc").read_bytes()[:length]
+    (tmp_path / "out" / "01.sdc").write_bytes(half)
+    for _ in range(2):  # it does not become right by being known
+        progress = done(pictures, tmp_path / "out", tasks=1)
+        assert list(errors_of(progress)) == ["01.png"]
+        assert errors_of(progress)["01.png"].startswith("01.sdc is there, but ")
+        assert errors_of(progress)["01.png"].endswith("; remove it, or overwrite what is there")
+        assert (tmp_path / "out" / "01.sdc").read_bytes() == half
+    assert done(pictures, tmp_path / "out", again()).failed == 0
+    done(pictures, tmp_path / "out", tasks=0)
+
+
+@pytest.mark.parametrize("to", [None, Kind.TAR])
+def test_what_is_there_is_replaced_if_that_is_asked_for(tmp_path: Path, to: Kind | None) -> None:
+    make_tar(tmp_path / "in" / "a.tar", [("1.png", picture(1))])
+    done(tmp_path / "in", tmp_path / "out")
+    before = (tmp_path / "out" / "a.tar").read_bytes()
+    make_tar(tmp_path / "in" / "a.tar", [("1.png", picture(2))])
+    done(tmp_path / "in", tmp_path / "out", to=to, tasks=0)
+    assert (tmp_path / "out" / "a.tar").read_bytes() == before
+    assert done(tmp_path / "in", tmp_path / "out", again(), to=to, tasks=1).pictures == 1
+    assert (tmp_path / "out" / "a.tar").read_bytes() != before
+
+
+def test_relative_and_absolute_paths_are_one_source(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pictures)
+    for number, source in enumerate((".", "../in", pictures, f"{pictures}/", f"file://{pictures}", "*.png")):
+        done(source, "../out", tasks=int(number == 0))
+    assert {row.source for row in rows_of(tmp_path / "out")} == {f"{pictures}/{number:02}.png" for number in range(3)}
+
+
+def test_pictures_of_the_same_names_elsewhere_are_not_taken_for_these(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out")
+    other = make_pictures(tmp_path / "other", 1)
+    with pytest.raises(ValueError, match=r"other/00\.png would become 00\.sdc, which .*in/00\.png became already"):
+        done(other, tmp_path / "out")
+    done(other, tmp_path / "out", again(), tasks=1)
+    with pytest.raises(ValueError, match=r"in/00\.png would become 00\.sdc, which .*other/00\.png became already"):
+        done(pictures, tmp_path / "out")
+
+
+def test_a_shard_that_is_there_but_of_another_source_is_reported(tar: Path, tmp_path: Path) -> None:
+    done(tar, tmp_path / "out")
+    before = (tmp_path / "out" / "a.tar").read_bytes()
+    make_tar(tmp_path / "other" / "a.tar", [("1.png", picture(7))])
+    for _ in range(2):
+        assert "a.tar is there, and nothing says" in errors_of(done(tmp_path / "other", tmp_path / "out"))["a.tar"]
+        assert (tmp_path / "out" / "a.tar").read_bytes() == before
+
+
+# Bad sources
+
+
+def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    names = ["../up.png", "x/../../up.png", "/up.png", "a\\b.png"]
+    members = [(name, picture(number)) for number, name in enumerate(names)]
+    make_tar(tmp_path / "in" / "a.tar", [*members, ("../up.txt", b"up"), ("good.png", picture())])
+    progress = done(tmp_path / "in", tmp_path / "out" / "deep", to=Kind.FILES)
+    assert files_of(tmp_path / "out" / "deep") == ["a/good.sdc"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["deep"]
+    assert {row.source.partition("::")[2]: row.error for row in progress.errors} == {
+        name: f"{name.replace('png', 'sdc')!r} leads out of its folder" for name in (*names, "../up.txt")
+    }
+    done(tmp_path / "in", tmp_path / "out" / "deep", to=Kind.FILES, tasks=1)  # for it is not done
+
+
+def test_pictures_of_a_shard_that_would_become_one_file_do_not_replace_each_other(tmp_path: Path) -> None:
+    members = [
+        *[("a.png", picture(1)), ("a.bmp", picture(2, "BMP")), ("a.txt", b"first")],
+        *[("b.png", picture(3)), ("a.jpg", picture(4, "JPEG")), ("a.txt", b"second")],
+    ]
+    make_tar(tmp_path / "in" / "x.tar", members)
+    for _ in range(2):
+        progress = done(tmp_path / "in", tmp_path / "out", to=Kind.FILES, tasks=1)
+        assert files_of(tmp_path / "out") == [f"x/{name}" for name in ("a.bmp.sdc", "a.sdc", "a.txt", "b.sdc")]
+        assert (tmp_path / "out" / "x" / "a.txt").read_bytes() == b"first"
+        assert {row.source.partition("::")[2]: row.error for row in progress.errors} == {
+            "a.jpg": "something else in this shard becomes x/a.sdc already",
+            "a.txt": "something else in this shard becomes x/a.txt already",
+        }
+    expected = pillow_sdc.encode(Image.open(io.BytesIO(picture(1))), **ENCODING.settings)
+    assert (tmp_path / "out" / "x" / "a.sdc").read_bytes() == expected
+
+
+def test_a_bad_picture_does_not_take_others_with_it(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "bad.png").write_bytes(picture()[:60])
+    (pictures / "gone.png").symlink_to("nowhere")
+    progress = done(pictures, tmp_path / "out")
+    assert set(errors_of(progress)) == {"bad.png", "gone.png"}
+    assert errors_of(progress)["gone.png"] == "No such file or directory"
+    assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc", "02.sdc"]
+    (pictures / "bad.png").write_bytes(picture(9))
+    progress = done(pictures, tmp_path / "out", tasks=1)
+    assert (progress.pictures, progress.failed) == (1, 1)
+
+
+def test_a_bad_sdc_file_does_not_take_others_with_it(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    small = pillow_sdc.encode(Image.open(io.BytesIO(picture())), **ENCODING.settings)
+    for name, data in (("a", small), ("half", small[:-1]), ("none", picture())):
+        (tmp_path / "in" / f"{name}.sdc").write_bytes(data)
+    progress = done(tmp_path / "in", tmp_path / "out", DECODING)
+    assert (progress.pictures, progress.failed) == (1, 2)
+    assert errors_of(progress)["none.sdc"] == "not an SDC file"
+    assert files_of(tmp_path / "out") == ["a.png"]
+
+
+def test_a_picture_that_its_new_format_cannot_hold_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with Image.open(io.BytesIO(picture())) as image:
+        image.putalpha(7)
+        (tmp_path / "in" / "a.sdc").write_bytes(pillow_sdc.encode(image, **ENCODING.settings))
+    progress = done(tmp_path / "in", tmp_path / "out", dataclasses.replace(DECODING, suffix=".jpg"))
+    assert errors_of(progress) == {"a.sdc": "cannot write mode RGBA as JPEG"}
+    assert files_of(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"), [(Kind.TAR, ["a.txt", "a.sdc"]), (Kind.FILES, ["b/a.sdc", "b/a.txt", "b/c.txt"])]
+)
+def test_of_a_shard_a_bad_picture_is_left_out(tmp_path: Path, to: Kind, expected: list[str]) -> None:
+    members = [
+        ("a.png", picture()),
+        ("a.txt", b"a"),
+        ("c.png", b"nonsense"),
+        ("c.bmp", picture(0, "BMP")),
+        ("c.txt", b"c"),
+    ]
+    make_tar(tmp_path / "in" / "b.tar", members)
+    progress = done(tmp_path / "in", tmp_path / "out", to=to)
+    errors = errors_of(progress)
+    assert errors["b.tar::c.png"] == "not a picture that Pillow can read"
+    if to is Kind.TAR:
+        assert list(members_of((tmp_path / "out" / "b.tar").read_bytes())) == expected
+        assert errors["b.tar::c.bmp"] == "left out, for another picture of its sample failed"
+    else:
+        assert files_of(tmp_path / "out") == sorted([*expected, "b/c.bmp.sdc"])
+    done(tmp_path / "in", tmp_path / "out", to=to, tasks=int(to is Kind.FILES))
+
+
+def test_of_a_table_a_bad_picture_is_null(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pictures = [picture(), b"nonsense", None]
+    parquet.write_table(pa.table({"image": pictures, "label": [1, 2, 3]}), tmp_path / "in" / "a.parquet")
+    progress = done(tmp_path / "in", tmp_path / "out")
+    assert errors_of(progress) == {"a.parquet::1": "not a picture that Pillow can read"}
+    columns = columns_of((tmp_path / "out" / "a.parquet").read_bytes())
+    assert is_picture(columns["image"][0])
+    assert (columns["image"][1:], columns["label"]) == ([None, None], [1, 2, 3])
+
+
+@pytest.mark.parametrize("kind", ["tar", "table"])
+def test_a_corrupt_shard_is_reported_and_the_others_are_done(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    source: Path = request.getfixturevalue(kind)
+    (whole,) = source.iterdir()
+    (source / f"cut{whole.suffix}").write_bytes(whole.read_bytes()[:-4000])
+    for _ in range(2):
+        progress = run(str(source), str(tmp_path / "out"), ENCODING, SerialEngine())
+        assert list(errors_of(progress)) in ([f"cut{whole.suffix}"], [])
+        assert files_of(tmp_path / "out") == [whole.name]
+        assert row_of(tmp_path / "out", f"cut{whole.suffix}").error is not None
+        assert progress.failed == 1
+
+
+def test_of_a_corrupt_shard_that_becomes_files_those_before_the_damage_are_kept(tar: Path, tmp_path: Path) -> None:
+    whole = (tar / "a.tar").read_bytes()
+    (tar / "a.tar").write_bytes(whole[: whole.index(b"x/2.png") + 600])
+    for number in range(2):
+        progress = done(tar, tmp_path / "out", to=Kind.FILES, tasks=1)
+        assert progress.pictures == 2 * (number == 0)
+        assert list(errors_of(progress)) == ["a.tar"]
+        assert "unexpected end of data" in errors_of(progress)["a.tar"]
+        assert [path for path in files_of(tmp_path / "out") if path.endswith(".sdc")] == ["a/x/0.sdc", "a/x/1.sdc"]
+    assert [row.source.rpartition("/")[2] for row in rows_of(tmp_path / "out") if row.output] == ["0.png", "1.png"]
+
+
+def test_a_wrong_column_is_said(table: Path, tmp_path: Path) -> None:
+    progress = done(table, tmp_path / "out", dataclasses.replace(ENCODING, column="label"))
+    assert errors_of(progress) == {"a.parquet": "there is no column 'label' of bytes; the columns are image, label"}
+    assert files_of(tmp_path / "out") == []
+
+
+def test_names_that_are_no_utf8_are_as_good_as_others(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name = os.fsdecode(b"\xff")
+    (tmp_path / "in" / f"{name}.png").write_bytes(picture())
+    (tmp_path / "in" / f"{name}bad.png").write_bytes(b"nonsense")
+    (tmp_path / "in" / f"{name}bad.png").chmod(0o600)
+    make_tar(tmp_path / "in" / "a.tar", [(f"{name}.png", picture())])
+    assert done(tmp_path / "in", tmp_path / "out", to=Kind.FILES).pictures == 2
+    assert files_of(tmp_path / "out") == [f"a/{name}.sdc", f"{name}.sdc"]
+    assert row_of(tmp_path / "out", "in/\\udcff.png").output == "\\udcff.sdc"
+    (tmp_path / "in" / f"{name}bad.png").unlink()
+    done(tmp_path / "in", tmp_path / "out", to=Kind.FILES, tasks=0)
+
+
+def test_a_shard_of_nothing_but_bad_files_does_not_appear(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.png").write_bytes(b"nonsense")
+    for to in (Kind.TAR, Kind.PARQUET):
+        for _ in range(2):
+            assert done(tmp_path / "in", tmp_path / "out", to=to, tasks=1).failed == 1
+            assert files_of(tmp_path / "out") == []
+
+
+def test_a_source_within_its_target_is_refused(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(pictures)
+    for source, target in ((pictures, pictures), (pictures, tmp_path), (tmp_path / "link", pictures)):
+        with pytest.raises(ValueError, match="source and target must be apart"):
+            done(source, target)
+    with pytest.raises(ValueError, match="source and target must be apart"):
+        done(tmp_path / "link" / "00.png", pictures)
+    assert not (pictures / FOLDER).exists()
+
+
+def test_a_target_within_its_source_is_no_part_of_it(tmp_path: Path) -> None:
+    make_tar(tmp_path / "a.tar", [("1.png", picture())])
+    for tasks in (1, 0, 0):
+        done(tmp_path, tmp_path / "out", tasks=tasks)
+    assert [path for path in files_of(tmp_path) if FOLDER not in path] == ["a.tar", "out/a.tar"]
+
+
+def test_a_target_that_is_a_file_is_an_error(pictures: Path) -> None:
+    with pytest.raises(OSError, match=r"00\.png"):
+        done(pictures / "01.png", pictures / "00.png")
+    assert is_picture((pictures / "00.png").read_bytes(), "PNG")
+
+
+# Cut off
+
+
+@pytest.mark.parametrize("to", list(Kind))
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, to: Kind) -> None:
+    make_pictures(tmp_path / "in", 18)
+    with pytest.raises(KeyboardInterrupt):
+        run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, InterruptedEngine(1), to=to, shard_size=16)
+    assert len(rows_of(tmp_path / "out")) == 16
+    assert unfinished(tmp_path / "out") == []
+    assert done(tmp_path / "in", tmp_path / "out", to=to, shard_size=16, tasks=1).pictures == 2
+    rows = rows_of(tmp_path / "out")
+    assert len({row.source for row in rows}) == len(rows) == 18
+    assert len(files_of(tmp_path / "out")) == (18 if to is Kind.FILES else 2)
+
+
+def do(worker: Worker, task: Task) -> None:
+    assert [row.error for row in worker.do(task)] == [None] * len(task.sources)
+
+
+def abandoned(target: Path) -> None:
+    """Leave a target as a run does that is killed: with the lock's file, and with what is not finished."""
+    (target / UNFINISHED / "sdc-abc").mkdir(parents=True)
+    (target / UNFINISHED / "sdc-abc" / "000001.tar").write_bytes(b"half")
+    (target / UNFINISHED / ".sdc-1234.tmp").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("to", [Kind.TAR, Kind.PARQUET])
+def test_a_shard_that_appeared_just_before_the_end_is_taken_into_the_manifest(tmp_path: Path, to: Kind) -> None:
+    make_pictures(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(str(tmp_path / "in"), str(out), ENCODING, InterruptedEngine(1, do), to=to, shard_size=2)
+    abandoned(out)
+    assert len(rows_of(out)) == 2
+    assert files_of(out) == [f"000000.{to}", f"000001.{to}"]
+    done(tmp_path / "in", out, to=to, shard_size=2, tasks=0)
+    rows = rows_of(out)
+    assert sorted(row.source for row in rows) == [f"{tmp_path}/in/{number:02}.png" for number in range(4)]
+    assert all(row.seconds for row in rows)
+
+
+def test_rows_of_a_shard_that_never_appeared_are_forgotten(pictures: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "out")
+    path = pending_path("000000.tar")
+    store.write(
+        path, as_parquet([Row(f"{pictures}/00.png", "000000.tar::00.sdc")]), overwrite=False, through=UNFINISHED
+    )
+    abandoned(tmp_path / "out")
+    assert done(pictures, tmp_path / "out", to=Kind.TAR, tasks=1).pictures == 3
+    assert len(rows_of(tmp_path / "out")) == 3
+    assert store.find(PENDING) == []
+
+
+def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path, tmp_path: Path) -> None:
+    class Watching(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            assert unfinished(tmp_path / "out") == []
+            yield from super().__call__(tasks, source, target, conversion)
+
+    abandoned(tmp_path / "out")
+    assert run(str(pictures), str(tmp_path / "out"), ENCODING, Watching()).pictures == 3
+
+
+def test_a_task_whose_worker_died_after_its_shard_appeared_is_not_done_again(pictures: Path, tmp_path: Path) -> None:
+    class Twice(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            do(Worker(source, target, conversion), tasks[0])
+            before = (tmp_path / "out" / "000000.tar").stat()
+            yield from super().__call__(tasks, source, target, conversion)
+            assert (tmp_path / "out" / "000000.tar").stat().st_mtime_ns == before.st_mtime_ns
+
+    progress = run(str(pictures), str(tmp_path / "out"), ENCODING, Twice(), to=Kind.TAR)
+    assert (progress.pictures, progress.failed) == (3, 0)
+    assert len(rows_of(tmp_path / "out")) == 3
+    assert unfinished(tmp_path / "out") == []
+
+
+def test_workers_have_ended_before_what_they_may_be_writing_is_removed(pictures: Path, tmp_path: Path) -> None:
+    ended = []
+
+    class Lasting(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            abandoned(tmp_path / "out")
+            try:
+                yield from super().__call__(tasks, source, target, conversion)
+            finally:
+                ended.append((tmp_path / "out" / UNFINISHED).exists())
+
+    def fail(progress: Progress) -> None:
+        if progress.pictures:
+            raise RuntimeError("by who watches")
+
+    with pytest.raises(RuntimeError, match="by who watches"):
+        run(str(pictures), str(tmp_path / "out"), ENCODING, Lasting(), report=fail)
+    assert ended == [True]
+    assert unfinished(tmp_path / "out") == []
+    assert len(rows_of(tmp_path / "out")) == 3
+
+
+# Several at once, and stores that fail
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_a_second_run_on_a_target_is_refused_and_the_first_unharmed(pictures: Path, tmp_path: Path, where: str) -> None:
+    MemoryFileSystem.store.clear()
+    target = str(tmp_path / "out") if where == "local" else "memory://out"
+
+    class Disturbed(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, goal: Store, conversion: Conversion
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            with pytest.raises(OSError, match=f"another run is writing to {target}") as caught:
+                done(pictures, target)
+            if where == "memory":
+                about = json.loads(str(caught.value)[str(caught.value).index("{") :].partition("; if")[0])
+                assert about["process"] == os.getpid()
+                assert str(caught.value).endswith("if it is no more, remove memory://out/_manifest/_lock")
+            yield from super().__call__(tasks, source, goal, conversion)
+
+    assert run(str(pictures), target, ENCODING, Disturbed()).pictures == 3
+    assert files_of(target) == ["00.sdc", "01.sdc", "02.sdc"]
+    assert len(rows_of(target)) == 3
+    done(pictures, target, tasks=0)  # for the target is free again
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_a_run_that_fails_leaves_its_target_free(pictures: Path, tmp_path: Path, where: str) -> None:
+    MemoryFileSystem.store.clear()
+    target = str(tmp_path / "out") if where == "local" else "memory://out"
+    with pytest.raises(KeyboardInterrupt):
+        run(str(pictures), target, ENCODING, InterruptedEngine(0))
+    assert done(pictures, target, tasks=1).pictures == 3
+
+
+@pytest.fixture(params=["faulty", "renaming"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of stand-ins of an object store and of a server of files."""
+    (tmp_path / "register").mkdir()
+    register(monkeypatch, tmp_path / "register")
+    return f"{request.param}://{tmp_path}/out"
+
+
+@pytest.mark.parametrize("to", list(Kind))
+def test_a_store_that_fails_for_a_while_loses_nothing(
+    pictures: Path, remote: str, to: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_faults(monkeypatch, failing={"": 2})
+    assert done(pictures, remote, to=to, tasks=1).pictures == 3
+    done(pictures, remote, to=to, tasks=0)
+    kind, _, path = remote.partition("://")
+    if to is Kind.TAR:
+        assert done(f"{kind}://{path}/*.tar", f"{remote}2", DECODING, to=Kind.FILES).pictures == 3
+
+
+def test_a_store_that_fails_for_too_long_is_an_error_of_its_pictures(
+    pictures: Path, remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_faults(monkeypatch, failing={"01.sdc": 99})
+    progress = done(pictures, remote)
+    assert (progress.pictures, errors_of(progress)) == (2, {"01.png": "Connection reset by peer"})
+    set_faults(monkeypatch)
+    assert done(pictures, remote, tasks=1).pictures == 1
+
+
+@pytest.mark.parametrize(("to", "full"), [(None, "01.sdc"), (Kind.TAR, "000000.tar"), (Kind.PARQUET, "000000.parquet")])
+def test_a_full_disk_is_an_error_and_leaves_no_half_file(
+    pictures: Path, remote: str, to: Kind | None, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_faults(monkeypatch, full=[full])
+    progress = done(pictures, remote, to=to)
+    assert set(errors_of(progress).values()) == {"No space left on device"}
+    assert set(errors_of(progress)) == ({"01.png"} if to is None else {"00.png", "01.png", "02.png"})
+    assert files_of(remote) == (["00.sdc", "02.sdc"] if to is None else [])
+    set_faults(monkeypatch)
+    assert done(pictures, remote, to=to, tasks=1).failed == 0
+    assert len({row.source for row in rows_of(remote) if row.output}) == 3
+
+
+def test_a_folder_of_the_source_that_cannot_be_read_ends_the_run(
+    tmp_path: Path, remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "in", 1)
+    make_pictures(tmp_path / "in" / "deep", 1)
+    set_faults(monkeypatch, failing={"/in/deep": 99})
+    with pytest.raises(ConnectionResetError):
+        done(f"{remote.partition(':')[0]}://{tmp_path}/in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
