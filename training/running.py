@@ -114,6 +114,8 @@ class Run(Generic[NetworkT]):
     def __init__(self, network: type[NetworkT], arguments: argparse.Namespace) -> None:
         """Build the network and begin, or go on from the folder's checkpoint; ``arguments`` are :func:`parser`'s."""
         torch.set_num_threads(arguments.threads)
+        # Momentum of kernels that get no gradient any more decays to numbers that processors are slow with.
+        torch.set_flush_denormal(True)
         torch.manual_seed(arguments.seed)
         self.folder: Path = arguments.run
         self.folder.mkdir(parents=True, exist_ok=True)
