@@ -62,9 +62,13 @@ class EngineName(StrEnum):
 def batch(
     source: Annotated[
         str,
-        typer.Argument(help="A folder, a file or a pattern; a path or a URL that fsspec knows.", show_default=False),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder, a file or a pattern; a path or a URL that fsspec knows.",
+            show_default=False,
+        ),
     ],
-    target: Annotated[str, typer.Argument(help="A folder, likewise.", show_default=False)],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder, likewise.", show_default=False)],
     decode: Annotated[
         bool,
         typer.Option("--decode", help="Write .sdc files as pictures of another format.", rich_help_panel=_STORE_PANEL),
