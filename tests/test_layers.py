@@ -45,7 +45,7 @@ ALLOWED_PACKAGES = {
     "fork_safety": set(),
     "container": set(),
     "options": set(),
-    "latent_codecs": {"numpy", "faiss"},
+    "latent_codecs": {"numpy", "faiss", "threadpoolctl"},
     "models": {"numpy", "threadpoolctl", *HEAVY - {"faiss"}},
     "alpha": {"numpy"},
     "image_codec": {"numpy"},

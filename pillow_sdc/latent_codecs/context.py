@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, OptionError
 from . import context_stream, trellis
+from .blas_threads import single_threaded_blas
 from .context_stream import STEP_UNIT, EntropyModel, Symbols
 from .context_weights import NEWEST, network_arrays
 from .interfaces import QuantisedLatents, check_latents
@@ -151,7 +152,9 @@ def _decode(
     is_stretched = bool(word & _STRETCHED)
     arrays = network_arrays(payload[0])
     model = EntropyModel(arrays, step, stretched=is_stretched, trellis=bool(word & _TRELLIS))
-    return _as_encoded(*read(payload[_HEAD_BYTES:], rows, columns, model), is_stretched=is_stretched)
+    with single_threaded_blas():
+        latents, variance = read(payload[_HEAD_BYTES:], rows, columns, model)
+    return _as_encoded(latents, variance, is_stretched=is_stretched)
 
 
 def _as_encoded(latents: NDArray[np.float64], variance: float, *, is_stretched: bool) -> QuantisedLatents:
