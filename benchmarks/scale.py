@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pillow_sdc.runs.local_engine import LocalEngine
+from pillow_sdc.runs.manifest import FOLDER
 from pillow_sdc.runs.ray_engine import RayEngine
 from pillow_sdc.runs.running import Engine, run
 from pillow_sdc.runs.tasks import Conversion
@@ -62,15 +63,20 @@ def write_noise(folder: Path, count: int) -> None:
         Image.frombytes("RGB", (SMALL_SIDE, SMALL_SIDE), samples).save(folder / f"{number:05}.png")
 
 
-def seconds(source: Path, engine: Engine) -> float:
-    """Return how long a run into a fresh folder takes."""
+def measured(source: Path, engine: Engine) -> tuple[float, int]:
+    """Return how many seconds a run into a fresh folder takes, and the bytes of its manifest."""
     with tempfile.TemporaryDirectory() as target:
         start = time.perf_counter()
         progress = run(str(source), target, ENCODING, engine)
         span = time.perf_counter() - start
+        manifest = sum(path.stat().st_size for path in Path(target, FOLDER).glob("*.parquet"))
     if progress.failed:
         raise RuntimeError(f"{progress.failed} pictures failed: {progress.errors}")
-    return span
+    return span, manifest
+
+
+def seconds(source: Path, engine: Engine) -> float:
+    return measured(source, engine)[0]
 
 
 @contextmanager
@@ -127,16 +133,17 @@ def compare_engines(console: Console, folder: Path, photographs: Path, count: in
 
 
 def compare_memory(console: Console, folder: Path, counts: list[int]) -> None:
-    table = Table("pictures", "seconds", "peak of memory, MB", "times the first")
+    table = Table("pictures", "seconds", "peak of memory, MB", "times the first", "manifest, bytes a picture")
     first: int | None = None
     for count in counts:
         source = folder / str(count)
         write_noise(source, count)
         with sampled_memory() as samples:
-            span = seconds(source, LocalEngine(WORKERS))
+            span, manifest = measured(source, LocalEngine(WORKERS))
         peak = max(samples)
         first = first or peak
-        table.add_row(f"{count:,}", f"{span:.1f}", f"{peak / 1e6:.0f}", f"{peak / first:.3f}")
+        share = f"{manifest / count:.0f}"
+        table.add_row(f"{count:,}", f"{span:.1f}", f"{peak / 1e6:.0f}", f"{peak / first:.3f}", share)
     console.print(table)
 
 

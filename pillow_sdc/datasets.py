@@ -24,13 +24,11 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, NamedTuple, NoReturn, TypeVar, get_args
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -297,8 +295,6 @@ class _Decoder:
         """
         if stored.picture is None:
             raise CorruptFileError("there is no picture in it")
-        if get_worker_info() is not None:
-            _leave_cores_to_other_workers()
         check_sdc(stored.picture)
         tensors = self._pixels(stored.picture) if self._content == "pixels" else _latents(stored.picture)
         sample = {"__key__": stored.key, "__url__": stored.url, **tensors}
@@ -336,12 +332,6 @@ def _parsed(name: str, value: Any) -> Any:
         return parse(value)
     except ValueError as error:
         raise CorruptFileError(f"{name}: {error}") from error
-
-
-@cache
-def _leave_cores_to_other_workers() -> None:
-    """Have numpy compute with one thread from now on, as ``DataLoader`` has torch do in its workers."""
-    threadpool_limits(1, user_api="blas")
 
 
 def _raise_named(name: str, error: Exception) -> NoReturn:

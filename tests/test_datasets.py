@@ -24,7 +24,6 @@ from conftest import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
-from threadpoolctl import threadpool_info, threadpool_limits
 from torch import distributed
 from torch.utils.data import DataLoader
 
@@ -276,17 +275,6 @@ class TestSdcFiles:
         # Workers compute with one thread each, which may round differently.
         expected = torch.stack([pixels[i]["pixels"] for i in range(10)])
         np.testing.assert_allclose(batches[0]["pixels"], expected, atol=1.01 / 127.5)
-
-    def test_workers_compute_with_one_thread_each(self, archive: Archive) -> None:
-        dataset = SdcFiles(archive.files / "00.sdc", transform=threads_of_blas)
-        with threadpool_limits(2, user_api="blas"):
-            (threads,) = loaded(dataset, 1)
-            assert threads_of_blas(None) == dataset[0] == {2}, "and this process as before"
-        assert threads == {1}
-
-
-def threads_of_blas(sample: Any) -> set[int]:
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 class TestCorruptFiles:

@@ -19,6 +19,7 @@ from .arguments import (
     Dither,
     Dtype,
     DtypeOption,
+    Force,
     Metadata,
     Model,
     PaletteSize,
@@ -102,12 +103,7 @@ def batch(
             rich_help_panel=_STORE_PANEL,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", "-f", help="Do again, and replace, what is there already.", rich_help_panel=_STORE_PANEL
-        ),
-    ] = False,
+    force: Force = False,
     metadata: Metadata = True,
     engine: Annotated[
         EngineName,
@@ -178,7 +174,7 @@ def batch(
         save_options=save_options,
         settings={name: value for name, value in settings.items() if value is not None},
         keep_metadata=metadata,
-        overwrite=overwrite,
+        overwrite=force,
         column=column,
         batch_size=batch_size,
     )

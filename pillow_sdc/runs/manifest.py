@@ -8,9 +8,9 @@ import io
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from ..errors import CorruptFileError
 from ..files.stores import Store
@@ -176,6 +176,5 @@ def read_rows(data: bytes) -> list[Row]:
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
-    kinds = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
-    types = {field.name: kinds[str(getattr(field.type, "__name__", field.type)).split(" ")[0]] for field in fields(Row)}
-    return pa.schema(types)
+    kinds: dict[Any, Any] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    return pa.schema({name: kinds[next(iter(get_args(kind)), kind)] for name, kind in get_type_hints(Row).items()})
