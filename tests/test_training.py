@@ -30,7 +30,7 @@ def run(module: object, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder of pictures of clouds, and an untrained teacher."""
+    """A folder of pictures of clouds, and an untrained teacher, shallow where the students need not be like it."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "photographs").mkdir()
     random = np.random.default_rng(0)
@@ -40,9 +40,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         cloud.save(folder / "photographs" / f"{i}.webp")
     torch.manual_seed(0)
     AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8, 8),
-        num_encoder_blocks=(1, 1, 1, 1),
+        encoder_block_out_channels=(64, 64, 64, 64),
+        decoder_block_out_channels=(64, 64, 64, 64),
+        num_encoder_blocks=(1, 1, 3, 3),
         num_decoder_blocks=(1, 1, 1, 1),
     ).save_pretrained(folder / "teacher")
     return folder / "photographs", folder / "teacher"
@@ -62,12 +62,13 @@ def test_altered_crops_are_cut_from_photographs_large_enough() -> None:
     from training.photographs import AlteredCrops
 
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    too_small = np.zeros((63, 120, 3), np.uint8)
+    too_small = np.zeros((25, 120, 3), np.uint8)
     copies = AlteredCrops([too_small, photo], 8, np.random.default_rng(0)).draw(20)
     assert copies.shape == (20, 64, 64, 3)
     assert len({copy.tobytes() for copy in copies}) == len(copies)
     assert copies.mean() == pytest.approx(photo.mean(), abs=20)
     assert copies.std(axis=(1, 2, 3)).min() > 20
+    assert AlteredCrops([photo[:60]], 8, np.random.default_rng(0)).draw(20).shape == copies.shape  # enlarged
 
 
 def test_upright_crops_stay_upright() -> None:
@@ -79,11 +80,22 @@ def test_upright_crops_stay_upright() -> None:
         assert bool(np.all(copies[:, :8].mean((1, 2, 3)) > copies[:, -8:].mean((1, 2, 3)))) == kept
 
 
-def test_a_pool_replaces_old_items_by_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import labelled
+def test_dyed_crops_have_colours_that_the_photograph_has_not() -> None:
+    from training.photographs import AlteredCrops, dye
 
-    monkeypatch.setattr(labelled, "POOL", 10)
-    pool = labelled.Pool[int](np.random.default_rng(0))
+    random = np.random.default_rng(0)
+    reddish = np.array([180, 90, 60], np.uint8) + random.integers(0, 10, (90, 120, 3), np.uint8)
+    channels = [copy.mean((0, 1)).argmax() for copy in AlteredCrops([reddish], 8, random, dyed=1.0).draw(40)]
+    assert set(channels) == {0, 1, 2}
+    assert {copy.mean((0, 1)).argmax() for copy in AlteredCrops([reddish], 8, random).draw(40)} == {0}
+    grey = dye(np.full((4, 4, 3), 128, np.uint8), random).astype(int)
+    assert np.ptp(grey, axis=-1).max() <= 2
+
+
+def test_a_pool_replaces_old_items_by_new_ones() -> None:
+    from training.labelled import Pool
+
+    pool = Pool[int](np.random.default_rng(0), 10)
     pool.add(range(10))
     assert set(pool.draw(200)) == set(range(10))
     pool.add(range(100, 200))
@@ -141,6 +153,32 @@ def test_steps_of_muon_have_singular_values_near_one() -> None:
     muon.step()
     assert (weights * weights.grad).sum() < 0
     assert weights.square().mean().sqrt().item() == pytest.approx(0.1 * 0.2, rel=0.3)
+
+
+def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path, Path]) -> None:
+    from pillow_sdc.models.compact_networks import Encoder
+    from training import features
+    from training.teacher import Teacher
+
+    torch.manual_seed(0)
+    teacher, encoder = Teacher(data[1]), Encoder()
+    pixels = torch.rand(2, 3, 32, 48)
+    with features.watched(teacher.encoder_layers, features.LAYERS) as theirs:
+        teacher.encode(pixels)
+    with features.watched(encoder.layers, features.LAYERS) as ours:
+        encoder(pixels)
+    encoder(pixels)  # no longer watched
+    assert [one.shape for one in ours] == [one.shape for one in theirs]
+    assert len(ours) == 8
+
+    wanted = list(features.by_picture(theirs))
+    assert features.distance(theirs, wanted).item() < 1e-4
+    assert features.distance([torch.zeros_like(one) for one in theirs], wanted).item() >= 1
+    distance = features.distance(ours, wanted)
+    distance.backward()
+    assert distance.item() > 0.01
+    assert encoder.layers[0].weight.grad.abs().max() > 0
+    assert features.weight(0) > features.weight(0.5) > features.weight(0.9) == 0
 
 
 def test_errors_are_judged_by_the_teacher_s() -> None:

@@ -1,5 +1,6 @@
 """What the teacher, and codecs after it, make of crops; labelled on the way, so that they have no end."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -23,8 +24,7 @@ POOL = 1500
 SIDE = 24
 """Of labelled crops, in latents."""
 
-ACROSS = 3
-TOGETHER = ACROSS**2
+TOGETHER = 3**2
 """Crops that are labelled as one square, for a palette is of as many latents as in a picture."""
 
 PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
@@ -38,16 +38,17 @@ STEPS = (FINEST, COARSEST)
 class Pool(Generic[Item]):
     """Drawn from at random; once there are enough items, new ones take the place of old ones."""
 
-    def __init__(self, random: np.random.Generator) -> None:
+    def __init__(self, random: np.random.Generator, size: int = POOL) -> None:
         self._random = random
+        self._size = size
         self._items: list[Item] = []
 
     def add(self, items: Iterable[Item]) -> None:
         for item in items:
-            if len(self._items) < POOL:
+            if len(self._items) < self._size:
                 self._items.append(item)
             else:
-                self._items[self._random.integers(POOL)] = item
+                self._items[self._random.integers(self._size)] = item
 
     def draw(self, count: int) -> list[Item]:
         return [self._items[i] for i in self._random.integers(len(self._items), size=count)]
@@ -81,10 +82,11 @@ class Labelled:
 def label_crops(
     photos: NDArray[np.uint8], encode: Callable[[Tensor], Tensor], random: np.random.Generator
 ) -> list[Labelled]:
-    """Label :data:`TOGETHER` crops of :data:`SIDE` latents with what ``encode`` makes of their pixels."""
+    """Label crops ``(n², 8h, 8h, 3)``, which together make a square, with what ``encode`` makes of their pixels."""
     latents = encode(pixels(photos)).numpy()
-    tiles = latents.reshape(ACROSS, ACROSS, -1, SIDE, SIDE).transpose(2, 0, 3, 1, 4)
-    side = ACROSS * SIDE
+    across, cut_side = math.isqrt(len(latents)), latents.shape[-1]
+    tiles = latents.reshape(across, across, -1, cut_side, cut_side).transpose(2, 0, 3, 1, 4)
+    side = across * cut_side
     square = tiles.reshape(-1, side, side)
     palette, context = PALETTES[random.integers(len(PALETTES))], CONTEXTS[random.integers(len(CONTEXTS))]
     step = round(np.exp(random.uniform(*np.log(STEPS))))

@@ -46,6 +46,9 @@ def samples(pixels: Tensor) -> NDArray[np.uint8]:
     return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
+LUMA_AND_CHROMA = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+"""YIQ of RGB: in its second and third rows' plane hue is an angle, and saturation a radius."""
+
 MAGNIFIED = 2.5
 """How much a crop is enlarged at most. Small photographs have few of the smooth places that fill large ones."""
 
@@ -53,19 +56,27 @@ MAGNIFIED = 2.5
 class AlteredCrops:
     """Squares of ``side`` latents' width from photographs chosen by their area.
 
-    Half are of another scale, half recoloured, half mirrored, and, if they may be ``turned``, all by 0 to 3 right
-    angles.
+    Half are of another scale, as are all of photographs that are too small; half are recoloured, half mirrored, and, if
+    they may be ``turned``, all by 0 to 3 right angles. A share of them is ``dyed``, which makes any colour as likely as
+    those of skin, sky and leaves.
     """
 
     def __init__(
-        self, photos: list[NDArray[np.uint8]], side: int, random: np.random.Generator, *, turned: bool = True
+        self,
+        photos: list[NDArray[np.uint8]],
+        side: int,
+        random: np.random.Generator,
+        *,
+        turned: bool = True,
+        dyed: float = 0.0,
     ) -> None:
         self._side = side * PIXELS_PER_LATENT
-        self._photos = [photo for photo in photos if min(photo.shape[:2]) >= self._side]
+        self._photos = [photo for photo in photos if min(photo.shape[:2]) >= self._side / MAGNIFIED]
         areas = np.array([photo.size for photo in self._photos], float)
         self._shares = areas / areas.sum()
         self._random = random
         self._turned = turned
+        self._dyed = dyed
 
     def draw(self, count: int) -> NDArray[np.uint8]:
         """Return ``(count, 8 · side, 8 · side, 3)``."""
@@ -73,9 +84,9 @@ class AlteredCrops:
         return np.stack([self._altered(self._photos[source]) for source in sources])
 
     def _altered(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        random, cut = self._random, self._side
-        if random.random() < 0.5:
-            cut = round(math.exp(random.uniform(math.log(cut / MAGNIFIED), math.log(min(photo.shape[:2])))))
+        random, cut, longest = self._random, self._side, min(photo.shape[:2])
+        if random.random() < 0.5 or cut > longest:
+            cut = round(math.exp(random.uniform(math.log(cut / MAGNIFIED), math.log(longest))))
         top, left = (int(random.integers(length - cut + 1)) for length in photo.shape[:2])
         square = photo[top : top + cut, left : left + cut]
         if cut != self._side:
@@ -89,4 +100,16 @@ class AlteredCrops:
             gamma, gains = math.exp(random.normal(0, 0.25)), np.exp(random.normal(0, 0.08, 3))
             levels = (np.arange(256)[:, None] / 255) ** gamma * gains * 255
             square = levels.clip(0, 255).round().astype(np.uint8)[square, np.arange(3)]
-        return square
+        return dye(square, random) if random.random() < self._dyed else square
+
+
+def dye(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return samples ``(…, 3)`` of other hue, saturation, contrast and brightness."""
+    hue = random.uniform(0, 2 * math.pi) if random.random() < 0.6 else random.normal(0, 0.3)
+    saturation, contrast = math.exp(random.normal(0.25, 0.6)), math.exp(random.normal(0, 0.3))
+    across, along = saturation * math.cos(hue), saturation * math.sin(hue)
+    turn = np.array([[1, 0, 0], [0, across, -along], [0, along, across]])
+    colours = np.linalg.inv(LUMA_AND_CHROMA) @ turn @ LUMA_AND_CHROMA
+    kept = random.uniform()  # the brightness that contrast leaves as it is
+    dyed = (kept + (square / 255 - kept) * contrast) @ colours.T
+    return (255 * dyed).clip(0, 255).round().astype(np.uint8)

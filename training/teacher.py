@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from pillow_sdc.models import compact
 
@@ -18,6 +18,7 @@ class Teacher:
     def __init__(self, directory: Path) -> None:
         network = AutoencoderTiny.from_pretrained(directory, local_files_only=True)
         self._network = network.eval().to(memory_format=torch.channels_last)
+        self.encoder_layers: nn.Sequential = network.encoder.layers
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -5,6 +5,8 @@
 Like the encoder it sees altered copies of the photographs, which the teacher encodes and decodes on the way.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,16 +23,40 @@ from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher, embedded_encoder
 
-CROPS, FIRST = 6, 4
-NEW_EVERY = 2 * TOGETHER
-"""Steps between new crops: to label one costs more than a step."""
 
-OWN = 0.4
+@dataclass(frozen=True)
+class Source:
+    """Crops of one size.
+
+    Attributes:
+        side: Of a crop, in latents.
+        drawn: Crops of a step.
+        together: Crops that are labelled together.
+        every: Steps between new crops: to label one costs more than a step.
+        kept: Crops in the pool.
+    """
+
+    side: int
+    drawn: int
+    together: int
+    every: int
+    kept: int
+
+
+SOURCES = Source(SIDE, 6, TOGETHER, 24, 1200), Source(40, 2, 4, 14, 400)
+"""Steps take crops of these in turns. Only large ones have an inside that sees no edge, as pictures have."""
+
+OWN = 0.3
 """Share of the crops that the embedded encoder encodes, whose latents are smoother, in place of the teacher."""
 
-SQUARES_WEIGHT, SQUARES_FROM = 0.3, 0.002
-TEACHER_WEIGHTS = (2.0, 1.0, 0.5)
-TEXTURE_WEIGHT = 1.2
+DYED = 0.6
+"""Share of the crops in other colours; without it purple cloth and deep blue were wrong by ten levels and more."""
+
+SQUARES_WEIGHT, SQUARES_FROM = 0.45, 0.002
+SHADE_WEIGHT, SHADE_FROM, SHADE_LEVELS = 0.15, 0.0004, (3, 4)
+"""Levels whose squares are judged apart: what is wrong there is seen in smooth pictures, and little beside detail."""
+TEACHER_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 2.0)
+TEXTURE_WEIGHT = 1.1
 CONTRAST = 0.5
 """Weight of contrast, over that of texture."""
 GRID_WEIGHT = 4.0
@@ -42,13 +68,13 @@ def texture_weight(progress: float) -> float:
     return TEXTURE_WEIGHT * float(np.interp(progress, (TEXTURE_FROM, TEXTURE_TO), (1 / 6, 1)))
 
 
-def relative_squares(decoded: Tensor, photo: Tensor, by_teacher: Tensor) -> Tensor:
+def relative_squares(decoded: Tensor, photo: Tensor, by_teacher: Tensor, start: float = SQUARES_FROM) -> Tensor:
     """Return the squared error over the teacher's, picture by picture, as PSNR, a mean of logarithms, weighs them.
 
-    Without it smooth pictures, whose errors are small but seen, hardly count.
+    Without it smooth pictures, whose errors are small but seen, hardly count. ``start`` is added to the teacher's.
     """
     ours, teachers = ((picture - photo).square().mean((1, 2, 3)) for picture in (decoded, by_teacher))
-    return (ours / (teachers + SQUARES_FROM)).mean()
+    return (ours / (teachers + start)).mean()
 
 
 def main() -> None:
@@ -57,38 +83,42 @@ def main() -> None:
     training, held_out_photos = split(read_photos(arguments.photos))
     held_out = [label_photograph(photo, teacher) for photo in held_out_photos]
     own = [embedded_encode(pixels(photo[None]))[0].numpy() for photo in held_out_photos]
-    photos = AlteredCrops(training, SIDE, run.random)
-    pool = Pool[tuple[Labelled, NDArray[np.uint8]]](run.random)
+    photos = {source: AlteredCrops(training, source.side, run.random, dyed=DYED) for source in SOURCES}
+    pools = {source: Pool[tuple[Labelled, NDArray[np.uint8]]](run.random, source.kept) for source in SOURCES}
 
-    def label() -> None:
+    def label(source: Source) -> None:
         encode = embedded_encode if run.random.random() < OWN else teacher.encode
-        crops = label_crops(photos.draw(TOGETHER), encode, run.random)
+        crops = label_crops(photos[source].draw(source.together), encode, run.random)
         decoded = teacher.decode(torch.stack([torch.from_numpy(crop.latents) for crop in crops]))
-        pool.add(zip(crops, samples(decoded), strict=True))
+        pools[source].add(zip(crops, samples(decoded), strict=True))
 
-    for _ in range(FIRST):
-        label()
+    for source in SOURCES:
+        label(source)
 
     def losses() -> dict[str, Tensor]:
-        if run.step % NEW_EVERY == 0:
-            label()
-        crops, by_teacher = zip(*pool.draw(CROPS), strict=True)
+        for source in SOURCES:
+            if run.step % source.every == 0:
+                label(source)
+        source = SOURCES[run.step % len(SOURCES)]
+        crops, by_teacher = zip(*pools[source].draw(source.drawn), strict=True)
         latents, noise_variance = noisy_batch(crops, run.random)
         with mixed_precision():
             decoded = run.network(latents, noise_variance)
         # Judged up to the edges, so that those of pictures are good too.
         photo, target = pixels(np.stack([crop.photo for crop in crops])), pixels(np.stack(by_teacher))
         decoded = decoded.float()
-        pyramid, original = laplacian_pyramid(decoded), laplacian_pyramid(photo)
+        pyramid, original, teachers = (laplacian_pyramid(pictures) for pictures in (decoded, photo, target))
         texture = [
             texture_distance(pyramid[0], original[0], 16, 3, 2),
             texture_distance(pyramid[1], original[1], 16, 2, 2),
             texture_distance(pyramid[2], original[2], 16, 2, 1),
         ]
         weight = texture_weight(run.progress)
+        shade = [relative_squares(pyramid[i], original[i], teachers[i], SHADE_FROM) for i in SHADE_LEVELS]
         return {
+            "shade": SHADE_WEIGHT * torch.stack(shade).sum(),
             "squares": SQUARES_WEIGHT * relative_squares(decoded, photo, target),
-            "teacher": closeness(pyramid, laplacian_pyramid(target, 3), TEACHER_WEIGHTS),
+            "teacher": closeness(pyramid, teachers, TEACHER_WEIGHTS),
             "texture": weight * torch.stack(texture).sum(),
             "contrast": CONTRAST * weight * contrast_distance(pyramid, original),
             "grid": GRID_WEIGHT * grid_distance(pyramid[0], original[0]),

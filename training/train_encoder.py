@@ -3,7 +3,7 @@
     python -m training.train_encoder PHOTOS TEACHER RUN [--steps N]
 
 An encoder of this size soon knows a thousand photographs by heart. So it sees altered copies of them, which the teacher
-labels on the way.
+labels on the way, and learns not only what the teacher's output is but what its layers make before.
 """
 
 import numpy as np
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from pillow_sdc.models.compact_networks import Encoder
 
+from . import features
 from .labelled import SIDE, Pool
 from .photographs import AlteredCrops, pixels, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher
 
-CROPS, NEW, FIRST = 6, 2, 64
+CROPS, NEW, FIRST = 6, 2, 16
 
 SENSITIVE = torch.tensor([-0.52, -0.28, -0.32, 0.74])
 """The direction of latent space that matters most to decoders: about five times as much as those across it."""
@@ -38,21 +39,27 @@ def main() -> None:
     teacher = Teacher(arguments.teacher)
     training, held_out = split(read_photos(arguments.photos))
     photos = AlteredCrops(training, SIDE, run.random)
-    pool = Pool[tuple[NDArray[np.uint8], Tensor]](run.random)
+    pool = Pool[tuple[NDArray[np.uint8], Tensor, tuple[Tensor, ...]]](run.random)
 
     def label(count: int) -> None:
         drawn = photos.draw(count)
-        pool.add(zip(drawn, teacher.encode(pixels(drawn)), strict=True))
+        with features.watched(teacher.encoder_layers, features.LAYERS) as made:
+            latents = teacher.encode(pixels(drawn))
+        pool.add(zip(drawn, latents, features.by_picture(made), strict=True))
 
     label(FIRST)
     wanted = [teacher.encode(pixels(photo[None])) for photo in held_out]
 
     def losses() -> dict[str, Tensor]:
         label(NEW)
-        photo, latents = zip(*pool.draw(CROPS), strict=True)
-        with mixed_precision():
+        photo, latents, wanted_features = zip(*pool.draw(CROPS), strict=True)
+        with mixed_precision(), features.watched(run.network.layers, features.LAYERS) as made:
             encoded = run.network(pixels(np.stack(photo)))
-        return error(encoded.float(), torch.stack(latents))
+        weight = features.weight(run.progress)
+        return {
+            **error(encoded.float(), torch.stack(latents)),
+            "features": weight * features.distance(made, wanted_features),
+        }
 
     def evaluate() -> dict[str, float]:
         with torch.inference_mode():

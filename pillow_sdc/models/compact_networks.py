@@ -1,4 +1,4 @@
-"""The embedded networks: small convolutional ones that work at a half to an eighth of the picture's resolution.
+"""The embedded networks: small convolutional ones that do most of their work at a half to an eighth of the resolution.
 
 They are not to be imported before they are needed, for this module imports torch.
 """
@@ -23,21 +23,40 @@ class Residual(nn.Module):
         return x + self.second(functional.relu(self.first(x)))  # type: ignore[no-any-return]
 
 
-class Encoder(nn.Module):
-    """Pixels ``(n, 3, 8h, 8w)`` in [−1, 1] to SD-scaled latents ``(n, 4, h, w)``."""
+class Block(nn.Module):
+    """Three 3×3 convolutions whose output is added to their input, and a ReLU, as in TAESD; shapes as above."""
 
-    def __init__(self, half: int = 64, quarter: int = 64, eighth: int = 128) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.third = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus what the three convolutions make of it, where it is positive."""
+        hidden = functional.relu(self.second(functional.relu(self.first(x))))
+        return functional.relu(x + self.third(hidden))
+
+
+class Encoder(nn.Module):
+    """Pixels ``(n, 3, 8h, 8w)`` in [−1, 1] to SD-scaled latents ``(n, 4, h, w)``.
+
+    From a quarter of the resolution on the layers are those of TAESD's encoder, in number and kind.
+    """
+
+    def __init__(self, full: int = 16, channels: int = 64, hidden: int = 96) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(3 * 2 * 2, half, 3, padding=1),
-            Residual(half),
+            nn.Conv2d(3, full, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(half, quarter, 4, stride=2, padding=1),
-            *(Residual(quarter) for _ in range(3)),
-            nn.Conv2d(quarter, eighth, 3, stride=2, padding=1),
-            *(Residual(eighth) for _ in range(5)),
-            nn.Conv2d(eighth, LATENT_CHANNELS, 3, padding=1),
+            nn.Conv2d(full, channels, 4, stride=2, padding=1),
+            nn.ReLU(),
+            *(layer for _ in range(2) for layer in (Residual(channels), nn.ReLU())),
+            nn.Conv2d(channels, channels, 4, stride=2, padding=1),
+            *(Block(channels, channels) for _ in range(3)),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+            *(Block(channels, hidden) for _ in range(3)),
+            nn.Conv2d(channels, LATENT_CHANNELS, 3, padding=1),
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -65,8 +84,7 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, noise_variance: Tensor) -> Tensor:
         """Return pixels, about in [−1, 1]."""
-        plane = noise_level(noise_variance)[:, None, None, None].expand_as(latents[:, :1])
-        return self.layers(torch.cat([latents, plane], 1))  # type: ignore[no-any-return]
+        return self.layers(with_noise_level(latents, noise_variance))  # type: ignore[no-any-return]
 
 
 class Denoiser(nn.Module):
@@ -82,10 +100,13 @@ class Denoiser(nn.Module):
 
     def forward(self, latents: Tensor, noise_variance: Tensor) -> Tensor:
         """Return ε, shaped like ``latents``."""
-        plane = noise_level(noise_variance)[:, None, None, None].expand_as(latents[:, :1])
-        return self.layers(torch.cat([latents, plane], 1))  # type: ignore[no-any-return]
+        return self.layers(with_noise_level(latents, noise_variance))  # type: ignore[no-any-return]
 
 
-def noise_level(noise_variance: Tensor) -> Tensor:
-    """Map noise variances to what a network is told: 0 for none, growing with the logarithm to about 1 at 0.1."""
-    return torch.log1p(noise_variance / 0.001) / 5
+def with_noise_level(latents: Tensor, noise_variance: Tensor) -> Tensor:
+    """Return latents ``(n, 5, h, w)`` whose fifth channel tells how much noise is in them.
+
+    It is 0 for none, and grows with the logarithm of the variance to about 1 at 0.1.
+    """
+    level = torch.log1p(noise_variance / 0.001) / 5
+    return torch.cat([latents, level[:, None, None, None].expand_as(latents[:, :1])], 1)

@@ -1,0 +1,55 @@
+"""What layers make on the way: from a quarter of the resolution on, the encoder has as many, as wide, as the teacher.
+
+So each layer has a counterpart to learn from (Romero et al. 2015, "FitNets"), which tells it far more than the output
+alone, and leaves it less to learn by heart.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+WEIGHT = 0.5
+
+LAYERS = range(-9, -1)
+"""Counted from the end, for the student has fewer at its beginning."""
+
+UNTIL = 0.8
+"""Share of the steps over which the weight falls."""
+
+
+@contextmanager
+def watched(layers: nn.Sequential, indices: Iterable[int]) -> Iterator[list[Tensor]]:
+    """Return a list, to which each of those layers adds its output while the context lasts."""
+    features: list[Tensor] = []
+    hooks = [layers[i].register_forward_hook(lambda _layer, _inputs, output: features.append(output)) for i in indices]
+    try:
+        yield features
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def by_picture(features: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Return for each picture of a batch its features, layer by layer, in half the memory."""
+    return zip(*(layer.bfloat16() for layer in features), strict=True)
+
+
+def distance(features: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the squared error of features over the teacher's variance, in the mean of layers.
+
+    Args:
+        features: The student's, layer by layer ``(n, c, h, w)``.
+        teachers: Of each picture in the batch, layer by layer ``(c, h, w)``.
+    """
+    errors = []
+    for ours, theirs in zip(features, zip(*teachers, strict=True), strict=True):
+        wanted = torch.stack(theirs).float().contiguous(memory_format=torch.channels_last)
+        errors.append((ours.float() - wanted).square().mean() / wanted.var())
+    return torch.stack(errors).mean()
+
+
+def weight(progress: float) -> float:
+    """Return the weight of features at that share of the steps; it falls to nothing, for in the end latents count."""
+    return WEIGHT * max(0.0, 1 - progress / UNTIL)
