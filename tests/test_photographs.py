@@ -11,7 +11,7 @@ from PIL import Image
 
 import pillow_sdc
 
-PHOTOGRAPHS = 4
+PHOTOGRAPHS = 2
 
 
 def test_the_round_trip_example_keeps_photographs(taesd: Path, dev_photos: list[Path], tmp_path: Path) -> None:

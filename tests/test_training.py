@@ -92,6 +92,34 @@ def test_dyed_crops_have_colours_that_the_photograph_has_not() -> None:
     assert np.ptp(grey, axis=-1).max() <= 2
 
 
+def test_veiled_crops_are_nearer_to_one_colour() -> None:
+    from training.photographs import AlteredCrops, veil
+
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 256, (90, 120, 3), np.uint8)
+    spreads = [veil(photo, random).std((0, 1)).mean() for _ in range(40)]
+    assert max(spreads) < photo.std((0, 1)).mean()
+    assert min(spreads) < 8
+    assert len({round(float(veil(photo, random).mean()) / 40) for _ in range(40)}) >= 4  # of any brightness
+    plain, veiled = (AlteredCrops([photo], 8, random, veiled=share).draw(40) for share in (0.0, 1.0))
+    assert veiled.std((1, 2)).mean() < 0.7 * plain.std((1, 2)).mean()
+
+
+def test_grainy_crops_have_noise_of_several_strengths_and_keep_their_colour() -> None:
+    from training.photographs import AlteredCrops, grain
+
+    random = np.random.default_rng(0)
+    grey = np.full((90, 90, 3), (100, 120, 140), np.uint8)
+    grainy = [grain(grey, random).astype(float) for _ in range(40)]
+    deviations = [copy.std((0, 1)).mean() for copy in grainy]
+    assert min(deviations) < 1.5
+    assert 7 < max(deviations) < 14
+    for copy in grainy:
+        np.testing.assert_allclose(copy.mean((0, 1)), grey[0, 0], atol=1.5)
+    copies = AlteredCrops([grey], 8, random, grainy=0.5).draw(40)
+    assert 8 < sum(np.ptp(copy[..., 0]) > 0 for copy in copies) < 32
+
+
 def test_a_pool_replaces_old_items_by_new_ones() -> None:
     from training.labelled import Pool
 
@@ -190,6 +218,18 @@ def test_errors_are_judged_by_the_teacher_s() -> None:
     assert relative_squares(hard, photo, hard).item() == pytest.approx(expected)
 
 
+def test_pixels_beyond_black_and_white_are_no_error() -> None:
+    from training.train_decoder import saturated
+
+    photo = torch.tensor([-1.0, -1.0, 1.0, 1.0, 0.5])
+    decoded = torch.tensor([-1.3, -0.9, 1.2, 0.8, 1.2], requires_grad=True)
+    judged = saturated(decoded, photo)
+    torch.testing.assert_close(judged, torch.tensor([-1.0, -0.9, 1.0, 0.8, 1.2]))
+    judged.sum().backward()
+    assert decoded.grad is not None
+    assert decoded.grad.tolist() == [0, 1, 0, 1, 1]
+
+
 def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
     from training.losses import contrast_distance, laplacian_pyramid
 
@@ -220,6 +260,8 @@ def test_trained_networks_are_exported_and_loaded(
     names = ("encoder", "decoder", "denoiser")
     for name in names:
         run(f"train_{name}", *data, tmp_path / name, "--steps", 1)
+    run("train_decoder", *data, tmp_path / "plain", "--steps", 1, "--texture", 0)
+    assert "texture" not in json.loads((tmp_path / "plain" / "log.jsonl").read_text())
     run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 2)  # goes on from the first's checkpoint
     assert len((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()) == 2
     run("export", *(tmp_path / name for name in names), "--out", tmp_path / "weights")

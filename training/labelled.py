@@ -71,11 +71,8 @@ class Labelled:
     context: QuantisedLatents
 
     def noisy_latents(self, random: np.random.Generator) -> QuantisedLatents:
-        """Return the latents as a codec would bring them back.
-
-        A quarter are clean, a quarter the palette codec's, half the context codec's.
-        """
-        kinds = QuantisedLatents(self.latents, 0.0), self.palette, self.context, self.context
+        """Return the latents as a codec would bring them back: clean, the palette codec's or the context codec's."""
+        kinds = QuantisedLatents(self.latents, 0.0), self.palette, self.context
         return kinds[random.integers(len(kinds))]
 
 

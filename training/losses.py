@@ -32,7 +32,7 @@ def closeness(pyramid: list[Tensor], other: list[Tensor], weights: tuple[float, 
 
 
 def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int = 2, tiles: int = 1) -> Tensor:
-    """Return the sliced Wasserstein distance of the 7×7 patches of two pyramid levels, tile by tile.
+    """Return the sliced Wasserstein distances ``(n,)`` of the 7×7 patches of two pyramid levels, tile by tile.
 
     Rabin et al. 2011; as a loss for textures Heitz et al. 2021. Each picture is compared with its own counterpart.
     """
@@ -44,16 +44,22 @@ def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int
     split = both[:, :, :h, :w].reshape(n, projections, tiles, h // tiles, tiles, w // tiles)
     values = split.permute(0, 1, 2, 4, 3, 5).flatten(4).sort(dim=-1).values
     first, second = values.chunk(2)
-    return (first - second).abs().mean()
+    return (first - second).abs().flatten(1).mean(1)
 
 
 def contrast_distance(pyramid: list[Tensor], other: list[Tensor]) -> Tensor:
-    """Return how far the root mean squares of 8×8 blocks are apart, summed over the three finest levels."""
+    """Return ``(n,)``, how far the root mean squares of 8×8 blocks are apart, summed over the three finest levels."""
     terms = []
     for level, original in zip(pyramid[:3], other[:3], strict=True):
         blocks, wanted = (functional.avg_pool2d(x.square(), BLOCK).add(1e-4).sqrt() for x in (level, original))
-        terms.append((blocks - wanted).abs().mean())
-    return torch.stack(terms).sum()
+        terms.append((blocks - wanted).abs().mean((1, 2, 3)))
+    return torch.stack(terms).sum(0)
+
+
+def laplacian(pixels: Tensor) -> Tensor:
+    """Return what the 3×3 Laplacian filter makes of the luma of pixels ``(n, 3, h, w)``: their finest detail."""
+    luma = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    return functional.conv2d(luma, torch.tensor([[[[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]]]), padding=1)
 
 
 def grid_distance(level: Tensor, other: Tensor) -> Tensor:

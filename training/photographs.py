@@ -58,7 +58,8 @@ class AlteredCrops:
 
     Half are of another scale, as are all of photographs that are too small; half are recoloured, half mirrored, and, if
     they may be ``turned``, all by 0 to 3 right angles. A share of them is ``dyed``, which makes any colour as likely as
-    those of skin, sky and leaves.
+    those of skin, sky and leaves; a share ``veiled``, which makes smooth and very dark places more likely; and a share
+    ``grainy``, as photographs are that were neither shrunk nor compressed.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class AlteredCrops:
         *,
         turned: bool = True,
         dyed: float = 0.0,
+        veiled: float = 0.0,
+        grainy: float = 0.0,
     ) -> None:
         self._side = side * PIXELS_PER_LATENT
         self._photos = [photo for photo in photos if min(photo.shape[:2]) >= self._side / MAGNIFIED]
@@ -77,6 +80,8 @@ class AlteredCrops:
         self._random = random
         self._turned = turned
         self._dyed = dyed
+        self._veiled = veiled
+        self._grainy = grainy
 
     def draw(self, count: int) -> NDArray[np.uint8]:
         """Return ``(count, 8 · side, 8 · side, 3)``."""
@@ -100,7 +105,11 @@ class AlteredCrops:
             gamma, gains = math.exp(random.normal(0, 0.25)), np.exp(random.normal(0, 0.08, 3))
             levels = (np.arange(256)[:, None] / 255) ** gamma * gains * 255
             square = levels.clip(0, 255).round().astype(np.uint8)[square, np.arange(3)]
-        return dye(square, random) if random.random() < self._dyed else square
+        if random.random() < self._dyed:
+            square = dye(square, random)
+        if random.random() < self._veiled:
+            square = veil(square, random)
+        return grain(square, random) if random.random() < self._grainy else square
 
 
 def dye(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
@@ -113,3 +122,32 @@ def dye(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.ui
     kept = random.uniform()  # the brightness that contrast leaves as it is
     dyed = (kept + (square / 255 - kept) * contrast) @ colours.T
     return (255 * dyed).clip(0, 255).round().astype(np.uint8)
+
+
+def veil(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return samples ``(n, n, 3)`` that are nearer to one colour, half the time some places more than others."""
+    tint = random.uniform(0.6, 1, 3)
+    colours = random.uniform(0, 255, 3), random.uniform(0, 40) * tint, 255 - random.uniform(0, 50) * tint
+    colour = colours[random.choice(3, p=(0.55, 0.3, 0.15))]
+    strength = np.full((1, 1, 1), random.uniform(0.2, 0.97))
+    if random.random() < 0.5:
+        field = Image.fromarray(random.normal(0, 3, (4, 4)).astype(np.float32))
+        smooth = np.asarray(field.resize(square.shape[1::-1], Image.Resampling.BICUBIC))
+        strength = strength / (1 + np.exp(-smooth))[..., None]
+    return (square + (colour - square) * strength).clip(0, 255).round().astype(np.uint8)
+
+
+def grain(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Return samples ``(n, n, 3)`` with a sensor's noise of a standard deviation of 0.5 to 12, white or nearly so.
+
+    Latents of smooth places depend on it: noise of 1.6 in grey moves the first channel two fifths of the way to white.
+    """
+    side = len(square)
+    size = side if random.random() < 0.6 else round(side / random.uniform(1, 2))
+    noise, shared = random.normal(0, 1, (size, size, 3)).astype(np.float32), random.uniform()
+    noise = shared * noise[..., :1] + (1 - shared) * noise
+    if size != side:
+        channels = [Image.fromarray(channel) for channel in np.moveaxis(noise, -1, 0)]
+        noise = np.stack([np.asarray(one.resize((side, side), Image.Resampling.BICUBIC)) for one in channels], -1)
+    deviation = math.exp(random.uniform(math.log(0.5), math.log(12)))
+    return (square + noise * (deviation / noise.std())).clip(0, 255).round().astype(np.uint8)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pillow_sdc.models import compact
+from pillow_sdc.models.compact_networks import Encoder
 
 from .precision import mixed_precision
 
@@ -34,6 +36,17 @@ class Teacher:
 
 
 def embedded_encoder() -> Callable[[Tensor], Tensor]:
-    """Return the function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)`` that comes with the package."""
-    encode = compact.load_autoencoder("cpu", "float32").encode
-    return lambda pixels: torch.stack([torch.from_numpy(encode(picture.numpy())) for picture in pixels])
+    """Return the function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)`` that comes with the package.
+
+    It needs no decoder, so that one of another shape can be trained.
+    """
+    network = Encoder()
+    network.load_state_dict(load_file(compact.WEIGHTS / "encoder.safetensors"))
+    network.eval().to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encode(pixels: Tensor) -> Tensor:
+        with mixed_precision():
+            return network(pixels).float()  # type: ignore[no-any-return]
+
+    return encode

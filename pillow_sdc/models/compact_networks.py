@@ -71,10 +71,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(LATENT_CHANNELS + 1, eighth, 3, padding=1),
-            *(Residual(eighth) for _ in range(4)),
+            *(Residual(eighth) for _ in range(6)),
             nn.Conv2d(eighth, 4 * quarter, 1),
             nn.PixelShuffle(2),
-            *(Residual(quarter) for _ in range(3)),
+            *(Residual(quarter) for _ in range(4)),
             nn.Conv2d(quarter, 4 * half, 3, padding=1),
             nn.PixelShuffle(2),
             *(Residual(half) for _ in range(2)),
