@@ -254,6 +254,19 @@ def test_a_dot_in_each_square_is_seen() -> None:
     assert grid_distance(dotted, original) > grid_distance(other, original) + 0.02
 
 
+def test_a_faint_pattern_in_a_smooth_place_is_seen() -> None:
+    from training.losses import pattern_distance
+
+    random = torch.Generator().manual_seed(0)
+    original = 0.3 * torch.randn(1, 3, 64, 96, generator=random)
+    original[..., :32] *= 0.01
+    patterned = original.clone()
+    patterned[..., :32] += 0.01 * torch.randn(8, 8, generator=random).repeat(8, 4)
+    grainy = original + 0.01 * torch.randn(original.shape, generator=random)
+    assert pattern_distance(original, original) == 0
+    assert 2 * pattern_distance(grainy, original) < pattern_distance(patterned, original)
+
+
 def test_trained_networks_are_exported_and_loaded(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from .losses import (
     grid_distance,
     laplacian,
     laplacian_pyramid,
+    pattern_distance,
     texture_distance,
 )
 from .photographs import AlteredCrops, pixels, read_photos, samples, split
@@ -73,7 +74,7 @@ decoder that knows of noise can rather be right than sharp."""
 CONTRAST = 0.5
 """Weight of contrast, over that of texture."""
 TEACHER_WEIGHTS = (4.0, 2.0, 2.0, 2.0, 4.0)
-GRID_WEIGHT = 10.0
+GRID_WEIGHT, PATTERN_WEIGHT = 10.0, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +172,7 @@ def main() -> None:
             "texture": (weights * torch.stack(texture).sum(0)).mean(),
             "contrast": (CONTRAST * weights * contrast_distance(pyramid, original)).mean(),
             "teacher": closeness(pyramid, teachers, TEACHER_WEIGHTS),
+            "pattern": PATTERN_WEIGHT * pattern_distance(pyramid[0], original[0]),
             "grid": GRID_WEIGHT * grid_distance(pyramid[0], original[0]),
         }
 
