@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
 # Two processes with a thread for every core each would spend much of their time spinning while they wait.
-test: export OMP_WAIT_POLICY = PASSIVE
+test test-pillow test-other-pillows: export OMP_WAIT_POLICY = PASSIVE
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
 

@@ -56,12 +56,6 @@ def contrast_distance(pyramid: list[Tensor], other: list[Tensor]) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
-def laplacian(pixels: Tensor) -> Tensor:
-    """Return what the 3×3 Laplacian filter makes of the luma of pixels ``(n, 3, h, w)``: their finest detail."""
-    luma = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-    return functional.conv2d(luma, torch.tensor([[[[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]]]), padding=1)
-
-
 def grid_distance(level: Tensor, other: Tensor) -> Tensor:
     """Return how far the root mean squares of the 64 places in all 8×8 squares are apart.
 
