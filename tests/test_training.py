@@ -1,5 +1,6 @@
 """The training recipe from a folder of pictures to weights that the package loads, at toy size."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -63,12 +64,12 @@ def test_altered_crops_are_cut_from_photographs_large_enough() -> None:
 
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     too_small = np.zeros((25, 120, 3), np.uint8)
-    copies = AlteredCrops([too_small, photo], 8, np.random.default_rng(0)).draw(20)
+    copies = AlteredCrops([too_small, photo], 8).draw(20, np.random.default_rng(0))
     assert copies.shape == (20, 64, 64, 3)
     assert len({copy.tobytes() for copy in copies}) == len(copies)
     assert copies.mean() == pytest.approx(photo.mean(), abs=20)
     assert copies.std(axis=(1, 2, 3)).min() > 20
-    assert AlteredCrops([photo[:60]], 8, np.random.default_rng(0)).draw(20).shape == copies.shape  # enlarged
+    assert AlteredCrops([photo[:60]], 8).draw(20, np.random.default_rng(0)).shape == copies.shape  # enlarged
 
 
 def test_upright_crops_stay_upright() -> None:
@@ -76,7 +77,7 @@ def test_upright_crops_stay_upright() -> None:
 
     falling = np.broadcast_to(np.linspace(255, 0, 90)[:, None, None], (90, 120, 3)).astype(np.uint8)
     for turned, kept in ((True, False), (False, True)):
-        copies = AlteredCrops([falling], 8, np.random.default_rng(0), turned=turned).draw(20).astype(int)
+        copies = AlteredCrops([falling], 8, turned=turned).draw(20, np.random.default_rng(0)).astype(int)
         assert bool(np.all(copies[:, :8].mean((1, 2, 3)) > copies[:, -8:].mean((1, 2, 3)))) == kept
 
 
@@ -85,9 +86,9 @@ def test_dyed_crops_have_colours_that_the_photograph_has_not() -> None:
 
     random = np.random.default_rng(0)
     reddish = np.array([180, 90, 60], np.uint8) + random.integers(0, 10, (90, 120, 3), np.uint8)
-    channels = [copy.mean((0, 1)).argmax() for copy in AlteredCrops([reddish], 8, random, dyed=1.0).draw(40)]
+    channels = [copy.mean((0, 1)).argmax() for copy in AlteredCrops([reddish], 8, dyed=1.0).draw(40, random)]
     assert set(channels) == {0, 1, 2}
-    assert {copy.mean((0, 1)).argmax() for copy in AlteredCrops([reddish], 8, random).draw(40)} == {0}
+    assert {copy.mean((0, 1)).argmax() for copy in AlteredCrops([reddish], 8).draw(40, random)} == {0}
     grey = dye(np.full((4, 4, 3), 128, np.uint8), random).astype(int)
     assert np.ptp(grey, axis=-1).max() <= 2
 
@@ -101,7 +102,7 @@ def test_veiled_crops_are_nearer_to_one_colour() -> None:
     assert max(spreads) < photo.std((0, 1)).mean()
     assert min(spreads) < 8
     assert len({round(float(veil(photo, random).mean()) / 40) for _ in range(40)}) >= 4  # of any brightness
-    plain, veiled = (AlteredCrops([photo], 8, random, veiled=share).draw(40) for share in (0.0, 1.0))
+    plain, veiled = (AlteredCrops([photo], 8, veiled=share).draw(40, random) for share in (0.0, 1.0))
     assert veiled.std((1, 2)).mean() < 0.7 * plain.std((1, 2)).mean()
 
 
@@ -116,44 +117,79 @@ def test_grainy_crops_have_noise_of_several_strengths_and_keep_their_colour() ->
     assert 7 < max(deviations) < 14
     for copy in grainy:
         np.testing.assert_allclose(copy.mean((0, 1)), grey[0, 0], atol=1.5)
-    copies = AlteredCrops([grey], 8, random, grainy=0.5).draw(40)
+    copies = AlteredCrops([grey], 8, grainy=0.5).draw(40, random)
     assert 8 < sum(np.ptp(copy[..., 0]) > 0 for copy in copies) < 32
 
 
-def test_a_pool_replaces_old_items_by_new_ones() -> None:
+def test_a_pool_replaces_old_rows_by_new_ones() -> None:
     from training.labelled import Pool
 
-    pool = Pool[int](np.random.default_rng(0), 10)
-    pool.add(range(10))
-    assert set(pool.draw(200)) == set(range(10))
-    pool.add(range(100, 200))
-    drawn = pool.draw(400)
-    assert min(drawn) >= 100
-    assert len(set(drawn)) == 10
+    torch.manual_seed(0)
+    pool = Pool(10)
+    for first in (0, 6):
+        pool.add(torch.arange(first, first + 6), torch.arange(first, first + 6).float()[:, None])
+    numbers, same = pool.draw(400)
+    torch.testing.assert_close(numbers.float()[:, None], same)
+    kept = set(numbers.tolist())
+    assert len(kept) == 10
+    assert set(range(6, 12)) < kept < set(range(12))
+    for _ in range(20):
+        pool.add(torch.arange(100, 105), torch.zeros(5, 1))
+    numbers, _ = pool.draw(400)
+    assert numbers.min() >= 100
 
 
-def test_crops_are_labelled_with_what_teacher_and_palette_make_of_them(data: tuple[Path, Path]) -> None:
-    from training.labelled import SIDE, TOGETHER, label_crops, label_photograph, noisy_batch
-    from training.photographs import AlteredCrops, pixels, read_photos
+def test_jobs_are_done_in_order_whoever_does_them() -> None:
+    from training.workers import in_order
+
+    for workers in (0, 2):
+        squares = in_order(np.square, itertools.count(), workers)
+        assert list(itertools.islice(squares, 20)) == [i * i for i in range(20)]
+
+
+def test_crops_are_labelled_with_what_teacher_and_codecs_make_of_them(data: tuple[Path, Path]) -> None:
+    from training.labelled import SIDE, TOGETHER, labelled_crops, labelled_photographs, noisy_batch
+    from training.photographs import AlteredCrops, numbered_crops, pixels, read_photos
     from training.teacher import Teacher
 
-    random, teacher = np.random.default_rng(0), Teacher(data[1])
-    photo = read_photos(data[0])[0]
-    photos = AlteredCrops([photo], SIDE, random).draw(TOGETHER)
-    labelled = [*label_crops(photos, teacher.encode, random), label_photograph(photo, teacher)]
-    for item, shown in zip(labelled, [*photos, photo], strict=True):
-        np.testing.assert_array_equal(item.photo, shown)
-        expected = teacher.encode(pixels(shown[None]))[0]
-        torch.testing.assert_close(torch.from_numpy(item.latents), expected, atol=0.02, rtol=0.02)
-        for quantised in (item.palette, item.context):
-            assert np.mean((quantised.latents - item.latents) ** 2) < 3 * quantised.noise_variance + 1e-4
+    teacher, photo = Teacher(data[1], torch.device("cpu")), read_photos(data[0])[0]
+    photos = AlteredCrops([photo], SIDE)
+    crops, ahead = (next(labelled_crops(photos, teacher, TOGETHER, (3,), workers=workers)) for workers in (0, 1))
+    for one, same in zip(crops, ahead, strict=True):
+        torch.testing.assert_close(one, same, atol=0, rtol=0)
+    whole, drawn = labelled_photographs([photo], teacher)[0], numbered_crops(photos, TOGETHER, (3, 0), 0)
+    for labelled, shown in ((crops, drawn), (whole, photo[None])):
+        np.testing.assert_array_equal(labelled.photo.numpy(), shown)
+        expected = teacher.encode(pixels(shown))
+        torch.testing.assert_close(labelled.latents[:, 0], expected, atol=0.02, rtol=0.02)
+        errors = (labelled.latents - labelled.latents[:, :1]).square().mean((2, 3, 4))
+        assert torch.all((errors == 0) == (labelled.noise_variance == 0))
+        assert torch.all(errors <= 3 * labelled.noise_variance + 1e-4)
+        assert not labelled.own.any()
 
-    noisy, noise_variances = noisy_batch(labelled[:1] * 24, random)
-    errors = (noisy - torch.from_numpy(labelled[0].latents)).square().mean((1, 2, 3))
-    assert 1 < (noise_variances == 0).sum() < 14
-    assert torch.all((errors == 0) == (noise_variances == 0))
-    assert torch.all(errors <= 3 * noise_variances + 1e-4)
-    assert len(set(noise_variances.tolist())) == 3
+    torch.manual_seed(0)
+    noisy, noise_variance = noisy_batch(type(crops)(*(part[:1].repeat(24, *[1] * (part.ndim - 1)) for part in crops)))
+    for variance, kind in zip(crops.noise_variance[0], crops.latents[0], strict=True):
+        chosen = noise_variance == variance
+        assert 2 < chosen.sum() < 14
+        torch.testing.assert_close(noisy[chosen], kind.expand_as(noisy[chosen]), atol=0, rtol=0)
+
+
+def test_a_share_of_the_crops_is_encoded_by_the_embedded_encoder(data: tuple[Path, Path]) -> None:
+    from training.labelled import labelled_crops
+    from training.photographs import AlteredCrops, pixels, read_photos
+    from training.teacher import Teacher, embedded_encoder
+
+    teacher = Teacher(data[1], torch.device("cpu"))
+    crops = labelled_crops(AlteredCrops(read_photos(data[0]), 8), teacher, 1, (0,), own=0.5, groups=2)
+    encode = embedded_encoder(teacher.device)
+    owns = []
+    for labelled in itertools.islice(crops, 12):
+        encoded = (encode if labelled.own.all() else teacher.encode)(pixels(labelled.photo))
+        torch.testing.assert_close(labelled.latents[:, 0], encoded, atol=0.05, rtol=0.05)
+        owns.append(labelled.own.item())
+    assert owns[::2] == owns[1::2]  # encoded at once
+    assert set(owns) == {True, False}
 
 
 def test_the_trainings_start_from_exported_weights(data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -189,7 +225,7 @@ def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path
     from training.teacher import Teacher
 
     torch.manual_seed(0)
-    teacher, encoder = Teacher(data[1]), Encoder()
+    teacher, encoder = Teacher(data[1], torch.device("cpu")), Encoder()
     pixels = torch.rand(2, 3, 32, 48)
     with features.watched(teacher.encoder_layers, features.LAYERS) as theirs:
         teacher.encode(pixels)
@@ -199,7 +235,7 @@ def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path
     assert [one.shape for one in ours] == [one.shape for one in theirs]
     assert len(ours) == 8
 
-    wanted = list(features.by_picture(theirs))
+    wanted = [one.bfloat16() for one in theirs]
     assert features.distance(theirs, wanted).item() < 1e-4
     assert features.distance([torch.zeros_like(one) for one in theirs], wanted).item() >= 1
     distance = features.distance(ours, wanted)
@@ -273,7 +309,7 @@ def test_trained_networks_are_exported_and_loaded(
     names = ("encoder", "decoder", "denoiser")
     for name in names:
         run(f"train_{name}", *data, tmp_path / name, "--steps", 1)
-    run("train_decoder", *data, tmp_path / "plain", "--steps", 1, "--texture", 0)
+    run("train_decoder", *data, tmp_path / "plain", "--steps", 1, "--texture", 0, 0, 0)
     assert "texture" not in json.loads((tmp_path / "plain" / "log.jsonl").read_text())
     run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 2)  # goes on from the first's checkpoint
     assert len((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()) == 2

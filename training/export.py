@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for run in arguments.runs:
-        state = torch.load(run / "checkpoint.pt", weights_only=True)
+        state = torch.load(run / "checkpoint.pt", "cpu", weights_only=True)
         half = {name: value.half().contiguous() for name, value in state["average"].items()}
         (arguments.out / f"{run.name}.safetensors").write_bytes(save(half, METADATA))
     files = sorted(arguments.out.glob("*.safetensors"))

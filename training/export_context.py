@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     network = ContextModel()
-    network.load_state_dict(torch.load(arguments.run / "checkpoint.pt", weights_only=True)["average"])
+    network.load_state_dict(torch.load(arguments.run / "checkpoint.pt", "cpu", weights_only=True)["average"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / f"{arguments.number}.npz"
     np.savez_compressed(path, allow_pickle=False, **network.frozen())

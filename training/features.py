@@ -31,21 +31,11 @@ def watched(layers: nn.Sequential, indices: Iterable[int]) -> Iterator[list[Tens
             hook.remove()
 
 
-def by_picture(features: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """Return for each picture of a batch its features, layer by layer, in half the memory."""
-    return zip(*(layer.bfloat16() for layer in features), strict=True)
-
-
-def distance(features: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return the squared error of features over the teacher's variance, in the mean of layers.
-
-    Args:
-        features: The student's, layer by layer ``(n, c, h, w)``.
-        teachers: Of each picture in the batch, layer by layer ``(c, h, w)``.
-    """
+def distance(features: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    """Return the squared error of features, layer by layer ``(n, c, h, w)``, over the teacher's variance, as a mean."""
     errors = []
-    for ours, theirs in zip(features, zip(*teachers, strict=True), strict=True):
-        wanted = torch.stack(theirs).float().contiguous(memory_format=torch.channels_last)
+    for ours, theirs in zip(features, teachers, strict=True):
+        wanted = theirs.float()
         errors.append((ours.float() - wanted).square().mean() / wanted.var())
     return torch.stack(errors).mean()
 

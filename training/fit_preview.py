@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from rich.progress import track
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("teacher", type=Path)
     arguments = parser.parse_args()
-    teacher = Teacher(arguments.teacher)
+    teacher = Teacher(arguments.teacher, torch.device("cpu"))
 
     def pair(photo: NDArray[np.uint8]) -> Pair:
         return windows(teacher.encode(pixels(photo[None]))[0].numpy()), means(photo)

@@ -20,7 +20,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     arguments = parser.parse_args()
     first, second = (
-        torch.load(run / "checkpoint.pt", weights_only=True)["average"] for run in (arguments.first, arguments.second)
+        torch.load(run / "checkpoint.pt", "cpu", weights_only=True)["average"]
+        for run in (arguments.first, arguments.second)
     )
     between = {name: torch.lerp(value, second[name], arguments.share) for name, value in first.items()}
     arguments.run.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,11 @@
-"""What the teacher, and codecs after it, make of crops; labelled on the way, so that they have no end."""
+"""What an encoder, and codecs after it, make of crops; labelled on the way, so that they have no end."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +15,11 @@ from torch import Tensor
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents
 from pillow_sdc.latent_codecs.context import COARSEST, DEFAULT_QUALITY, FINEST, step_of
 
-from .photographs import pixels
-from .teacher import Teacher
+from .photographs import AlteredCrops, Samples, numbered_crops, pixels
+from .teacher import Teacher, embedded_encoder
+from .workers import in_order
 
-Item = TypeVar("Item")
-
-POOL = 1500
-"""Items that are kept and drawn from: a label costs as much as a step or more, so that each serves several times."""
+Latents = NDArray[np.float32]
 
 SIDE = 24
 """Of labelled crops, in latents."""
@@ -34,82 +34,143 @@ CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(stretched=False))
 STEPS = (FINEST, COARSEST)
 """Between which that of the codec ``context`` is drawn."""
 
-
-class Pool(Generic[Item]):
-    """Drawn from at random; once there are enough items, new ones take the place of old ones."""
-
-    def __init__(self, random: np.random.Generator, size: int = POOL) -> None:
-        self._random = random
-        self._size = size
-        self._items: list[Item] = []
-
-    def add(self, items: Iterable[Item]) -> None:
-        for item in items:
-            if len(self._items) < self._size:
-                self._items.append(item)
-            else:
-                self._items[self._random.integers(self._size)] = item
-
-    def draw(self, count: int) -> list[Item]:
-        return [self._items[i] for i in self._random.integers(len(self._items), size=count)]
+KINDS = ("clean", "palette", "context")
+"""Of latents: the encoder's, and as these codecs bring them back."""
 
 
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """A photograph or a crop of one.
+class Labelled(NamedTuple):
+    """Crops, or a photograph.
 
     Attributes:
-        photo: uint8 ``(8h, 8w, 3)``.
-        latents: An encoder's, the teacher's unless said, float32 ``(4, h, w)``.
-        palette: The latents as the palette codec brings them back.
-        context: The latents as the context codec brings them back.
+        photo: uint8 ``(n, 8h, 8w, 3)``.
+        latents: Of each kind, float32 ``(n, 3, 4, h, w)``.
+        noise_variance: Of each kind, float32 ``(n, 3)``.
+        own: Whether the embedded encoder has encoded them in place of the teacher, bool ``(n,)``.
     """
 
-    photo: NDArray[np.uint8]
-    latents: NDArray[np.float32]
-    palette: QuantisedLatents
-    context: QuantisedLatents
-
-    def noisy_latents(self, random: np.random.Generator) -> QuantisedLatents:
-        """Return the latents as a codec would bring them back: clean, the palette codec's or the context codec's."""
-        kinds = QuantisedLatents(self.latents, 0.0), self.palette, self.context
-        return kinds[random.integers(len(kinds))]
+    photo: Tensor
+    latents: Tensor
+    noise_variance: Tensor
+    own: Tensor
 
 
-def label_crops(
-    photos: NDArray[np.uint8], encode: Callable[[Tensor], Tensor], random: np.random.Generator
-) -> list[Labelled]:
-    """Label crops ``(n², 8h, 8h, 3)``, which together make a square, with what ``encode`` makes of their pixels."""
-    latents = encode(pixels(photos)).numpy()
+class Pool:
+    """Rows of tensors that are drawn from at random; once it is full, new rows take the place of old ones."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._filled = 0
+        self._kept: tuple[Tensor, ...] = ()
+
+    def add(self, *rows: Tensor) -> None:
+        """Add rows ``(n, …)``, at most as many as the pool holds."""
+        count = len(rows[0])
+        self._kept = self._kept or tuple(row.new_empty((self._size, *row.shape[1:])) for row in rows)
+        free = torch.arange(self._filled, min(self._filled + count, self._size))
+        taken = torch.randperm(self._filled)[: count - len(free)]
+        places = torch.cat([free, taken]).to(rows[0].device)
+        self._filled = min(self._filled + count, self._size)
+        for kept, new in zip(self._kept, rows, strict=True):
+            kept[places] = new
+
+    def draw(self, count: int) -> tuple[Tensor, ...]:
+        """Return so many rows."""
+        places = torch.randint(self._filled, (count,), device=self._kept[0].device)
+        return tuple(kept[places] for kept in self._kept)
+
+
+def labelled_crops(
+    photos: AlteredCrops,
+    teacher: Teacher,
+    together: int,
+    seed: tuple[int, ...],
+    *,
+    own: float = 0.0,
+    groups: int = 1,
+    workers: int = 0,
+) -> Iterator[Labelled]:
+    """Return crops on the teacher's device, ``together`` at a time, which are encoded ``groups`` times as many at once.
+
+    Args:
+        photos: Where the crops come from.
+        teacher: Encodes them.
+        together: A square number.
+        seed: The crops follow from it, whatever the number of workers.
+        own: Share of the crops that the embedded encoder encodes in place of the teacher.
+        groups: Worth more than one where a wait for the device costs much.
+        workers: Processes that draw crops, and as many that quantise latents.
+    """
+    own_encode = embedded_encoder(teacher.device)
+    encoded: deque[tuple[Tensor, bool]] = deque()
+
+    def squares() -> Iterator[tuple[Latents, tuple[int, ...]]]:
+        draw = partial(numbered_crops, photos, together * groups, (*seed, 0))
+        for number, drawn in enumerate(in_order(draw, itertools.count(), workers)):
+            is_own = bool(np.random.default_rng([*seed, 1, number]).random() < own)
+            photo = torch.from_numpy(drawn).to(teacher.device)
+            latents = (own_encode if is_own else teacher.encode)(pixels(photo)).cpu().numpy()
+            encoded.extend((one, is_own) for one in photo.split(together))
+            yield from ((one, (*seed, 2, number, i)) for i, one in enumerate(np.split(latents, groups)))
+
+    for latents, noise_variance in in_order(_quantised_square, squares(), workers):
+        photo, is_own = encoded.popleft()
+        rest = (torch.from_numpy(array).to(photo.device) for array in (latents, noise_variance))
+        yield Labelled(photo, *rest, torch.full((len(photo),), is_own, device=photo.device))
+
+
+def labelled_photographs(photos: list[Samples], teacher: Teacher, workers: int = 0) -> list[Labelled]:
+    """Return whole photographs, as the teacher encodes them and codecs do by default."""
+    whole = [torch.from_numpy(photo[None]).to(teacher.device) for photo in photos]
+    encoded = [teacher.encode(pixels(photo)).cpu().numpy() for photo in whole]
+    return [
+        Labelled(
+            photo,
+            *(torch.from_numpy(array).to(photo.device) for array in quantised),
+            torch.zeros(1, dtype=torch.bool, device=photo.device),
+        )
+        for photo, quantised in zip(whole, in_order(_quantised_photograph, encoded, workers), strict=True)
+    ]
+
+
+def noisy_batch(labelled: Labelled) -> tuple[Tensor, Tensor]:
+    """Return latents ``(n, 4, h, w)``, each of a kind at random, and the variances ``(n,)`` of the noise in them."""
+    count, kinds = labelled.noise_variance.shape
+    device = labelled.latents.device
+    each, kind = torch.arange(count, device=device), torch.randint(kinds, (count,), device=device)
+    return labelled.latents[each, kind], labelled.noise_variance[each, kind]
+
+
+def _quantised_square(job: tuple[Latents, tuple[int, ...]]) -> tuple[Latents, Latents]:
+    """Return each kind of latents ``(n², 4, h, h)`` and its noise, for which they make one square."""
+    latents, seed = job
+    random = np.random.default_rng(seed)
     across, cut_side = math.isqrt(len(latents)), latents.shape[-1]
     tiles = latents.reshape(across, across, -1, cut_side, cut_side).transpose(2, 0, 3, 1, 4)
     side = across * cut_side
     square = tiles.reshape(-1, side, side)
     palette, context = PALETTES[random.integers(len(PALETTES))], CONTEXTS[random.integers(len(CONTEXTS))]
-    step = round(np.exp(random.uniform(*np.log(STEPS))))
+    step = round(math.exp(random.uniform(*np.log(STEPS))))
 
-    def cut(quantised: QuantisedLatents) -> list[QuantisedLatents]:
-        pieces = quantised.latents.reshape(tiles.shape).transpose(1, 3, 0, 2, 4).reshape(latents.shape)
-        return [QuantisedLatents(piece, quantised.noise_variance) for piece in pieces]
+    def cut(square: Latents) -> Latents:
+        return square.reshape(tiles.shape).transpose(1, 3, 0, 2, 4).reshape(latents.shape)
 
-    by_palette = cut(palette.decode(palette.encode(square), side, side))
-    by_context = cut(context.reconstruct_with_step(square, step))
-    return [Labelled(*parts) for parts in zip(photos, latents, by_palette, by_context, strict=True)]
-
-
-def label_photograph(photo: NDArray[np.uint8], teacher: Teacher) -> Labelled:
-    """Label a whole photograph."""
-    latents = teacher.encode(pixels(photo[None]))[0].numpy()
-    palette = PaletteCodec.decode(PaletteCodec().encode(latents), *latents.shape[1:])
-    return Labelled(photo, latents, palette, ContextCodec().reconstruct_with_step(latents, step_of(DEFAULT_QUALITY)))
+    kinds, noise_variance = _kinds(
+        square,
+        palette.decode(palette.encode(square), side, side),
+        context.reconstruct_with_step(square, step),
+    )
+    return np.stack([cut(one) for one in kinds[0]], 1), noise_variance.repeat(len(latents), 0)
 
 
-def noisy_batch(batch: Iterable[Labelled], random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Return latents as a codec would bring them back, and the variances ``(n,)`` of the noise in them."""
-    drawn = [item.noisy_latents(random) for item in batch]
-    return stack(one.latents for one in drawn), torch.tensor([one.noise_variance for one in drawn])
+def _quantised_photograph(latents: Latents) -> tuple[Latents, Latents]:
+    """Return each kind of latents ``(1, 4, h, w)`` and its noise."""
+    one = latents[0]
+    palette = PaletteCodec.decode(PaletteCodec().encode(one), *one.shape[1:])
+    return _kinds(one, palette, ContextCodec().reconstruct_with_step(one, step_of(DEFAULT_QUALITY)))
 
 
-def stack(arrays: Iterable[NDArray[np.floating]]) -> Tensor:
-    """Return arrays ``(c, h, w)`` as a batch, in channels-last memory."""
-    return torch.from_numpy(np.stack(list(arrays))).contiguous(memory_format=torch.channels_last)
+def _kinds(clean: Latents, palette: QuantisedLatents, context: QuantisedLatents) -> tuple[Latents, Latents]:
+    return (
+        np.stack([clean, palette.latents, context.latents])[None],
+        np.array([[0.0, palette.noise_variance, context.noise_variance]], np.float32),
+    )

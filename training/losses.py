@@ -36,7 +36,7 @@ def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int
 
     Rabin et al. 2011; as a loss for textures Heitz et al. 2021. Each picture is compared with its own counterpart.
     """
-    filters = torch.randn(projections, level.shape[1], PATCH, PATCH)
+    filters = torch.randn(projections, level.shape[1], PATCH, PATCH, device=level.device)
     filters /= filters.flatten(1).norm(dim=1)[:, None, None, None]
     both = functional.conv2d(torch.cat([level, other]), filters, stride=stride)
     n, _, h, w = both.shape

@@ -14,12 +14,13 @@ PIXELS_PER_LATENT = 8
 SUFFIXES = {".png", ".webp", ".jpg"}
 
 Item = TypeVar("Item")
+Samples = NDArray[np.uint8]
 
 HELD_OUT = 1 / 57
 """Share of the photographs, the last by name, that are never trained on but looked at during training."""
 
 
-def read_photos(folder: Path) -> list[NDArray[np.uint8]]:
+def read_photos(folder: Path) -> list[Samples]:
     """Return the samples ``(8h, 8w, 3)`` of a folder's pictures by name, each cut to the grid of latents."""
     photos = []
     for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
@@ -36,14 +37,14 @@ def split(photographs: list[Item]) -> tuple[list[Item], list[Item]]:
     return photographs[:first_held_out], photographs[first_held_out:]
 
 
-def pixels(samples: NDArray[np.uint8]) -> Tensor:
+def pixels(samples: Samples | Tensor) -> Tensor:
     """Return samples ``(n, h, w, 3)`` as pixels ``(n, 3, h, w)`` in [−1, 1], in channels-last memory."""
-    return torch.from_numpy(samples).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.as_tensor(samples).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def samples(pixels: Tensor) -> NDArray[np.uint8]:
-    """Return pixels ``(n, 3, h, w)`` in [−1, 1] as samples ``(n, h, w, 3)``."""
-    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+def samples(pixels: Tensor) -> Tensor:
+    """Return pixels ``(n, 3, h, w)`` in [−1, 1] as samples, uint8 ``(n, h, w, 3)``."""
+    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
 
 
 LUMA_AND_CHROMA = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -64,9 +65,8 @@ class AlteredCrops:
 
     def __init__(
         self,
-        photos: list[NDArray[np.uint8]],
+        photos: list[Samples],
         side: int,
-        random: np.random.Generator,
         *,
         turned: bool = True,
         dyed: float = 0.0,
@@ -77,19 +77,18 @@ class AlteredCrops:
         self._photos = [photo for photo in photos if min(photo.shape[:2]) >= self._side / MAGNIFIED]
         areas = np.array([photo.size for photo in self._photos], float)
         self._shares = areas / areas.sum()
-        self._random = random
         self._turned = turned
         self._dyed = dyed
         self._veiled = veiled
         self._grainy = grainy
 
-    def draw(self, count: int) -> NDArray[np.uint8]:
+    def draw(self, count: int, random: np.random.Generator) -> Samples:
         """Return ``(count, 8 · side, 8 · side, 3)``."""
-        sources = self._random.choice(len(self._photos), count, p=self._shares)
-        return np.stack([self._altered(self._photos[source]) for source in sources])
+        sources = random.choice(len(self._photos), count, p=self._shares)
+        return np.stack([self._altered(self._photos[source], random) for source in sources])
 
-    def _altered(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        random, cut, longest = self._random, self._side, min(photo.shape[:2])
+    def _altered(self, photo: Samples, random: np.random.Generator) -> Samples:
+        cut, longest = self._side, min(photo.shape[:2])
         if random.random() < 0.5 or cut > longest:
             cut = round(math.exp(random.uniform(math.log(cut / MAGNIFIED), math.log(longest))))
         top, left = (int(random.integers(length - cut + 1)) for length in photo.shape[:2])
@@ -112,7 +111,12 @@ class AlteredCrops:
         return grain(square, random) if random.random() < self._grainy else square
 
 
-def dye(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def numbered_crops(photos: AlteredCrops, count: int, seed: tuple[int, ...], number: int) -> Samples:
+    """Return so many crops, the same for the same seed and number in whichever process."""
+    return photos.draw(count, np.random.default_rng([*seed, number]))
+
+
+def dye(square: Samples, random: np.random.Generator) -> Samples:
     """Return samples ``(…, 3)`` of other hue, saturation, contrast and brightness."""
     hue = random.uniform(0, 2 * math.pi) if random.random() < 0.6 else random.normal(0, 0.3)
     saturation, contrast = math.exp(random.normal(0.25, 0.6)), math.exp(random.normal(0, 0.3))
@@ -124,7 +128,7 @@ def dye(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.ui
     return (255 * dyed).clip(0, 255).round().astype(np.uint8)
 
 
-def veil(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def veil(square: Samples, random: np.random.Generator) -> Samples:
     """Return samples ``(n, n, 3)`` that are nearer to one colour, half the time some places more than others."""
     tint = random.uniform(0.6, 1, 3)
     colours = random.uniform(0, 255, 3), random.uniform(0, 40) * tint, 255 - random.uniform(0, 50) * tint
@@ -137,7 +141,7 @@ def veil(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.u
     return (square + (colour - square) * strength).clip(0, 255).round().astype(np.uint8)
 
 
-def grain(square: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+def grain(square: Samples, random: np.random.Generator) -> Samples:
     """Return samples ``(n, n, 3)`` with a sensor's noise of a standard deviation of 0.5 to 12, white or nearly so.
 
     Latents of smooth places depend on it: noise of 1.6 in grey moves the first channel two fifths of the way to white.

@@ -5,6 +5,7 @@ import copy
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,11 @@ def parser(description: str | None, steps: int) -> argparse.ArgumentParser:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=torch.device, default=device)
+    parser.add_argument("--times", type=int, default=1, help="as many crops in a step, labelled and kept as by default")
+    parser.add_argument("--workers", type=int, default=0, help="processes for each part of what precedes a step")
+    parser.add_argument("--evaluate-every", type=int, default=500, metavar="STEPS")
     return parser
 
 
@@ -50,24 +56,30 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take a step down the gradients."""
         for group in self.param_groups:
+            shaped: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            updates: dict[torch.Size, list[Tensor]] = defaultdict(list)  # of equal shapes together, which is faster
             for matrix in group["params"]:
                 momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix.grad))
                 momentum.lerp_(matrix.grad, 1 - self.MOMENTUM)
-                update = orthogonal(matrix.grad.lerp(momentum, self.MOMENTUM), self.COEFFICIENTS, self.ITERATIONS)
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+                updates[matrix.shape].append(matrix.grad.lerp(momentum, self.MOMENTUM))
+                shaped[matrix.shape].append(matrix)
+            for shape, matrices in shaped.items():
+                steps = orthogonal(torch.stack(updates[shape]), self.COEFFICIENTS, self.ITERATIONS)
+                for matrix, update in zip(matrices, steps, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                    matrix.add_(update, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
 
 
-def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], iterations: int) -> Tensor:
-    """Return the matrix with its singular values brought near one by Newton and Schulz's iteration."""
+def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], iterations: int) -> Tensor:
+    """Return matrices ``(…, m, n)`` with singular values brought near one by Newton and Schulz's iteration."""
     a, b, c = coefficients
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp_min(1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(iterations):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Optimizer:
@@ -119,7 +131,8 @@ class Run(Generic[NetworkT]):
         torch.manual_seed(arguments.seed)
         self.folder: Path = arguments.run
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.network = network().to(memory_format=torch.channels_last)
+        self.device: torch.device = arguments.device
+        self.network = network().to(self.device, memory_format=torch.channels_last)
         if arguments.start:
             self.network.load_state_dict(load_file(arguments.start))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -129,11 +142,13 @@ class Run(Generic[NetworkT]):
         self.step = 0
         checkpoint = self.folder / "checkpoint.pt"
         if checkpoint.exists():
-            state = torch.load(checkpoint, weights_only=True)
+            state = torch.load(checkpoint, self.device, weights_only=True)
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             self.step = state["step"]
-        self.random = np.random.default_rng([arguments.seed, self.step])
+        self.seed: tuple[int, int] = arguments.seed, self.step
+        torch.manual_seed(np.random.SeedSequence(self.seed).generate_state(1).item())
+        self._evaluate_every: int = arguments.evaluate_every
 
     @property
     def progress(self) -> float:
@@ -152,11 +167,10 @@ class Run(Generic[NetworkT]):
         losses_of: Callable[[], Losses],
         evaluate: Callable[[], dict[str, float]],
         *,
-        evaluate_every: int,
         average_over: int = 1000,
     ) -> None:
         """Take the remaining steps, each down the gradient of the sum of the losses."""
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         since, started = 0, time.time()
         while self.step < self.steps:
             losses = losses_of()
@@ -169,10 +183,10 @@ class Run(Generic[NetworkT]):
             for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
             for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + loss.item()
-            if self.step % evaluate_every == 0 or self.step == self.steps:
+                sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()  # not yet asked for: that waits
+            if self.step % self._evaluate_every == 0 or self.step == self.steps:
                 entry = {"step": self.step, "seconds_per_step": round((time.time() - started) / since, 3)}
-                entry |= {name: round(total / since, 5) for name, total in sums.items()}
+                entry |= {name: round(total.item() / since, 5) for name, total in sums.items()}
                 entry |= {name: round(value, 5) for name, value in evaluate().items()}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(entry) + "\n")

@@ -17,36 +17,37 @@ from .precision import mixed_precision
 class Teacher:
     """An AutoencoderTiny. In bfloat16 it is off by a mean square of 1e-4, far less than a student can learn."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, device: torch.device) -> None:
         network = AutoencoderTiny.from_pretrained(directory, local_files_only=True)
-        self._network = network.eval().to(memory_format=torch.channels_last)
+        self.device = device
+        self._network = network.eval().to(device, memory_format=torch.channels_last)
         self.encoder_layers: nn.Sequential = network.encoder.layers
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the latents ``(n, 4, h, w)`` of pixels ``(n, 3, 8h, 8w)``."""
-        with mixed_precision():
+        with mixed_precision(self.device):
             return self._network.encode(pixels).latents.float()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Return the pixels of latents, clamped."""
-        with mixed_precision():
+        with mixed_precision(self.device):
             return self._network.decode(latents).sample.float().clamp(-1, 1)
 
 
-def embedded_encoder() -> Callable[[Tensor], Tensor]:
+def embedded_encoder(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)`` that comes with the package.
 
     It needs no decoder, so that one of another shape can be trained.
     """
     network = Encoder()
     network.load_state_dict(load_file(compact.WEIGHTS / "encoder.safetensors"))
-    network.eval().to(memory_format=torch.channels_last)
+    network.eval().to(device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def encode(pixels: Tensor) -> Tensor:
-        with mixed_precision():
+        with mixed_precision(device):
             return network(pixels).float()  # type: ignore[no-any-return]
 
     return encode

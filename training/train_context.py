@@ -6,6 +6,9 @@ Steps are drawn anew for each crop; half of the crops are stretched, and a quart
 values, the others quantised along a trellis.
 """
 
+import itertools
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,12 +18,13 @@ from pillow_sdc.latent_codecs import trellis
 from pillow_sdc.latent_codecs.sensitivity import stretched
 
 from .context_model import ContextModel, bits
-from .labelled import Pool, stack
-from .photographs import AlteredCrops, pixels, read_photos, split
+from .labelled import Pool
+from .photographs import AlteredCrops, numbered_crops, pixels, read_photos, split
 from .running import Run, parser
 from .teacher import Teacher, embedded_encoder
+from .workers import in_order
 
-CROPS, FIRST = 8, 64
+CROPS, FIRST, KEPT = 8, 64, 1500
 NEW_EVERY = 4
 """Steps between new crops: to label one costs more than a step."""
 
@@ -53,17 +57,19 @@ def order_0_bits(values: Tensor, step: float) -> float:
 
 def main() -> None:
     run = Run(ContextModel, arguments := parser(__doc__, steps=20_000).parse_args())
-    teacher = Teacher(arguments.teacher)
+    teacher, embedded_encode = Teacher(arguments.teacher, run.device), embedded_encoder(run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
-    held_out = [teacher.encode(pixels(photo[None]))[0].numpy() for photo in held_out_photos]
+    held_out = [teacher.encode(pixels(photo[None]).to(run.device))[0].cpu().numpy() for photo in held_out_photos]
     # Upright, as photographs are: what is above may say other things than what is beside.
-    photos = AlteredCrops(training, SIDE, run.random, turned=False)
-    pool = Pool[NDArray[np.float32]](run.random)
-    embedded_encode = embedded_encoder()
+    times = arguments.times
+    draw = partial(numbered_crops, AlteredCrops(training, SIDE, turned=False), times, run.seed)
+    crops = in_order(draw, itertools.count(), arguments.workers)
+    pool = Pool(KEPT * times)
+    random = np.random.default_rng(run.seed)
 
     def label() -> None:
-        encode = embedded_encode if run.random.random() < OWN else teacher.encode
-        pool.add(encode(pixels(photos.draw(1))).numpy())
+        encode = embedded_encode if random.random() < OWN else teacher.encode
+        pool.add(encode(pixels(torch.from_numpy(next(crops)).to(run.device))).cpu())
 
     for _ in range(FIRST):
         label()
@@ -71,29 +77,30 @@ def main() -> None:
     def losses() -> dict[str, Tensor]:
         if run.step % NEW_EVERY == 0:
             label()
-        steps = np.exp(run.random.uniform(*np.log(STEPS), CROPS))
+        steps = np.exp(random.uniform(*np.log(STEPS), CROPS * times))
         values, stretches = [], []
-        for i, (latents, step) in enumerate(zip(pool.draw(CROPS), steps.tolist(), strict=True)):
+        drawn = zip(pool.draw(CROPS * times)[0].numpy(), steps.tolist(), strict=True)
+        for i, (latents, step) in enumerate(drawn):
             quantise = quantised_along_trellis if i % 4 else quantised
             stretches.append(i // 4 % 2)
             values.append(quantise(stretched(latents).astype(np.float32) if stretches[-1] else latents, step))
-        batch, told = stack(values), torch.from_numpy(steps).float()
-        return {"bits": bits(run.network(batch, told, torch.tensor(stretches)), batch, told).mean()}
+        batch, told = (torch.from_numpy(array).float().to(run.device) for array in (np.stack(values), steps))
+        return {"bits": bits(run.network(batch, told, torch.tensor(stretches, device=run.device)), batch, told).mean()}
 
     def evaluate() -> dict[str, float]:
         figures = {}
         with torch.inference_mode():
             for step in JUDGED:
-                steps, ours, order_0, count = torch.tensor([step]), 0.0, 0.0, 0
+                steps, ours, order_0, count = torch.tensor([step], device=run.device), 0.0, 0.0, 0
                 for latents in held_out:
-                    values = torch.from_numpy(quantised(latents, step))[None]
-                    ours += bits(run.average(values, steps, torch.zeros(1)), values, steps).sum().item()
+                    values = torch.from_numpy(quantised(latents, step))[None].to(run.device)
+                    ours += bits(run.average(values, steps, torch.zeros_like(steps)), values, steps).sum().item()
                     order_0 += order_0_bits(values[0], step)
                     count += values.numel()
                 figures |= {f"bits_at_{step}": ours / count, f"order_0_bits_at_{step}": order_0 / count}
         return figures
 
-    run.train(losses, evaluate, evaluate_every=500)
+    run.train(losses, evaluate)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,16 @@
 Like the encoder it sees altered copies of the photographs, which the teacher encodes and decodes on the way.
 """
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pillow_sdc.latent_codecs import QuantisedLatents
 from pillow_sdc.models.compact_networks import Decoder
 
-from .labelled import SIDE, TOGETHER, Labelled, Pool, label_crops, label_photograph, noisy_batch
+from .labelled import KINDS, SIDE, TOGETHER, Labelled, Pool, labelled_crops, labelled_photographs, noisy_batch
 from .losses import (
     closeness,
     contrast_distance,
@@ -67,35 +65,16 @@ for a little noise moves its latents far."""
 SQUARES_FROM = 0.002
 SHADE_WEIGHT, SHADE_FROM, SHADE_LEVELS = 0.5, 0.0004, (3, 4)
 """Levels whose squares are judged apart: what is wrong there is seen in smooth pictures, and little beside detail."""
-TEXTURE_WEIGHT = 7.0
-TEACHERS_CLEAN, TEACHERS_NOISY = 0.8, 0.5
-"""Weights of texture for the teacher's latents, over that for the embedded encoder's, of which pictures are softer. A
-decoder that knows of noise can rather be right than sharp."""
+LIKENESS_WEIGHT = 0.5
+"""Of the squares between the decoder's picture and the teacher's, at first; it falls to nothing. The teacher's follows
+from the latents entirely, where the photograph can only be guessed."""
+TEXTURE_WEIGHTS = 7.0, 3.0, 3.0
+"""For the embedded encoder's latents, of which pictures are softer, and the teacher's clean and noisy ones. A decoder
+that knows of noise can rather be right than sharp."""
 CONTRAST = 0.5
 """Weight of contrast, over that of texture."""
 TEACHER_WEIGHTS = (4.0, 2.0, 2.0, 2.0, 4.0)
 GRID_WEIGHT, PATTERN_WEIGHT = 10.0, 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Crop:
-    """A labelled crop.
-
-    Attributes:
-        labelled: What codecs make of it.
-        by_teacher: What the teacher decodes from its clean latents, uint8 ``(8h, 8w, 3)``.
-        own: Whether the embedded encoder has encoded it.
-    """
-
-    labelled: Labelled
-    by_teacher: NDArray[np.uint8]
-    own: bool
-
-    def texture(self, noise_variance: float) -> float:
-        """Return the weight of texture, over the highest."""
-        if self.own:
-            return 1.0
-        return TEACHERS_NOISY if noise_variance else TEACHERS_CLEAN
 
 
 def saturated(decoded: Tensor, photo: Tensor) -> Tensor:
@@ -115,28 +94,62 @@ def relative_squares(decoded: Tensor, photo: Tensor, by_teacher: Tensor, start: 
     return (ours / (teachers + start)).mean()
 
 
+def by_texture(
+    pyramid: list[Tensor], original: list[Tensor], teachers: list[Tensor], weights: Tensor
+) -> dict[str, Tensor]:
+    """Return the losses that keep texture, of three pyramids; the first of them count ``weights`` ``(n,)``."""
+    texture = [
+        texture_distance(pyramid[0], original[0], 16, 3, 2),
+        texture_distance(pyramid[1], original[1], 16, 2, 2),
+        texture_distance(pyramid[2], original[2], 16, 2, 1),
+    ]
+    return {
+        "texture": (weights * torch.stack(texture).sum(0)).mean(),
+        "contrast": (CONTRAST * weights * contrast_distance(pyramid, original)).mean(),
+        "teacher": closeness(pyramid, teachers, TEACHER_WEIGHTS),
+        "pattern": PATTERN_WEIGHT * pattern_distance(pyramid[0], original[0]),
+        "grid": GRID_WEIGHT * grid_distance(pyramid[0], original[0]),
+    }
+
+
 def main() -> None:
     asked = parser(__doc__, steps=12_000)
-    asked.add_argument("--texture", type=float, default=TEXTURE_WEIGHT, help="weight of texture; 0 for none")
+    asked.add_argument(
+        "--texture",
+        type=float,
+        nargs=3,
+        default=TEXTURE_WEIGHTS,
+        metavar=("OWN", "CLEAN", "NOISY"),
+        help="weights of texture, for latents of the embedded encoder and the teacher's; 0 0 0 for none",
+    )
     run = Run(Decoder, arguments := asked.parse_args())
-    teacher, embedded_encode = Teacher(arguments.teacher), embedded_encoder()
+    own_weight, clean_weight, noisy_weight = arguments.texture
+    teacher, embedded_encode = Teacher(arguments.teacher, run.device), embedded_encoder(run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
-    held_out = [label_photograph(photo, teacher) for photo in held_out_photos]
-    own = [embedded_encode(pixels(photo[None]))[0].numpy() for photo in held_out_photos]
-    shares = {"dyed": DYED, "veiled": VEILED, "grainy": GRAINY}
-    photos = {source: AlteredCrops(training, source.side, run.random, **shares) for source in SOURCES}
-    pools = {source: Pool[Crop](run.random, source.kept) for source in SOURCES}
+    times, workers = arguments.times, arguments.workers
+    crops = {
+        source: labelled_crops(
+            AlteredCrops(training, source.side, dyed=DYED, veiled=VEILED, grainy=GRAINY),
+            teacher,
+            source.together,
+            (*run.seed, source.side),
+            own=OWN,
+            groups=times,
+            workers=workers,
+        )
+        for source in SOURCES
+    }
+    pools = {source: Pool(source.kept * times) for source in SOURCES}
+    held_out = labelled_photographs(held_out_photos, teacher, workers)
+    own = [embedded_encode(pixels(whole.photo)) for whole in held_out]
 
     def label(source: Source) -> None:
-        is_own = bool(run.random.random() < OWN)
-        crops = label_crops(
-            photos[source].draw(source.together), embedded_encode if is_own else teacher.encode, run.random
-        )
-        decoded = teacher.decode(torch.stack([torch.from_numpy(crop.latents) for crop in crops]))
-        pools[source].add(Crop(*parts, is_own) for parts in zip(crops, samples(decoded), strict=True))
+        for _ in range(times):
+            labelled = next(crops[source])
+            pools[source].add(*labelled, samples(teacher.decode(labelled.latents[:, 0])))
 
     for source in SOURCES:
-        for _ in range(min(FILLED, run.steps)):
+        for _ in range(min(math.ceil(FILLED / times), run.steps)):
             label(source)
 
     def losses() -> dict[str, Tensor]:
@@ -144,13 +157,13 @@ def main() -> None:
             if run.step % source.every == 0:
                 label(source)
         source = SOURCES[run.step % len(SOURCES)]
-        crops = pools[source].draw(source.drawn)
-        latents, noise_variance = noisy_batch((crop.labelled for crop in crops), run.random)
-        with mixed_precision():
+        *drawn, by_teacher = pools[source].draw(source.drawn * times)
+        batch = Labelled(*drawn)
+        latents, noise_variance = noisy_batch(batch)
+        with mixed_precision(run.device):
             decoded = run.network(latents, noise_variance)
         # Judged up to the edges, so that those of pictures are good too.
-        photo = pixels(np.stack([crop.labelled.photo for crop in crops]))
-        by_teacher = pixels(np.stack([crop.by_teacher for crop in crops]))
+        photo, by_teacher = pixels(batch.photo), pixels(by_teacher)
         decoded = saturated(decoded.float(), photo)
         pyramid, original, teachers = (laplacian_pyramid(pictures) for pictures in (decoded, photo, by_teacher))
         shade = [relative_squares(pyramid[i], original[i], teachers[i], SHADE_FROM) for i in SHADE_LEVELS]
@@ -158,68 +171,57 @@ def main() -> None:
             "shade": SHADE_WEIGHT * torch.stack(shade).sum(),
             "squares": relative_squares(decoded, photo, by_teacher),
         }
-        if not arguments.texture:
-            return by_error
-        weights = arguments.texture * torch.tensor(
-            [crop.texture(variance) for crop, variance in zip(crops, noise_variance.tolist(), strict=True)]
-        )
-        texture = [
-            texture_distance(pyramid[0], original[0], 16, 3, 2),
-            texture_distance(pyramid[1], original[1], 16, 2, 2),
-            texture_distance(pyramid[2], original[2], 16, 2, 1),
-        ]
-        return by_error | {
-            "texture": (weights * torch.stack(texture).sum(0)).mean(),
-            "contrast": (CONTRAST * weights * contrast_distance(pyramid, original)).mean(),
-            "teacher": closeness(pyramid, teachers, TEACHER_WEIGHTS),
-            "pattern": PATTERN_WEIGHT * pattern_distance(pyramid[0], original[0]),
-            "grid": GRID_WEIGHT * grid_distance(pyramid[0], original[0]),
-        }
+        if not any(arguments.texture):
+            likeness = relative_squares(decoded, by_teacher, photo)
+            return by_error | {"likeness": LIKENESS_WEIGHT * (1 - run.progress) * likeness}
+        clean_or_noisy = torch.where(noise_variance > 0, noisy_weight, clean_weight)
+        return by_error | by_texture(pyramid, original, teachers, torch.where(batch.own, own_weight, clean_or_noisy))
 
-    def evaluate() -> dict[str, float]:
-        figures = {}
-        for name, inputs in (
-            ("clean", [QuantisedLatents(whole.latents, 0.0) for whole in held_out]),
-            ("palette", [whole.palette for whole in held_out]),
-            ("context", [whole.context for whole in held_out]),
-            ("own", [QuantisedLatents(latents, 0.0) for latents in own]),
-        ):
-            judged = judge(held_out_photos, [decode(run.average, quantised) for quantised in inputs])
-            figures |= {f"{name}_{figure}": value for figure, value in judged.items()}
-        return figures
-
-    by_teacher = [teacher.decode(torch.from_numpy(whole.latents)[None]) for whole in held_out]
-    print("teacher", judge(held_out_photos, by_teacher), flush=True)
-    run.train(losses, evaluate, evaluate_every=500)
+    print("teacher", judge(held_out, [teacher.decode(whole.latents[:, 0]) for whole in held_out]), flush=True)
+    run.train(losses, lambda: figures(run.average, held_out, own))
 
 
-def decode(network: Decoder, quantised: QuantisedLatents) -> Tensor:
-    """Return the pixels ``(1, 3, 8h, 8w)`` of latents ``(4, h, w)``."""
-    with torch.inference_mode():
-        batch = torch.from_numpy(quantised.latents)[None]
-        return network(batch, torch.tensor([quantised.noise_variance], dtype=torch.float32)).clamp(-1, 1)
+def figures(network: Decoder, held_out: list[Labelled], own: list[Tensor]) -> dict[str, float]:
+    """Return how photographs are judged, decoded from each kind of latents and from those that are our encoder's."""
+    clean = held_out[0].noise_variance.new_zeros(1)
+    inputs = {"own": [(latents, clean) for latents in own]}
+    for i, kind in enumerate(KINDS):
+        inputs[kind] = [(whole.latents[:, i], whole.noise_variance[:, i]) for whole in held_out]
+    return {
+        f"{kind}_{figure}": value
+        for kind, those in inputs.items()
+        for figure, value in judge(held_out, [decode(network, *one) for one in those]).items()
+    }
 
 
-def judge(photos: list[NDArray[np.uint8]], pictures: list[Tensor]) -> dict[str, float]:
+@torch.inference_mode()
+def decode(network: Decoder, latents: Tensor, noise_variance: Tensor) -> Tensor:
+    """Return the pixels ``(n, 3, 8h, 8w)`` of latents."""
+    return network(latents, noise_variance).clamp(-1, 1)
+
+
+@torch.inference_mode()
+def judge(held_out: list[Labelled], pictures: list[Tensor]) -> dict[str, float]:
     """Return PSNR, Laplacian energy over the original's, and texture distance of decoded pictures, as means."""
-    torch.manual_seed(0)
     rows = []
-    for photo, decoded in zip(photos, pictures, strict=True):
-        original = pixels(photo[None])
-        levels = zip(laplacian_pyramid(decoded, 3)[:3], laplacian_pyramid(original, 3)[:3], strict=True)
-        rows.append(
-            {
-                "psnr": 10 * torch.log10(4 / (decoded - original).square().mean()).item(),
-                "laplacian": (laplacian_energy(decoded) / laplacian_energy(original)).item(),
-                "texture": 127.5 * sum(texture_distance(a, b, 64).item() for a, b in levels) / 3,
-            }
-        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for whole, decoded in zip(held_out, pictures, strict=True):
+            photo = pixels(whole.photo)
+            levels = zip(laplacian_pyramid(decoded, 3)[:3], laplacian_pyramid(photo, 3)[:3], strict=True)
+            rows.append(
+                {
+                    "psnr": 10 * torch.log10(4 / (decoded - photo).square().mean()).item(),
+                    "laplacian": (laplacian_energy(decoded) / laplacian_energy(photo)).item(),
+                    "texture": 127.5 * sum(texture_distance(a, b, 64).item() for a, b in levels) / 3,
+                }
+            )
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def laplacian_energy(picture: Tensor) -> Tensor:
-    luma = (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-    kernel = torch.tensor([[[[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]]])
+    luma = (picture * picture.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    kernel = picture.new_tensor([[[[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]]])
     return functional.conv2d(luma, kernel).square().mean()
 
 

@@ -3,66 +3,68 @@
 python -m training.train_denoiser PHOTOS TEACHER RUN [--steps N]
 """
 
+from collections import defaultdict
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from pillow_sdc.models.compact_networks import Denoiser
 
-from .labelled import SIDE, TOGETHER, Labelled, Pool, label_crops, label_photograph, noisy_batch, stack
+from .labelled import KINDS, SIDE, TOGETHER, Labelled, Pool, labelled_crops, labelled_photographs, noisy_batch
 from .photographs import AlteredCrops, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser
 from .teacher import Teacher
 
-CROPS, FIRST = 20, 4
+CROPS, FIRST, KEPT = 20, 4, 1500
 
 
 def main() -> None:
     run = Run(Denoiser, arguments := parser(__doc__, steps=12_000).parse_args())
-    teacher = Teacher(arguments.teacher)
+    teacher = Teacher(arguments.teacher, run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
-    held_out = [label_photograph(photo, teacher) for photo in held_out_photos]
-    photos = AlteredCrops(training, SIDE, run.random)
-    pool = Pool[Labelled](run.random)
-    for _ in range(FIRST):
-        pool.add(label_crops(photos.draw(TOGETHER), teacher.encode, run.random))
+    photos, times, workers = AlteredCrops(training, SIDE), arguments.times, arguments.workers
+    crops = labelled_crops(photos, teacher, TOGETHER, run.seed, groups=times, workers=workers)
+    held_out = labelled_photographs(held_out_photos, teacher, workers)
+    pool = Pool(KEPT * times)
+    for _ in range(FIRST * times):
+        pool.add(*next(crops))
 
     def losses() -> dict[str, Tensor]:
         if run.step % TOGETHER == 0:
-            pool.add(label_crops(photos.draw(TOGETHER), teacher.encode, run.random))
-        batch = pool.draw(CROPS)
-        noisy, variance = noisy_batch(batch, run.random)
-        clean_latents = stack(crop.latents for crop in batch)
+            for _ in range(times):
+                pool.add(*next(crops))
+        batch = Labelled(*pool.draw(CROPS * times))
+        noisy, variance = noisy_batch(batch)
         # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
+        any_variance = torch.exp(torch.empty_like(variance).uniform_(np.log(0.0008), np.log(0.35)))
         clean = variance == 0
-        variance[clean] = torch.exp(torch.empty(int(clean.sum())).uniform_(np.log(0.0008), np.log(0.35)))
+        variance = torch.where(clean, any_variance, variance)
         deviation = variance.sqrt()[:, None, None, None]
-        noisy[clean] += deviation[clean] * torch.randn_like(noisy[clean])
-        with mixed_precision():
+        noisy = noisy + clean[:, None, None, None] * deviation * torch.randn_like(noisy)
+        with mixed_precision(run.device):
             noise = run.network(noisy, variance)
-        target = (noisy - clean_latents) / deviation
+        target = (noisy - batch.latents[:, 0]) / deviation
         return {"noise": (noise.float() - target).square().mean()}
 
     def evaluate() -> dict[str, float]:
-        ratios: dict[str, list[float]] = {"palette": [], "context": [], "white": []}
-        generator = torch.Generator().manual_seed(0)
-        with torch.inference_mode():
+        ratios: dict[str, list[float]] = defaultdict(list)
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(0)
             for whole in held_out:
-                latents = torch.from_numpy(whole.latents)
-                white = latents + 0.03**0.5 * torch.randn(latents.shape, generator=generator)
-                for name, noisy, variance in (
-                    ("palette", torch.from_numpy(whole.palette.latents), whole.palette.noise_variance),
-                    ("context", torch.from_numpy(whole.context.latents), whole.context.noise_variance),
-                    ("white", white, 0.03),
-                ):
-                    deviation = variance**0.5
-                    cleaned = noisy - deviation * run.average(noisy[None], torch.tensor([variance]))[0]
-                    before, after = ((x - latents).square().mean().item() for x in (noisy, cleaned))
-                    ratios[name].append(after / before)
+                latents = whole.latents[0, 0]
+                white = latents + 0.03**0.5 * torch.randn_like(latents)
+                noisy = torch.cat([whole.latents[0, 1:], white[None]])
+                variance = torch.cat([whole.noise_variance[0, 1:], whole.noise_variance.new_tensor([0.03])])
+                noise = run.average(noisy, variance)
+                cleaned = noisy - variance.sqrt()[:, None, None, None] * noise
+                before, after = ((x - latents).square().mean((1, 2, 3)) for x in (noisy, cleaned))
+                for name, ratio in zip((*KINDS[1:], "white"), (after / before).tolist(), strict=True):
+                    ratios[name].append(ratio)
         return {name: float(np.mean(values)) for name, values in ratios.items()}
 
-    run.train(losses, evaluate, evaluate_every=500)
+    run.train(losses, evaluate)
 
 
 if __name__ == "__main__":
