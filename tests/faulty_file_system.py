@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -120,7 +121,10 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if path.endswith(tuple(faults().full)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._make_folder(path)
-        Path(path).write_bytes(value)
+        with tempfile.TemporaryDirectory() as beside:  # a process that is killed meanwhile leaves no half of the file
+            whole = Path(beside, "whole")
+            whole.write_bytes(value)
+            shutil.move(whole, path)
 
     def _make_folder(self, path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
