@@ -20,6 +20,7 @@ from pillow_sdc.latent_codecs.context_network import RIGHT_ABOVE, ContextNetwork
 from pillow_sdc.models import compact
 
 PHOTOGRAPHS = 3
+TUNED = {"start": "encoder.safetensors", "decoder": "decoder.safetensors"}
 
 
 def run(module: object, *arguments: object) -> str:
@@ -322,6 +323,16 @@ def test_trained_networks_are_exported_and_loaded(
     latents = compact.load_autoencoder("cpu", "float32").encode(np.zeros((3, 16, 24), np.float32))
     assert latents.shape == (4, 2, 3)
     assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
+
+
+def test_the_encoder_is_tuned_to_a_decoder(data: tuple[Path, Path], tmp_path: Path) -> None:
+    starts = [f"--{name}={compact.WEIGHTS / file}" for name, file in TUNED.items()]
+    run("tune_encoder", *data, tmp_path / "encoder", "--steps", 1, *starts)
+    logged = json.loads((tmp_path / "encoder" / "log.jsonl").read_text())
+    assert {"latents", "squares", "texture", "held_out_mse", "psnr"} <= logged.keys()
+    run("export", tmp_path / "encoder", "--out", tmp_path / "weights")
+    before, after = (load_file(folder / "encoder.safetensors") for folder in (compact.WEIGHTS, tmp_path / "weights"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_networks_between_two_are_written(tmp_path: Path) -> None:

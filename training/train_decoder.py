@@ -94,16 +94,32 @@ def relative_squares(decoded: Tensor, photo: Tensor, by_teacher: Tensor, start: 
     return (ours / (teachers + start)).mean()
 
 
-def by_texture(
-    pyramid: list[Tensor], original: list[Tensor], teachers: list[Tensor], weights: Tensor
+def picture_losses(
+    decoded: Tensor, photo: Tensor, by_teacher: Tensor, weights: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Return the losses that keep texture, of three pyramids; the first of them count ``weights`` ``(n,)``."""
+    """Return the losses of decoded pixels, judged up to the edges, so that those of pictures are good too.
+
+    Args:
+        decoded: Pixels ``(n, 3, h, w)``.
+        photo: Those of the photographs.
+        by_teacher: Those that the teacher decodes.
+        weights: Of texture, ``(n,)``; without them errors alone count.
+    """
+    decoded = saturated(decoded, photo)
+    pyramid, original, teachers = (laplacian_pyramid(pictures) for pictures in (decoded, photo, by_teacher))
+    shade = [relative_squares(pyramid[i], original[i], teachers[i], SHADE_FROM) for i in SHADE_LEVELS]
+    losses = {
+        "shade": SHADE_WEIGHT * torch.stack(shade).sum(),
+        "squares": relative_squares(decoded, photo, by_teacher),
+    }
+    if weights is None:
+        return losses
     texture = [
         texture_distance(pyramid[0], original[0], 16, 3, 2),
         texture_distance(pyramid[1], original[1], 16, 2, 2),
         texture_distance(pyramid[2], original[2], 16, 2, 1),
     ]
-    return {
+    return losses | {
         "texture": (weights * torch.stack(texture).sum(0)).mean(),
         "contrast": (CONTRAST * weights * contrast_distance(pyramid, original)).mean(),
         "teacher": closeness(pyramid, teachers, TEACHER_WEIGHTS),
@@ -162,20 +178,14 @@ def main() -> None:
         latents, noise_variance = noisy_batch(batch)
         with mixed_precision(run.device):
             decoded = run.network(latents, noise_variance)
-        # Judged up to the edges, so that those of pictures are good too.
         photo, by_teacher = pixels(batch.photo), pixels(by_teacher)
-        decoded = saturated(decoded.float(), photo)
-        pyramid, original, teachers = (laplacian_pyramid(pictures) for pictures in (decoded, photo, by_teacher))
-        shade = [relative_squares(pyramid[i], original[i], teachers[i], SHADE_FROM) for i in SHADE_LEVELS]
-        by_error = {
-            "shade": SHADE_WEIGHT * torch.stack(shade).sum(),
-            "squares": relative_squares(decoded, photo, by_teacher),
-        }
         if not any(arguments.texture):
-            likeness = relative_squares(decoded, by_teacher, photo)
-            return by_error | {"likeness": LIKENESS_WEIGHT * (1 - run.progress) * likeness}
+            likeness = relative_squares(decoded.float(), by_teacher, photo)
+            likeness = LIKENESS_WEIGHT * (1 - run.progress) * likeness
+            return picture_losses(decoded.float(), photo, by_teacher) | {"likeness": likeness}
         clean_or_noisy = torch.where(noise_variance > 0, noisy_weight, clean_weight)
-        return by_error | by_texture(pyramid, original, teachers, torch.where(batch.own, own_weight, clean_or_noisy))
+        weights = torch.where(batch.own, own_weight, clean_or_noisy)
+        return picture_losses(decoded.float(), photo, by_teacher, weights)
 
     print("teacher", judge(held_out, [teacher.decode(whole.latents[:, 0]) for whole in held_out]), flush=True)
     run.train(losses, lambda: figures(run.average, held_out, own))
