@@ -84,6 +84,7 @@ def compare(
         "palette, compact decodes": decode(compact, noisy.latents, noisy.noise_variance),
         "palette, compact decodes after 1 step of its denoiser": decode(compact, cleaned[1]),
         "palette, compact decodes without knowing the noise": decode(compact, noisy.latents),
+        "palette of compact's latents, teacher decodes": decode(teacher, own_noisy.latents),
         "palette of compact's latents, compact decodes": decode(compact, own_noisy.latents, own_noisy.noise_variance),
     }
     errors = {

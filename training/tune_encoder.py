@@ -26,14 +26,14 @@ from .train_encoder import error
 CROPS, EVERY, KEPT, FILLED = 6, 40, 2400, 40
 """Crops of a step, steps between new crops, crops in the pool, and how often crops are labelled before the first."""
 
-ERROR_WEIGHT = 10.0
-TEXTURE_WEIGHT = 3.0
+ERROR_WEIGHT = 60.0
+TEXTURE_WEIGHT = 25.0
 QUANTISED = 0.5
 """Share of the crops whose latents get as much noise as a codec left in the teacher's."""
 
 
 def main() -> None:
-    asked = parser(__doc__, steps=3000)
+    asked = parser(__doc__, steps=2400)
     asked.add_argument("--decoder", type=Path, required=True, metavar="SAFETENSORS", help="exported weights")
     asked.add_argument("--error", type=float, default=ERROR_WEIGHT, help="weight of the error against the teacher")
     asked.add_argument("--texture", type=float, default=TEXTURE_WEIGHT, help="weight of the pictures' texture")
