@@ -180,9 +180,9 @@ def main() -> None:
             decoded = run.network(latents, noise_variance)
         photo, by_teacher = pixels(batch.photo), pixels(by_teacher)
         if not any(arguments.texture):
-            likeness = relative_squares(decoded.float(), by_teacher, photo)
-            likeness = LIKENESS_WEIGHT * (1 - run.progress) * likeness
-            return picture_losses(decoded.float(), photo, by_teacher) | {"likeness": likeness}
+            likeness = relative_squares(saturated(decoded.float(), photo), by_teacher, photo)
+            by_error = picture_losses(decoded.float(), photo, by_teacher)
+            return by_error | {"likeness": LIKENESS_WEIGHT * (1 - run.progress) * likeness}
         clean_or_noisy = torch.where(noise_variance > 0, noisy_weight, clean_weight)
         weights = torch.where(batch.own, own_weight, clean_or_noisy)
         return picture_losses(decoded.float(), photo, by_teacher, weights)
