@@ -47,12 +47,12 @@ def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int
     return (first - second).abs().flatten(1).mean(1)
 
 
-def contrast_distance(pyramid: list[Tensor], other: list[Tensor]) -> Tensor:
-    """Return ``(n,)``, how far the root mean squares of 8×8 blocks are apart, summed over the three finest levels."""
+def contrast_distance(pyramid: list[Tensor], other: list[Tensor], weights: tuple[float, ...]) -> Tensor:
+    """Return ``(n,)``, how far the root mean squares of 8×8 blocks are apart, as weighted sum of the finest levels."""
     terms = []
-    for level, original in zip(pyramid[:3], other[:3], strict=True):
+    for weight, level, original in zip(weights, pyramid, other, strict=False):
         blocks, wanted = (functional.avg_pool2d(x.square(), BLOCK).add(1e-4).sqrt() for x in (level, original))
-        terms.append((blocks - wanted).abs().mean((1, 2, 3)))
+        terms.append(weight * (blocks - wanted).abs().mean((1, 2, 3)))
     return torch.stack(terms).sum(0)
 
 

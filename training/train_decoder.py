@@ -5,16 +5,13 @@
 Like the encoder it sees altered copies of the photographs, which the teacher encodes and decodes on the way.
 """
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pillow_sdc.models.compact_networks import Decoder
 
-from .labelled import KINDS, SIDE, TOGETHER, Labelled, Pool, labelled_crops, labelled_photographs, noisy_batch
+from .labelled import KINDS, Labelled, labelled_photographs, noisy_batch
 from .losses import (
     closeness,
     contrast_distance,
@@ -23,47 +20,17 @@ from .losses import (
     pattern_distance,
     texture_distance,
 )
-from .photographs import AlteredCrops, pixels, read_photos, samples, split
+from .photographs import pixels, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser
+from .supply import Supply
 from .teacher import Teacher, embedded_encoder
-
-
-@dataclass(frozen=True)
-class Source:
-    """Crops of one size.
-
-    Attributes:
-        side: Of a crop, in latents.
-        drawn: Crops of a step.
-        together: Crops that are labelled together.
-        every: Steps between new crops: to label one costs more than a step.
-        kept: Crops in the pool.
-    """
-
-    side: int
-    drawn: int
-    together: int
-    every: int
-    kept: int
-
-
-SOURCES = Source(SIDE, 6, TOGETHER, 40, 2400), Source(40, 2, 4, 23, 800)
-"""Steps take crops of these in turns. Only large ones have an inside that sees no edge, as pictures have."""
-
-FILLED = 40
-"""How often crops are labelled before the first step, lest that and those after it know only a few."""
 
 OWN = 0.4
 """Share of the crops that the embedded encoder encodes, whose latents are smoother, in place of the teacher."""
 
-DYED, VEILED, GRAINY = 0.6, 0.25, 0.5
-"""Shares of the crops in other colours, near to one colour, and with a sensor's noise. Without the first purple cloth
-and deep blue were wrong by ten levels and more; without the last every smooth place was that had not been compressed,
-for a little noise moves its latents far."""
-
 SQUARES_FROM = 0.002
-SHADE_WEIGHT, SHADE_FROM, SHADE_LEVELS = 0.5, 0.0004, (3, 4)
+SHADE_WEIGHT, SHADE_FROM, SHADE_LEVELS = 1.0, 0.0002, (3, 4)
 """Levels whose squares are judged apart: what is wrong there is seen in smooth pictures, and little beside detail."""
 LIKENESS_WEIGHT = 0.5
 """Of the squares between the decoder's picture and the teacher's, at first; it falls to nothing. The teacher's follows
@@ -71,6 +38,10 @@ from the latents entirely, where the photograph can only be guessed."""
 TEXTURE_WEIGHTS = 7.0, 3.0, 3.0
 """For the embedded encoder's latents, of which pictures are softer, and the teacher's clean and noisy ones. A decoder
 that knows of noise can rather be right than sharp."""
+TEXTURE_LEVELS = 1.0, 0.3, 0.1
+"""Over them, for the three finest levels. The eye looks for the finest first, and being sharp there costs little error:
+there is little in it. With the finest of a sharp decoder's and the rest of one trained for error alone, pictures had
+half a decibel more than the sharp one's, and three quarters of the Laplacian's energy."""
 CONTRAST = 0.5
 """Weight of contrast, over that of texture."""
 TEACHER_WEIGHTS = (4.0, 2.0, 2.0, 2.0, 4.0)
@@ -115,13 +86,13 @@ def picture_losses(
     if weights is None:
         return losses
     texture = [
-        texture_distance(pyramid[0], original[0], 16, 3, 2),
-        texture_distance(pyramid[1], original[1], 16, 2, 2),
-        texture_distance(pyramid[2], original[2], 16, 2, 1),
+        TEXTURE_LEVELS[0] * texture_distance(pyramid[0], original[0], 16, 3, 2),
+        TEXTURE_LEVELS[1] * texture_distance(pyramid[1], original[1], 16, 2, 2),
+        TEXTURE_LEVELS[2] * texture_distance(pyramid[2], original[2], 16, 2, 1),
     ]
     return losses | {
         "texture": (weights * torch.stack(texture).sum(0)).mean(),
-        "contrast": (CONTRAST * weights * contrast_distance(pyramid, original)).mean(),
+        "contrast": (CONTRAST * weights * contrast_distance(pyramid, original, TEXTURE_LEVELS)).mean(),
         "teacher": closeness(pyramid, teachers, TEACHER_WEIGHTS),
         "pattern": PATTERN_WEIGHT * pattern_distance(pyramid[0], original[0]),
         "grid": GRID_WEIGHT * grid_distance(pyramid[0], original[0]),
@@ -142,43 +113,15 @@ def main() -> None:
     own_weight, clean_weight, noisy_weight = arguments.texture
     teacher, embedded_encode = Teacher(arguments.teacher, run.device), embedded_encoder(run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
-    times, workers = arguments.times, arguments.workers
-    crops = {
-        source: labelled_crops(
-            AlteredCrops(training, source.side, dyed=DYED, veiled=VEILED, grainy=GRAINY),
-            teacher,
-            source.together,
-            (*run.seed, source.side),
-            own=OWN,
-            groups=times,
-            workers=workers,
-        )
-        for source in SOURCES
-    }
-    pools = {source: Pool(source.kept * times) for source in SOURCES}
-    held_out = labelled_photographs(held_out_photos, teacher, workers)
+    supply = Supply(training, teacher, run.seed, arguments, OWN)
+    held_out = labelled_photographs(held_out_photos, teacher, arguments.workers)
     own = [embedded_encode(pixels(whole.photo)) for whole in held_out]
 
-    def label(source: Source) -> None:
-        for _ in range(times):
-            labelled = next(crops[source])
-            pools[source].add(*labelled, samples(teacher.decode(labelled.latents[:, 0])))
-
-    for source in SOURCES:
-        for _ in range(min(math.ceil(FILLED / times), run.steps)):
-            label(source)
-
     def losses() -> dict[str, Tensor]:
-        for source in SOURCES:
-            if run.step % source.every == 0:
-                label(source)
-        source = SOURCES[run.step % len(SOURCES)]
-        *drawn, by_teacher = pools[source].draw(source.drawn * times)
-        batch = Labelled(*drawn)
+        batch, photo, by_teacher = supply.draw(run.step)
         latents, noise_variance = noisy_batch(batch)
         with mixed_precision(run.device):
             decoded = run.network(latents, noise_variance)
-        photo, by_teacher = pixels(batch.photo), pixels(by_teacher)
         if not any(arguments.texture):
             likeness = relative_squares(saturated(decoded.float(), photo), by_teacher, photo)
             by_error = picture_losses(decoded.float(), photo, by_teacher)
