@@ -40,8 +40,8 @@ TEXTURE_WEIGHTS = 7.0, 3.0, 3.0
 that knows of noise can rather be right than sharp."""
 TEXTURE_LEVELS = 1.0, 0.3, 0.1
 """Over them, for the three finest levels. The eye looks for the finest first, and being sharp there costs little error:
-there is little in it. With the finest of a sharp decoder's and the rest of one trained for error alone, pictures had
-half a decibel more than the sharp one's, and three quarters of the Laplacian's energy."""
+there is little in it. Pictures put together of the finest of a sharp decoder's and the rest of a plain one's had half a
+decibel more than the sharp one's, and eight tenths of its Laplacian energy."""
 CONTRAST = 0.5
 """Weight of contrast, over that of texture."""
 TEACHER_WEIGHTS = (4.0, 2.0, 2.0, 2.0, 4.0)
