@@ -277,6 +277,10 @@ def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
     ]
     assert distances[0] == 0
     assert distances[1] < distances[2]
+    pyramids = laplacian_pyramid(0.5 * original), laplacian_pyramid(original)
+    fine, coarse, both = (contrast_distance(*pyramids, weights).item() for weights in ((1.0,), (0.0, 1.0), (1.0, 0.5)))
+    assert coarse > 0
+    assert both == pytest.approx(fine + coarse / 2)
 
 
 def test_a_dot_in_each_square_is_seen() -> None:
