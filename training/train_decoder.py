@@ -36,8 +36,8 @@ LIKENESS_WEIGHT = 0.5
 """Of the squares between the decoder's picture and the teacher's, at first; it falls to nothing. The teacher's follows
 from the latents entirely, where the photograph can only be guessed."""
 TEXTURE_WEIGHTS = 7.0, 3.0, 3.0
-"""For the embedded encoder's latents and the teacher's clean and noisy ones. A decoder that knows of noise can rather be
-right than sharp."""
+"""For the embedded encoder's latents and the teacher's clean and noisy ones. A decoder that knows of noise can rather
+be right than sharp."""
 TEXTURE_LEVELS = 1.0, 0.3, 0.1
 """Over them, for the three finest levels. The eye looks for the finest first, and being sharp there costs little error:
 there is little in it. Pictures put together of the finest of a sharp decoder's and the rest of a plain one's had half a
