@@ -94,21 +94,6 @@ def test_dyed_crops_have_colours_that_the_photograph_has_not() -> None:
     assert np.ptp(grey, axis=-1).max() <= 2
 
 
-def test_blended_crops_show_two_photographs() -> None:
-    from training.photographs import AlteredCrops, blend
-
-    random = np.random.default_rng(0)
-    dark, bright = (np.full((64, 64, 3), grey, np.uint8) for grey in (40, 200))
-    blends = [blend(dark, bright, random) for _ in range(40)]
-    everywhere = [np.ptp(copy) == 0 for copy in blends]
-    assert 8 < sum(everywhere) < 32
-    means = [copy.mean() for copy in blends]
-    assert min(means) < 70
-    assert 140 < max(means) < 200
-    copies = AlteredCrops([dark, bright], 8, blended=0.5).draw(100, random)
-    assert 15 < sum(np.ptp(copy[..., 0]) > 0 for copy in copies) < 40
-
-
 def test_veiled_crops_are_nearer_to_one_colour() -> None:
     from training.photographs import AlteredCrops, veil
 
@@ -268,21 +253,6 @@ def test_errors_are_judged_by_the_teacher_s() -> None:
     hard = torch.tensor([0.1, 0.5])[:, None, None, None].expand_as(photo)
     expected = (0.01 / (0.01 + SQUARES_FROM) + 0.25 / (0.25 + SQUARES_FROM)) / 2
     assert relative_squares(hard, photo, hard).item() == pytest.approx(expected)
-
-
-def test_shade_is_judged_by_the_photograph_and_the_teacher_s_picture_alike() -> None:
-    from training.train_decoder import picture_losses
-
-    torch.manual_seed(0)
-    photo = torch.rand(2, 3, 64, 64) - 0.5
-    by_teacher = photo + 0.1
-
-    def shade(share: float) -> float:
-        return float(picture_losses(photo.lerp(by_teacher, share), photo, by_teacher)["shade"])
-
-    assert shade(0.5) < shade(0.25) < shade(0.0)
-    assert shade(0.0) == pytest.approx(shade(1.0), rel=0.01)
-    assert shade(0.0) == pytest.approx(1.0, rel=0.1)  # of the coarsest level; the others know no shift
 
 
 def test_pixels_beyond_black_and_white_are_no_error() -> None:

@@ -59,9 +59,8 @@ class AlteredCrops:
 
     Half are of another scale, as are all of photographs that are too small; half are recoloured, half mirrored, and, if
     they may be ``turned``, all by 0 to 3 right angles. A share of them is ``dyed``, which makes any colour as likely as
-    those of skin, sky and leaves; a share ``blended``, which makes many pictures of few; a share ``veiled``, which
-    makes smooth and very dark places more likely; and a share ``grainy``, as photographs are that were neither shrunk
-    nor compressed.
+    those of skin, sky and leaves; a share ``veiled``, which makes smooth and very dark places more likely; and a share
+    ``grainy``, as photographs are that were neither shrunk nor compressed.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class AlteredCrops:
         *,
         turned: bool = True,
         dyed: float = 0.0,
-        blended: float = 0.0,
         veiled: float = 0.0,
         grainy: float = 0.0,
     ) -> None:
@@ -81,24 +79,15 @@ class AlteredCrops:
         self._shares = areas / areas.sum()
         self._turned = turned
         self._dyed = dyed
-        self._blended = blended
         self._veiled = veiled
         self._grainy = grainy
 
     def draw(self, count: int, random: np.random.Generator) -> Samples:
         """Return ``(count, 8 · side, 8 · side, 3)``."""
-        return np.stack([self._altered(random) for _ in range(count)])
+        sources = random.choice(len(self._photos), count, p=self._shares)
+        return np.stack([self._altered(self._photos[source], random) for source in sources])
 
-    def _altered(self, random: np.random.Generator) -> Samples:
-        square = self._cut(random)
-        if random.random() < self._blended:
-            square = blend(square, self._cut(random), random)
-        if random.random() < self._veiled:
-            square = veil(square, random)
-        return grain(square, random) if random.random() < self._grainy else square
-
-    def _cut(self, random: np.random.Generator) -> Samples:
-        photo = self._photos[random.choice(len(self._photos), p=self._shares)]
+    def _altered(self, photo: Samples, random: np.random.Generator) -> Samples:
         cut, longest = self._side, min(photo.shape[:2])
         if random.random() < 0.5 or cut > longest:
             cut = round(math.exp(random.uniform(math.log(cut / MAGNIFIED), math.log(longest))))
@@ -115,7 +104,11 @@ class AlteredCrops:
             gamma, gains = math.exp(random.normal(0, 0.25)), np.exp(random.normal(0, 0.08, 3))
             levels = (np.arange(256)[:, None] / 255) ** gamma * gains * 255
             square = levels.clip(0, 255).round().astype(np.uint8)[square, np.arange(3)]
-        return dye(square, random) if random.random() < self._dyed else square
+        if random.random() < self._dyed:
+            square = dye(square, random)
+        if random.random() < self._veiled:
+            square = veil(square, random)
+        return grain(square, random) if random.random() < self._grainy else square
 
 
 def numbered_crops(photos: AlteredCrops, count: int, seed: tuple[int, ...], number: int) -> Samples:
@@ -135,28 +128,17 @@ def dye(square: Samples, random: np.random.Generator) -> Samples:
     return (255 * dyed).clip(0, 255).round().astype(np.uint8)
 
 
-def blend(square: Samples, other: Samples, random: np.random.Generator) -> Samples:
-    """Return samples ``(n, n, 3)`` of one crop with another shining through or taking its place here and there."""
-    return _between(square, other, random.uniform(0.1, 0.9), random)
-
-
 def veil(square: Samples, random: np.random.Generator) -> Samples:
     """Return samples ``(n, n, 3)`` that are nearer to one colour, half the time some places more than others."""
     tint = random.uniform(0.6, 1, 3)
     colours = random.uniform(0, 255, 3), random.uniform(0, 40) * tint, 255 - random.uniform(0, 50) * tint
-    return _between(square, colours[random.choice(3, p=(0.55, 0.3, 0.15))], random.uniform(0.2, 0.97), random)
-
-
-def _between(
-    square: Samples, other: NDArray[np.floating] | Samples, share: float, random: np.random.Generator
-) -> Samples:
-    """Return samples that are so much of the other, half the time everywhere, else at most."""
-    shares = np.full((1, 1, 1), share)
+    colour = colours[random.choice(3, p=(0.55, 0.3, 0.15))]
+    strength = np.full((1, 1, 1), random.uniform(0.2, 0.97))
     if random.random() < 0.5:
         field = Image.fromarray(random.normal(0, 3, (4, 4)).astype(np.float32))
         smooth = np.asarray(field.resize(square.shape[1::-1], Image.Resampling.BICUBIC))
-        shares = shares / (1 + np.exp(-smooth))[..., None]
-    return (square + (other - square.astype(float)) * shares).clip(0, 255).round().astype(np.uint8)
+        strength = strength / (1 + np.exp(-smooth))[..., None]
+    return (square + (colour - square) * strength).clip(0, 255).round().astype(np.uint8)
 
 
 def grain(square: Samples, random: np.random.Generator) -> Samples:

@@ -30,18 +30,16 @@ class Source:
     kept: int
 
 
-SOURCES = Source(SIDE, 6, TOGETHER, 24, 2400), Source(40, 2, 4, 15, 800)
+SOURCES = Source(SIDE, 6, TOGETHER, 40, 2400), Source(40, 2, 4, 23, 800)
 """Steps take crops of these in turns. Only large ones have an inside that sees no edge, as pictures have."""
 
 FILLED = 40
 """How often crops are labelled before the first step, lest that and those after it know only a few."""
 
-DYED, BLENDED, VEILED, GRAINY = 0.6, 0.5, 0.25, 0.5
-"""Shares of the crops in other colours, of two photographs, near to one colour, and with a sensor's noise.
-
-Without the first purple cloth and deep blue were wrong by ten levels and more; without the second a decoder was better
-than the teacher at photographs it knew, and worse at others; without the last every smooth place was wrong that had not
-been compressed, for a little noise moves its latents far."""
+DYED, VEILED, GRAINY = 0.6, 0.25, 0.5
+"""Shares of the crops in other colours, near to one colour, and with a sensor's noise. Without the first purple cloth
+and deep blue were wrong by ten levels and more; without the last every smooth place was that had not been compressed,
+for a little noise moves its latents far."""
 
 
 class Supply:
@@ -68,7 +66,7 @@ class Supply:
         self._pools = [Pool(source.kept * self._times) for source in SOURCES]
         self._crops = [
             labelled_crops(
-                AlteredCrops(photos, source.side, dyed=DYED, blended=BLENDED, veiled=VEILED, grainy=GRAINY),
+                AlteredCrops(photos, source.side, dyed=DYED, veiled=VEILED, grainy=GRAINY),
                 teacher,
                 source.together,
                 (*seed, source.side),

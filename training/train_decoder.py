@@ -31,11 +31,7 @@ OWN = 0.4
 
 SQUARES_FROM = 0.002
 SHADE_WEIGHT, SHADE_FROM, SHADE_LEVELS = 1.0, 0.0002, (3, 4)
-"""Levels whose squares are judged apart: what is wrong there is seen in smooth pictures, and little beside detail.
-
-They are judged by the teacher's picture too, which knows nothing of the photograph but the latents, so that the network
-cannot learn photographs by heart.
-"""
+"""Levels whose squares are judged apart: what is wrong there is seen in smooth pictures, and little beside detail."""
 LIKENESS_WEIGHT = 0.5
 """Of the squares between the decoder's picture and the teacher's, at first; it falls to nothing. The teacher's follows
 from the latents entirely, where the photograph can only be guessed."""
@@ -82,8 +78,7 @@ def picture_losses(
     """
     decoded = saturated(decoded, photo)
     pyramid, original, teachers = (laplacian_pyramid(pictures) for pictures in (decoded, photo, by_teacher))
-    pairs = (original, teachers), (teachers, original)
-    shade = [relative_squares(pyramid[i], a[i], b[i], SHADE_FROM) for i in SHADE_LEVELS for a, b in pairs]
+    shade = [relative_squares(pyramid[i], original[i], teachers[i], SHADE_FROM) for i in SHADE_LEVELS]
     losses = {
         "shade": SHADE_WEIGHT * torch.stack(shade).sum(),
         "squares": relative_squares(decoded, photo, by_teacher),
