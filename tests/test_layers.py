@@ -60,8 +60,8 @@ ALLOWED_PACKAGES = {
 """What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""
 
 
-HEAVY_MODULES = {"datasets", "models.compact_networks"}
-"""Modules that import something heavy themselves, whose classes theirs are of, and so are imported inside functions."""
+HEAVY_MODULES = {"datasets", "models.compact_networks", "models.signature"}
+"""Modules that import something heavy themselves, for their own classes or types, and are imported inside functions."""
 
 
 class Import(NamedTuple):

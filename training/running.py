@@ -83,18 +83,20 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], itera
 
 
 class Optimizer:
-    """Muon for the kernels between hidden layers, seen as matrices, and AdamW for all else."""
+    """Muon for the kernels between hidden layers, seen as matrices, and AdamW for all else that is to be trained."""
 
     def __init__(self, network: nn.Module) -> None:
-        parameters = list(network.parameters())
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._kernels = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) >= 16]
         self._matrices = [nn.Parameter(p.data.permute(0, 2, 3, 1).reshape(len(p), -1)) for p in self._kernels]
         for matrix, kernel in zip(self._matrices, self._kernels, strict=True):
             if matrix.data_ptr() != kernel.data_ptr():
                 raise ValueError("kernels must be in channels-last memory, so that their matrices share it")
         kernels = set(map(id, self._kernels))
-        self._adamw = torch.optim.AdamW([p for p in parameters if id(p) not in kernels], betas=(0.9, 0.99))
-        self._muon = Muon(self._matrices, weight_decay=1e-3)
+        adamw = torch.optim.AdamW([p for p in parameters if id(p) not in kernels], betas=(0.9, 0.99))
+        self._optimizers: dict[str, torch.optim.Optimizer] = {"adamw": adamw}
+        if self._matrices:
+            self._optimizers["muon"] = Muon(self._matrices, weight_decay=1e-3)
 
     def step(self, learning_rate: float) -> None:
         """Take a step down the parameters' gradients, and clear them."""
@@ -102,18 +104,18 @@ class Optimizer:
             gradient = kernel.grad if kernel.grad is not None else torch.zeros_like(kernel)
             matrix.grad = gradient.permute(0, 2, 3, 1).reshape(matrix.shape).contiguous()
             kernel.grad = None
-        for optimizer in (self._adamw, self._muon):
+        for optimizer in self._optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             optimizer.step()
             optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"adamw": self._adamw.state_dict(), "muon": self._muon.state_dict()}
+        return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._adamw.load_state_dict(state["adamw"])
-        self._muon.load_state_dict(state["muon"])
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[name])
 
 
 class Run(Generic[NetworkT]):
@@ -123,7 +125,7 @@ class Run(Generic[NetworkT]):
     ``checkpoint.pt``, with which a run that is started again goes on.
     """
 
-    def __init__(self, network: type[NetworkT], arguments: argparse.Namespace) -> None:
+    def __init__(self, network: Callable[[], NetworkT], arguments: argparse.Namespace) -> None:
         """Build the network and begin, or go on from the folder's checkpoint; ``arguments`` are :func:`parser`'s."""
         torch.set_num_threads(arguments.threads)
         # Momentum of kernels that get no gradient any more decays to numbers that processors are slow with.

@@ -2,7 +2,8 @@
 
     python -m training.train_decoder PHOTOS TEACHER RUN [--steps N]
 
-Like the encoder it sees altered copies of the photographs, which the teacher encodes and decodes on the way.
+Like the encoder it sees altered copies of the photographs, which the teacher encodes and decodes on the way. It is told
+which latents are the embedded encoder's, as the decoder in use reads from their mark.
 """
 
 import torch
@@ -99,6 +100,14 @@ def picture_losses(
     }
 
 
+def for_foreign_latents() -> Decoder:
+    """Return a decoder whose pictures of its own encoder's latents cannot be trained."""
+    network = Decoder()
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.endswith(".foreign"))
+    return network
+
+
 def main() -> None:
     asked = parser(__doc__, steps=12_000)
     asked.add_argument(
@@ -109,11 +118,15 @@ def main() -> None:
         metavar=("OWN", "CLEAN", "NOISY"),
         help="weights of texture, for latents of the embedded encoder and the teacher's; 0 0 0 for none",
     )
-    run = Run(Decoder, arguments := asked.parse_args())
+    asked.add_argument(
+        "--foreign", action="store_true", help="train nothing but what is applied to latents of other encoders"
+    )
+    arguments = asked.parse_args()
+    run = Run(for_foreign_latents if arguments.foreign else Decoder, arguments)
     own_weight, clean_weight, noisy_weight = arguments.texture
     teacher, embedded_encode = Teacher(arguments.teacher, run.device), embedded_encoder(run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
-    supply = Supply(training, teacher, run.seed, arguments, OWN)
+    supply = Supply(training, teacher, run.seed, arguments, 0.0 if arguments.foreign else OWN)
     held_out = labelled_photographs(held_out_photos, teacher, arguments.workers)
     own = [embedded_encode(pixels(whole.photo)) for whole in held_out]
 
@@ -121,7 +134,7 @@ def main() -> None:
         batch, photo, by_teacher = supply.draw(run.step)
         latents, noise_variance = noisy_batch(batch)
         with mixed_precision(run.device):
-            decoded = run.network(latents, noise_variance)
+            decoded = run.network(latents, noise_variance, (~batch.own).float())
         if not any(arguments.texture):
             likeness = relative_squares(saturated(decoded.float(), photo), by_teacher, photo)
             by_error = picture_losses(decoded.float(), photo, by_teacher)
@@ -143,14 +156,14 @@ def figures(network: Decoder, held_out: list[Labelled], own: list[Tensor]) -> di
     return {
         f"{kind}_{figure}": value
         for kind, those in inputs.items()
-        for figure, value in judge(held_out, [decode(network, *one) for one in those]).items()
+        for figure, value in judge(held_out, [decode(network, *one, float(kind != "own")) for one in those]).items()
     }
 
 
 @torch.inference_mode()
-def decode(network: Decoder, latents: Tensor, noise_variance: Tensor) -> Tensor:
-    """Return the pixels ``(n, 3, 8h, 8w)`` of latents."""
-    return network(latents, noise_variance).clamp(-1, 1)
+def decode(network: Decoder, latents: Tensor, noise_variance: Tensor, foreign: float = 0.0) -> Tensor:
+    """Return the pixels ``(n, 3, 8h, 8w)`` of latents, which are the embedded encoder's or foreign (1) to it."""
+    return network(latents, noise_variance, torch.full_like(noise_variance, foreign)).clamp(-1, 1)
 
 
 @torch.inference_mode()

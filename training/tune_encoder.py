@@ -50,7 +50,7 @@ def main() -> None:
         with mixed_precision(run.device):
             encoded = run.network(photo)
             noise = torch.randn_like(encoded) * variance.sqrt()[:, None, None, None]
-            decoded = decoder(encoded + noise, variance)
+            decoded = decoder(encoded + noise, variance, torch.zeros_like(variance))
         by_error = {name: arguments.error * loss for name, loss in error(encoded.float(), batch.latents[:, 0]).items()}
         texture = torch.full_like(variance, arguments.texture)
         return by_error | picture_losses(decoded.float(), photo, by_teacher, texture)

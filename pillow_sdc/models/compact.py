@@ -50,7 +50,11 @@ def load_denoiser(device: str, dtype: str) -> "CompactDenoiser":
 
 
 class CompactAutoencoder:
-    """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself."""
+    """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself.
+
+    The encoder marks its latents, and the decoder paints those with the mark sharper than others; see
+    :mod:`~.signature`.
+    """
 
     def __init__(self, encoder: Any, decoder: Any) -> None:
         self._encoder = encoder
@@ -62,17 +66,23 @@ class CompactAutoencoder:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         import torch
 
+        from .signature import signed
+
         with computing("the encoder"), torch.inference_mode():
-            latents = to_array(self._run_encoder(self._encoder, to_batch(pixels, self._encoder)), pixels)
-        return finite(latents, "the encoder")
+            latents = self._run_encoder(self._encoder, to_batch(pixels, self._encoder))
+            signed_latents = to_array(signed(latents.float()), pixels)
+        return finite(signed_latents, "the encoder")
 
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance in them."""
         import torch
 
+        from .signature import recognise
+
         with computing("the decoder"), torch.inference_mode():
             variances = to_tensor(for_each(noise_variance, latents), self._decoder)
-            pixels = self._run_decoder(self._decoder, to_batch(latents, self._decoder), variances)
+            unsigned, foreign = recognise(to_batch(latents, self._decoder))
+            pixels = self._run_decoder(self._decoder, unsigned, variances, foreign)
             decoded = to_array(pixels.clamp(-1.0, 1.0), latents)
         return finite(decoded, "the decoder")
 

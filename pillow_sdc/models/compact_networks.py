@@ -23,6 +23,25 @@ class Residual(nn.Module):
         return x + self.second(functional.relu(self.first(x)))  # type: ignore[no-any-return]
 
 
+class ToldResidual(nn.Module):
+    """As :class:`Residual`, but it is told how foreign its latents are, and adapts its channels to that.
+
+    Of our own encoder's latents it makes what it would without; so both kinds share all kernels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.foreign = nn.Parameter(torch.zeros(3, channels))
+
+    def forward(self, x: Tensor, foreign: Tensor) -> Tensor:
+        """Return what a residual does at ``foreign`` ``(n, 1, 1, 1)`` of 0, and what foreign latents need at 1."""
+        factor, offset, gain = (foreign * vector[:, None, None] for vector in self.foreign)
+        hidden = functional.relu(self.first(x) * (1 + factor) + offset)
+        return x + self.second(hidden) * (1 + gain)  # type: ignore[no-any-return]
+
+
 class Block(nn.Module):
     """Three 3×3 convolutions whose output is added to their input, and a ReLU, as in TAESD; shapes as above."""
 
@@ -71,20 +90,23 @@ class Decoder(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(LATENT_CHANNELS + 1, eighth, 3, padding=1),
-            *(Residual(eighth) for _ in range(6)),
+            *(ToldResidual(eighth) for _ in range(6)),
             nn.Conv2d(eighth, 4 * quarter, 1),
             nn.PixelShuffle(2),
-            *(Residual(quarter) for _ in range(4)),
+            *(ToldResidual(quarter) for _ in range(4)),
             nn.Conv2d(quarter, 4 * half, 3, padding=1),
             nn.PixelShuffle(2),
-            *(Residual(half) for _ in range(2)),
+            *(ToldResidual(half) for _ in range(2)),
             nn.Conv2d(half, 3 * 2 * 2, 3, padding=1),
             nn.PixelShuffle(2),
         )
 
-    def forward(self, latents: Tensor, noise_variance: Tensor) -> Tensor:
-        """Return pixels, about in [−1, 1]."""
-        return self.layers(with_noise_level(latents, noise_variance))  # type: ignore[no-any-return]
+    def forward(self, latents: Tensor, noise_variance: Tensor, foreign: Tensor) -> Tensor:
+        """Return pixels, about in [−1, 1]; ``foreign`` ``(n,)`` is 0 for latents of our own encoder, 1 for others'."""
+        x, foreign = with_noise_level(latents, noise_variance), foreign[:, None, None, None]
+        for layer in self.layers:
+            x = layer(x, foreign) if isinstance(layer, ToldResidual) else layer(x)
+        return x
 
 
 class Denoiser(nn.Module):
