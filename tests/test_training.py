@@ -329,6 +329,16 @@ def test_trained_networks_are_exported_and_loaded(
     assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
 
 
+def test_what_is_applied_to_foreign_latents_is_trained_alone(data: tuple[Path, Path], tmp_path: Path) -> None:
+    start = compact.WEIGHTS / "decoder.safetensors"
+    options = ["--foreign", f"--start={start}", "--texture", 0, 0, 0, "--learning-rate", 0.01]
+    run("train_decoder", *data, tmp_path / "decoder", "--steps", 2, *options)
+    run("export", tmp_path / "decoder", "--out", tmp_path)
+    before, after = load_file(start), load_file(tmp_path / "decoder.safetensors")
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.endswith(".foreign")}
+
+
 def test_the_encoder_is_tuned_to_a_decoder(data: tuple[Path, Path], tmp_path: Path) -> None:
     starts = [f"--{name}={compact.WEIGHTS / file}" for name, file in TUNED.items()]
     run("tune_encoder", *data, tmp_path / "encoder", "--steps", 1, *starts)
