@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         encoder_block_out_channels=(64, 64, 64, 64),
         decoder_block_out_channels=(64, 64, 64, 64),
         num_encoder_blocks=(1, 1, 3, 3),
-        num_decoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(3, 3, 3, 1),
     ).save_pretrained(folder / "teacher")
     return folder / "photographs", folder / "teacher"
 
@@ -169,7 +169,8 @@ def test_crops_are_labelled_with_what_teacher_and_codecs_make_of_them(data: tupl
         assert not labelled.own.any()
 
     torch.manual_seed(0)
-    noisy, noise_variance = noisy_batch(type(crops)(*(part[:1].repeat(24, *[1] * (part.ndim - 1)) for part in crops)))
+    repeated = (part[:1].repeat(24, *[1] * (part.ndim - 1)) for part in (crops.latents, crops.noise_variance))
+    noisy, noise_variance = noisy_batch(*repeated)
     for variance, kind in zip(crops.noise_variance[0], crops.latents[0], strict=True):
         chosen = noise_variance == variance
         assert 2 < chosen.sum() < 14
@@ -327,6 +328,25 @@ def test_trained_networks_are_exported_and_loaded(
     latents = compact.load_autoencoder("cpu", "float32").encode(np.zeros((3, 16, 24), np.float32))
     assert latents.shape == (4, 2, 3)
     assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
+
+
+def test_the_decoder_is_distilled_layer_by_layer(data: tuple[Path, Path], tmp_path: Path) -> None:
+    from training.decoder import COUNTERPARTS, TEACHERS, Decoder
+    from training.features import watched
+
+    teacher = AutoencoderTiny.from_pretrained(data[1]).decoder
+    latents = torch.zeros(1, 4, 2, 3)
+    student = Decoder()
+    with watched(teacher.layers, TEACHERS) as theirs, watched(student.layers, COUNTERPARTS) as ours, torch.no_grad():
+        teacher(latents)
+        assert student(latents, torch.zeros(1)).shape == (1, 3, 16, 24)
+    assert [layer.shape[2:] for layer in ours] == [layer.shape[2:] for layer in theirs]
+    assert all(layer.shape[1] >= other.shape[1] for layer, other in zip(ours, theirs, strict=True))
+
+    run("distil_decoder", *data, tmp_path / "distilled", "--steps", 2, "--side", 4, "--crops", 1)
+    logged = json.loads((tmp_path / "distilled" / "log.jsonl").read_text())
+    assert logged["features"] > 0
+    assert {"picture", "clean", "palette", "context"} <= logged.keys()
 
 
 def test_what_is_applied_to_foreign_latents_is_trained_alone(data: tuple[Path, Path], tmp_path: Path) -> None:

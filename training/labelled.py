@@ -132,12 +132,16 @@ def labelled_photographs(photos: list[Samples], teacher: Teacher, workers: int =
     ]
 
 
-def noisy_batch(labelled: Labelled) -> tuple[Tensor, Tensor]:
-    """Return latents ``(n, 4, h, w)``, each of a kind at random, and the variances ``(n,)`` of the noise in them."""
-    count, kinds = labelled.noise_variance.shape
-    device = labelled.latents.device
-    each, kind = torch.arange(count, device=device), torch.randint(kinds, (count,), device=device)
-    return labelled.latents[each, kind], labelled.noise_variance[each, kind]
+def noisy_batch(latents: Tensor, noise_variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return latents ``(n, 4, h, w)``, each of a kind at random, and the variances ``(n,)`` of the noise in them.
+
+    Args:
+        latents: Of each kind, ``(n, 3, 4, h, w)``.
+        noise_variance: Of each kind, ``(n, 3)``.
+    """
+    count, kinds = noise_variance.shape
+    each, kind = torch.arange(count, device=latents.device), torch.randint(kinds, (count,), device=latents.device)
+    return latents[each, kind], noise_variance[each, kind]
 
 
 def _quantised_square(job: tuple[Latents, tuple[int, ...]]) -> tuple[Latents, Latents]:

@@ -22,6 +22,7 @@ class Teacher:
         self.device = device
         self._network = network.eval().to(device, memory_format=torch.channels_last)
         self.encoder_layers: nn.Sequential = network.encoder.layers
+        self.decoder_layers: nn.Sequential = network.decoder.layers
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -32,8 +33,13 @@ class Teacher:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Return the pixels of latents, clamped."""
+        return self.decode_unclamped(latents).clamp(-1, 1)
+
+    @torch.inference_mode()
+    def decode_unclamped(self, latents: Tensor) -> Tensor:
+        """Return the pixels of latents, some of them beyond [−1, 1]."""
         with mixed_precision(self.device):
-            return self._network.decode(latents).sample.float().clamp(-1, 1)
+            return self._network.decode(latents).sample.float()
 
 
 def embedded_encoder(device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -132,7 +132,7 @@ def main() -> None:
 
     def losses() -> dict[str, Tensor]:
         batch, photo, by_teacher = supply.draw(run.step)
-        latents, noise_variance = noisy_batch(batch)
+        latents, noise_variance = noisy_batch(batch.latents, batch.noise_variance)
         with mixed_precision(run.device):
             decoded = run.network(latents, noise_variance, (~batch.own).float())
         if not any(arguments.texture):

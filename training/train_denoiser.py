@@ -36,7 +36,7 @@ def main() -> None:
             for _ in range(times):
                 pool.add(*next(crops))
         batch = Labelled(*pool.draw(CROPS * times))
-        noisy, variance = noisy_batch(batch)
+        noisy, variance = noisy_batch(batch.latents, batch.noise_variance)
         # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
         any_variance = torch.exp(torch.empty_like(variance).uniform_(np.log(0.0008), np.log(0.35)))
         clean = variance == 0
