@@ -214,6 +214,14 @@ def test_an_orientation_that_stands_in_xmp_becomes_no_exif(file_format: str) -> 
     assert "exif" not in image.info
 
 
+def test_an_orientation_that_stands_in_xmp_is_not_added_to_the_tags_of_a_tiff() -> None:
+    tags = Image.Exif()
+    tags[DESCRIPTION], tags[metadata._XMP_TAG] = PLACE, TURNED_XMP.replace(b'"6"', b'"1"')
+    kept = Image.Exif()
+    kept.load(encoded(saved("TIFF", exif=tags)).info["exif"])
+    assert dict(kept) == {DESCRIPTION: PLACE}
+
+
 def test_an_orientation_that_stands_in_the_tags_of_a_tiff_is_kept_beside_another_in_xmp() -> None:
     source = tiff(1, TURNED_XMP)
     image = encoded(source)
