@@ -56,6 +56,14 @@ def test_a_folder_is_encoded_and_summed_up(pictures: Path, tmp_path: Path) -> No
     assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc"]
 
 
+def test_pictures_with_a_remark_are_counted_and_no_failures(pictures: Path, tmp_path: Path) -> None:
+    with Image.open(pictures / "00.png") as image:
+        image.save(pictures / "moving.gif", save_all=True, append_images=[image.convert("L")])
+    result = sdc_batch(pictures, tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("3 pictures, 1 with a remark in the manifest: ")
+
+
 def test_nothing_to_do_is_summed_up_too(pictures: Path, tmp_path: Path) -> None:
     sdc_batch(pictures, tmp_path / "out")
     result = sdc_batch(pictures, tmp_path / "out")

@@ -261,6 +261,21 @@ def test_the_manifest_tells_of_decoded_pictures_too(pictures: Path, tmp_path: Pa
     assert row.bits_per_pixel == pytest.approx(8 * (row.source_bytes or 0) / (24 * 16), rel=0.01)
 
 
+def test_the_manifest_tells_what_was_left_out(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with Image.open(io.BytesIO(picture())) as image:
+        image.save(tmp_path / "in" / "a.gif", save_all=True, append_images=[image.convert("L")])
+        image.save(tmp_path / "in" / "b.png", exif=b"II*\0\x08\0\0\0\0\0" + bytes(70_000))
+    progress = done(tmp_path / "in", tmp_path / "out")
+    assert (progress.pictures, progress.remarks) == (2, 1)
+    assert row_of(tmp_path / "out", "a.gif").remark == "has several frames, of which the first is taken"
+    assert row_of(tmp_path / "out", "b.png").remark is None
+    progress = done(tmp_path / "out", tmp_path / "back", dataclasses.replace(DECODING, suffix=".jpg"))
+    assert (progress.pictures, progress.remarks) == (2, 1)
+    assert row_of(tmp_path / "back", "b.sdc").remark == "left out of the JPEG file: EXIF (70,010 bytes)"
+    assert row_of(tmp_path / "back", "b.sdc").output == "b.jpg"
+
+
 @pytest.mark.parametrize("to", [None, Kind.FILES])
 def test_the_manifest_tells_of_pictures_within_shards_and_of_these(tar: Path, tmp_path: Path, to: Kind | None) -> None:
     done(tar, tmp_path / "out", to=to)
@@ -278,7 +293,7 @@ def test_the_manifest_tells_of_rows_of_tables_by_their_numbers(table: Path, tmp_
 
 
 def test_rows_are_what_they_were_when_they_are_read() -> None:
-    rows = [Row("a"), Row("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5)]
+    rows = [Row("a"), Row("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5, "remark")]
     assert read_rows(as_parquet(rows)) == rows
     assert read_rows(as_parquet([])) == []
 
@@ -522,7 +537,8 @@ def test_a_picture_that_its_new_format_cannot_hold_is_reported(tmp_path: Path) -
         image.putalpha(7)
         (tmp_path / "in" / "a.sdc").write_bytes(pillow_sdc.encode(image, **ENCODING.settings))
     progress = done(tmp_path / "in", tmp_path / "out", dataclasses.replace(DECODING, suffix=".jpg"))
-    assert errors_of(progress) == {"a.sdc": "cannot write mode RGBA as JPEG"}
+    reason = "JPEG cannot hold a picture of mode RGBA and 24×16 pixels: cannot write mode RGBA as JPEG; PNG can"
+    assert errors_of(progress) == {"a.sdc": reason}
     assert files_of(tmp_path / "out") == []
 
 

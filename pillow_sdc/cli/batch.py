@@ -295,6 +295,8 @@ def _summary(progress: "Progress", seconds: float) -> str:
     words = [f"{progress.pictures:,} pictures"]
     if progress.found:
         words.append(f"{progress.found:,} were there already")
+    if progress.remarks:
+        words.append(f"{progress.remarks:,} with a remark in the manifest")
     if progress.failed:
         words.append(f"{progress.failed:,} failed")
     sizes = f"{progress.source_bytes:,} bytes in, {progress.output_bytes:,} bytes out"

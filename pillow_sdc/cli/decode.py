@@ -5,7 +5,7 @@ from typing import IO, Annotated
 
 import typer
 
-from ..files.pictures import check_sdc, format_of, is_sdc, picture_file
+from ..files.pictures import check_sdc, format_of, is_sdc
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -19,7 +19,7 @@ from .arguments import (
     Quiet,
     configured,
 )
-from .messages import misuse
+from .messages import misuse, say
 from .sources import STREAM, Source, find, is_folder, plan
 
 EXAMPLES = """[bold]Examples[/]
@@ -81,7 +81,7 @@ def decode(
     from .conversion import run
 
     def convert(file: IO[bytes], source: Source) -> bytes:
-        return _decoded(file, file_format, keep_metadata=metadata)
+        return _decoded(file, source, file_format, keep_metadata=metadata)
 
     with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps):
         run(jobs, convert, force=force, quiet=quiet, debug=debug)
@@ -94,11 +94,16 @@ def _format_of(suffix: str) -> str:
         raise misuse(str(error)) from None
 
 
-def _decoded(file: IO[bytes], file_format: str, *, keep_metadata: bool) -> bytes:
+def _decoded(file: IO[bytes], source: Source, file_format: str, *, keep_metadata: bool) -> bytes:
     from PIL import Image
+
+    from ..files.other_formats import picture_file
 
     check_sdc(file.read(16))
     file.seek(0)
     with Image.open(file, formats=["SDC"]) as image:
         image.load()
-        return picture_file(image, file_format, keep_metadata=keep_metadata)
+        data, remark = picture_file(image, file_format, keep_metadata=keep_metadata)
+    if remark is not None:
+        say(remark, source)
+    return data

@@ -86,10 +86,10 @@ def encode(
 
 
 def _encoded(file: IO[bytes], source: Source, save_options: dict[str, Any], *, keep_metadata: bool) -> bytes:
-    image, metadata, frames = open_picture(file, keep_metadata=keep_metadata)
+    image, metadata_options, remark = open_picture(file, keep_metadata=keep_metadata)
     with image:
-        if frames > 1:
-            say(f"has {frames} frames, of which the first is taken", source)
+        if remark is not None:
+            say(remark, source)
         buffer = io.BytesIO()
-        image.save(buffer, "SDC", **save_options, **metadata)
+        image.save(buffer, "SDC", **save_options, **metadata_options)
         return buffer.getvalue()

@@ -1,9 +1,10 @@
 """From a file of any format that Pillow knows to a picture, and back."""
 
-import io
+from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from ..container import MAX_METADATA_BYTES, pack_dpi
 from ..errors import NotSdcError
 
 if TYPE_CHECKING:
@@ -12,19 +13,22 @@ if TYPE_CHECKING:
 NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG"}
 """What encoding passes by: our own files, and those that Pillow recognises but needs other programs for."""
 
+_OF_ONE_PICTURE = {"MPO", "PSD"}
+"""Formats of which the further frames are views, thumbnails or layers of the first."""
+
 
 class OpenedPicture(NamedTuple):
     """A picture that is to be stored.
 
     Attributes:
         image: Pillow's, loaded.
-        metadata: What ``save`` must be told so that they are kept.
-        frames: How many the file has; the first is taken.
+        options: What ``save`` must be given so that its metadata are kept, or dropped.
+        remark: What of the file is not stored, in one line for the user; ``None`` if all is.
     """
 
     image: "Image.Image"
-    metadata: dict[str, Any]
-    frames: int
+    options: Mapping[str, Any]
+    remark: str | None
 
 
 def is_sdc(path: PurePath) -> bool:
@@ -56,23 +60,53 @@ def format_of(suffix: str) -> str:
 
 
 def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
-    """Open a picture of any format for storing it as SDC.
+    """Open the first picture of a file of any format, for storing it as SDC.
 
     Raises:
         OSError: Pillow cannot read it (``UnidentifiedImageError`` if it is no picture).
     """
-    from PIL import Image
-
     from . import metadata
 
-    image = Image.open(file)
-    frames = getattr(image, "n_frames", 1)
-    if image.format == "MPO":  # whose other frames are views and thumbnails of the first
-        frames = 1
+    image, has_more = _open_first(file)
+    remarks = ["has several frames, of which the first is taken"] if has_more else []
+    tags = metadata.exif_tags(image)
     image.load()
-    if not keep_metadata:
-        metadata.strip(image)
-    return OpenedPicture(image, metadata.save_options(image), frames)
+    options, left_out = _kept(image, tags) if keep_metadata else (metadata.NONE, [])
+    if left_out:
+        remarks.append(metadata.left_out(left_out, "SDC"))
+    return OpenedPicture(image, options, "; ".join(remarks) or None)
+
+
+def _open_first(file: IO[bytes]) -> "tuple[Image.Image, bool]":
+    """Open a picture, and tell whether others follow it. They are not counted: that may take long, or fail."""
+    from PIL import Image
+
+    image = Image.open(file)
+    try:
+        return image, image.format not in _OF_ONE_PICTURE and getattr(image, "is_animated", False)
+    except Exception:  # the next one is damaged, and this picture no longer where it was in the file
+        file.seek(0)
+        return Image.open(file), True
+
+
+def _kept(image: "Image.Image", tags: Collection[int]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return those metadata that an SDC file holds, as options of ``save``, and what people call the others.
+
+    The colour profile is an option only where it is dropped: the plugin takes it from the picture, unless the colours
+    that it stores are others.
+    """
+    from . import metadata
+
+    found = metadata.read(image, tags)
+    left_out = ["EXIF that is damaged"] if tags and "exif" not in found else []
+    sizes = {key: len(pack_dpi(value) if key == "dpi" else value) for key, value in found.items()}
+    options = {key: value for key, value in found.items() if key != "icc_profile"}
+    while sum(sizes.values()) > MAX_METADATA_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        left_out.append(metadata.described(largest, found[largest]))
+        options[largest] = None
+        del sizes[largest]
+    return options, left_out
 
 
 def check_sdc(data: bytes) -> None:
@@ -85,18 +119,3 @@ def check_sdc(data: bytes) -> None:
 
     if not accepts(data):
         raise NotSdcError("not an SDC file")
-
-
-def picture_file(image: "Image.Image", file_format: str, *, keep_metadata: bool) -> bytes:
-    """Return a decoded picture as the bytes of a file of another format.
-
-    Raises:
-        OSError: The format cannot hold such a picture.
-    """
-    from . import metadata
-
-    if not keep_metadata:
-        metadata.strip(image)
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **metadata.save_options_for(image, file_format))
-    return buffer.getvalue()

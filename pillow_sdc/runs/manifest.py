@@ -48,6 +48,7 @@ class Row:
         seconds: Its share of the time that its batch took; ``None`` if it was found done.
         error: What went wrong.
         finished: When, in seconds since 1970.
+        remark: What of the picture was left out, since the new file cannot hold it; ``None`` if nothing was.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Row:
     seconds: float | None = None
     error: str | None = None
     finished: float = 0.0
+    remark: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("source", "output", "error"):

@@ -36,6 +36,7 @@ class Progress:
         done: Bytes of those that are done, failed ones among them.
         pictures: How many were converted.
         found: How many were there already without being in the manifest, and are now.
+        remarks: How many of these lack something of their source, of which the manifest tells.
         failed: How many were not.
         source_bytes: Of the pictures that were converted.
         output_bytes: Of what they became.
@@ -46,6 +47,7 @@ class Progress:
     done: int = 0
     pictures: int = 0
     found: int = 0
+    remarks: int = 0
     failed: int = 0
     source_bytes: int = 0
     output_bytes: int = 0
@@ -59,6 +61,7 @@ class Progress:
         for row in rows:
             if row.error is None and row.seconds is not None:
                 self.pictures += 1
+                self.remarks += row.remark is not None
                 self.source_bytes += row.source_bytes or 0
                 self.output_bytes += row.output_bytes or 0
             elif row.error is None and row.codec is not None:

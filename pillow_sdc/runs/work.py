@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BatchError, ModelUnavailableError, summary_of
 from ..files import parquet_shards, tar_shards
-from ..files.pictures import check_sdc, format_of, open_picture, picture_file
+from ..files.other_formats import picture_file
+from ..files.pictures import check_sdc, format_of, open_picture
 from ..files.samples import Sample, Shard, WriteShard, renamed_together
 from ..files.stores import Store
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path
@@ -153,8 +154,9 @@ class Worker:
         model = get_models(options.settings()).name
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
-            image, metadata, _ = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
-            return image, metadata
+            opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
+            item.note(remark=opened.remark)
+            return opened.image, opened.options
 
         def take(item: Item, data: bytes) -> None:
             item.note(**facts(data), output_bytes=len(data), model=model)
@@ -169,8 +171,8 @@ class Worker:
 
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
-            item.data = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            item.note(output_bytes=len(item.data), model=model)
+            item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
+            item.note(output_bytes=len(item.data), model=model, remark=remark)
             sink.put(item)
 
         size, threads = conversion.batch_size, self._threads
