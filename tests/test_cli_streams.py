@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 from small_runs import make_pictures
-from test_cli_processes import ENVIRONMENT, GOLDEN, TIMEOUT
+from test_cli_processes import ENVIRONMENT, GOLDEN
 
 import pillow_sdc
+from pillow_sdc.cli import doctor
 
+TIMEOUT = 240
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ENCODINGS = [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1251"}, C_LOCALE]
 UNWRITABLE = {">&-": "Bad file descriptor", ">/dev/full": "No space left on device"}
@@ -146,6 +149,12 @@ class TestStandardOutput:
     ) -> None:
         assert sdc(redirection, "view", file).returncode == 0
         assert file.with_name("photo-latents.png").exists()
+
+    def test_that_breaks_off_is_not_what_the_doctor_looks_for(self) -> None:
+        checks = doctor._Checks(debug=False)
+        with pytest.raises(typer.Exit), checks.of("model"):
+            raise typer.Exit(1)
+        assert not checks.failed
 
     def test_carries_pictures_without_change(self, file: Path) -> None:
         done = sdc("", "decode", file, "-o", "-", python=("-u",), PYTHONIOENCODING="ascii")
