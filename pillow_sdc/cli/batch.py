@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import summary_of
+from ..files import left_out
 from ..runs.tasks import Conversion, Kind
 from .arguments import (
     CodecOption,
@@ -20,6 +21,7 @@ from .arguments import (
     Dtype,
     DtypeOption,
     Force,
+    MaxPixels,
     Metadata,
     Model,
     PaletteSize,
@@ -28,7 +30,7 @@ from .arguments import (
     TargetSize,
     codec_options,
 )
-from .messages import FAILED, INTERRUPTED, misuse, say
+from .messages import FAILED, INTERRUPTED, as_line, misuse, say
 
 if TYPE_CHECKING:
     from ..runs.running import Engine, Progress
@@ -105,6 +107,7 @@ def batch(
     ] = None,
     force: Force = False,
     metadata: Metadata = True,
+    max_pixels: MaxPixels = None,
     engine: Annotated[
         EngineName,
         typer.Option(
@@ -177,6 +180,7 @@ def batch(
         overwrite=force,
         column=column,
         batch_size=batch_size,
+        max_pixels=max_pixels,
     )
     with _told(engine, debug), _shown(quiet) as report:
         from ..runs.running import run
@@ -244,6 +248,8 @@ def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
         with _bar(quiet) as (update, tell):
 
             def report(progress: "Progress") -> None:
+                if not latest and not quiet and progress.omitted:
+                    tell(left_out.described(progress.omitted), None)
                 latest[:] = [progress]
                 for row in progress.errors:
                     tell(row.error or "", row.source)
@@ -256,7 +262,7 @@ def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
 
 
 @contextmanager
-def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[str, str], None]]]":
+def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[str, str | None], None]]]":
     """Give what shows how far a run is, and what says of something what went wrong with it, above the bar."""
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None, say
@@ -280,8 +286,9 @@ def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[s
             fields = {"pictures": progress.pictures, "rate": rate, "saved": _saved(progress)}
             bar.update(task, total=progress.total, completed=progress.done, refresh=True, **fields)
 
-        def tell(message: str, about: str) -> None:
-            bar.console.print(f"sdc: {about}: {message}", markup=False, highlight=False, soft_wrap=True)
+        def tell(message: str, about: str | None) -> None:
+            words = as_line(message, about)
+            bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
         yield update, tell
 

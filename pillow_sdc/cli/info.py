@@ -39,7 +39,7 @@ def info(
     which Stable Diffusion has as much noise as quantisation left: denoising starts there.
     """
     failures = Failures(debug)
-    sources = find(files, is_sdc)
+    sources = find(files, is_sdc, failures, quiet=False)
     descriptions = []
     for source in sources:
         with failures.of(source), opened(source) as file:

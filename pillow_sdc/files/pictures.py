@@ -1,17 +1,19 @@
 """From a file of any format that Pillow knows to a picture, and back."""
 
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ..container import MAX_METADATA_BYTES, pack_dpi
 from ..errors import NotSdcError
+from .plugins import format_of_suffix, open_image, remedy
 
 if TYPE_CHECKING:
     from PIL import Image
 
-NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG"}
-"""What encoding passes by: our own files, and those that Pillow recognises but needs other programs for."""
+NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG", *(() if sys.platform == "win32" else ("WMF",))}
+"""What encoding leaves out: our own files, and those that Pillow recognises but cannot decode by itself."""
 
 _OF_ONE_PICTURE = {"MPO", "PSD"}
 """Formats of which the further frames are views, thumbnails or layers of the first."""
@@ -38,10 +40,24 @@ def is_sdc(path: PurePath) -> bool:
 
 def is_picture(path: PurePath) -> bool:
     """Tell whether a file is taken for a picture of another format: by its suffix, if Pillow can decode such files."""
+    file_format = format_of_suffix(path.suffix.lower())
+    return file_format not in NOT_DECODED and reads(file_format)
+
+
+def reads(file_format: str | None) -> bool:
+    """Tell whether Pillow reads files of a format; ``None`` is no format."""
     from PIL import Image
 
-    file_format = Image.registered_extensions().get(path.suffix.lower())
-    return file_format in Image.OPEN and file_format not in NOT_DECODED
+    return file_format in Image.OPEN
+
+
+def is_written(path: PurePath) -> bool:
+    """Tell whether a file's suffix is that of a format which decoding writes."""
+    try:
+        format_of(path.suffix.lower())
+    except ValueError:
+        return False
+    return True
 
 
 def format_of(suffix: str) -> str:
@@ -52,10 +68,11 @@ def format_of(suffix: str) -> str:
     """
     from PIL import Image
 
-    file_format = Image.registered_extensions().get(suffix)
+    file_format = format_of_suffix(suffix)
     if file_format is None or file_format not in Image.SAVE or file_format == "SDC":
         name = suffix.removeprefix(".")
-        raise ValueError(f"{name!r} is no format that Pillow writes; png, jpg, webp and tiff are some")
+        advice = remedy(suffix) or "png, jpg, webp and tiff are some"
+        raise ValueError(f"{name!r} is no format that Pillow writes; {advice}")
     return file_format
 
 
@@ -79,14 +96,12 @@ def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
 
 def _open_first(file: IO[bytes]) -> "tuple[Image.Image, bool]":
     """Open a picture, and tell whether others follow it. They are not counted: that may take long, or fail."""
-    from PIL import Image
-
-    image = Image.open(file)
+    image = open_image(file)
     try:
         return image, image.format not in _OF_ONE_PICTURE and getattr(image, "is_animated", False)
     except Exception:  # the next one is damaged, and this picture no longer where it was in the file
         file.seek(0)
-        return Image.open(file), True
+        return open_image(file), True
 
 
 def _kept(image: "Image.Image", tags: Collection[int]) -> tuple[Mapping[str, Any], list[str]]:

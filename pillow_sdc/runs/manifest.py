@@ -13,12 +13,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from ..errors import CorruptFileError
+from ..files.left_out import MANIFEST
 from ..files.stores import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FOLDER = "_manifest"
+FOLDER = MANIFEST
 UNFINISHED = f"{FOLDER}/_tmp"
 """What is not yet whole."""
 PENDING = f"{FOLDER}/_pending"

@@ -1,10 +1,11 @@
 """From the files of a source to tasks, without what is done already."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from ..files import parquet_shards, tar_shards
+from ..files import left_out, parquet_shards, tar_shards
 from ..files.samples import renamed
 from ..files.stores import Entry, Store
 from .manifest import FOLDER, written
@@ -51,7 +52,9 @@ def plan(
             by_kind[kind].append(entry)
     if not any(by_kind.values()):
         wanted = "an SDC file" if conversion.decode else "a picture"
-        raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name")
+        omitted = omissions(source, entries, conversion)
+        besides = f"; {left_out.described(omitted)}" if omitted else ""
+        raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name{besides}")
     files = by_kind.pop(Kind.FILES)
     _check_distinct(files, conversion.suffix)
     shards = _shards(by_kind, to)
@@ -71,13 +74,24 @@ def plan(
 def kind_of(path: str, conversion: Conversion) -> Kind | None:
     """Return what a file is taken for; ``None`` if it is none of what is converted."""
     pure = PurePosixPath(path)
-    if any(part.startswith(".") or part == FOLDER for part in pure.parts):
+    if any(map(left_out.is_hidden, pure.parts)):
         return None
     if path.lower().endswith(tar_shards.SUFFIXES):
         return Kind.TAR
     if path.lower().endswith(parquet_shards.SUFFIXES):
         return Kind.PARQUET
     return Kind.FILES if conversion.wants(pure) else None
+
+
+def omissions(source: Store, entries: Sequence[Entry], conversion: Conversion) -> Counter[str]:
+    """Count the files that are neither pictures nor shards, by their kinds; hidden ones do not count."""
+    omitted = Counter[str]()
+    for entry in entries:
+        path = PurePosixPath(entry.path)
+        if kind_of(entry.path, conversion) is None and not any(map(left_out.is_hidden, path.parts)):
+            is_folder = source.folder is not None and (source.folder / path).is_dir()
+            omitted[left_out.LINKED_FOLDER if is_folder else left_out.kind_of(path)] += 1
+    return omitted
 
 
 def _single(

@@ -5,14 +5,15 @@ import os
 import platform
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..files.stores import Entry, Store, found
 from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, written
-from .planning import plan
+from .planning import omissions, plan
 from .tasks import Conversion, Kind, Task
 
 LOCK = f"{FOLDER}/_lock"
@@ -41,6 +42,7 @@ class Progress:
         source_bytes: Of the pictures that were converted.
         output_bytes: Of what they became.
         errors: What failed, source by source, as the last task told.
+        omitted: How many files of the source are neither pictures nor shards, by their kinds.
     """
 
     total: int
@@ -52,6 +54,7 @@ class Progress:
     source_bytes: int = 0
     output_bytes: int = 0
     errors: Sequence[Row] = ()
+    omitted: Counter[str] = field(default_factory=Counter)
 
     def add(self, task: Task, rows: Sequence[Row]) -> None:
         """Count what a task brought."""
@@ -106,7 +109,7 @@ def run(
         there = {written(entry.path) for entry in goal.find()}
         done = manifest.outputs()
         tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, done=done, there=there)
-        progress = Progress(sum(task.size for task in tasks))
+        progress = Progress(sum(task.size for task in tasks), omitted=omissions(store, entries, conversion))
         report(progress)
         outcomes = engine(tasks, store, goal, conversion)
         try:

@@ -37,6 +37,7 @@ class Conversion:
         overwrite: Whether what is there already is done again.
         column: Of the pictures in Parquet files; the likeliest if ``None``.
         batch_size: The most pictures that the model takes at a time; ``None`` is the device's default.
+        max_pixels: The most pixels of a picture; 0 is no limit, ``None`` is Pillow's.
     """
 
     decode: bool
@@ -47,6 +48,7 @@ class Conversion:
     overwrite: bool = False
     column: str | None = None
     batch_size: int | None = None
+    max_pixels: int | None = None
 
     @property
     def together(self) -> int:

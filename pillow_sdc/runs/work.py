@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import BatchError, ModelUnavailableError, summary_of
 from ..files import parquet_shards, tar_shards
 from ..files.other_formats import picture_file
-from ..files.pictures import check_sdc, format_of, open_picture
+from ..files.pictures import check_sdc, format_of, open_picture, reads
+from ..files.pixel_limit import pixel_limit
+from ..files.plugins import format_of_suffix, open_image
 from ..files.samples import Sample, Shard, WriteShard, renamed_together
 from ..files.stores import Store
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path
@@ -75,7 +77,8 @@ class Worker:
         try:
             if task.to is not Kind.FILES and not self._conversion.overwrite and self._target.exists(task.target):
                 return self._rows_of(task)
-            with pillow_sdc.configure(**self._conversion.settings), self._sink(task) as sink:
+            limit = pixel_limit(self._conversion.max_pixels)
+            with pillow_sdc.configure(**self._conversion.settings), limit, self._sink(task) as sink:
                 for samples in self._samples(task):
                     rows += self._convert(samples, task, sink)
                 if task.kind is not Kind.FILES and (task.to is not Kind.FILES or not any(row.error for row in rows)):
@@ -212,10 +215,8 @@ def check_whole(data: bytes, suffix: str) -> None:
         OSError: It is damaged, or no picture.
         SyntaxError: It is damaged.
     """
-    from PIL import Image
-
-    if Image.registered_extensions().get(suffix) in Image.OPEN:
-        with Image.open(io.BytesIO(data)) as image:
+    if reads(format_of_suffix(suffix)):
+        with open_image(io.BytesIO(data)) as image:
             image.verify()
 
 
