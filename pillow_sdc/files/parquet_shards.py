@@ -104,7 +104,8 @@ def columns_of(schema: "pa.Schema", named: Sequence[str]) -> list[str]:
             raise ValueError(f"there is no column {name!r} of bytes; the columns are {', '.join(schema.names)}")
     if named:
         return list(dict.fromkeys(named))
-    images = [name for name in usable if name in _images_by_metadata(schema)]
+    marked = _images_by_metadata(schema)
+    images = [name for name in usable if name in marked]
     if len(images) > 1:
         raise ValueError(f"the columns {', '.join(images)} hold pictures; choose with --column, in Python column=")
     if images or COLUMN in usable:
