@@ -50,6 +50,8 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]sdc batch data.parquet out/ --column photo[/]   a column of a table
 
+[cyan]sdc batch train.tar out/ --column left.jpg --column right.jpg[/]   two pictures of each sample
+
 [cyan]sdc batch archive/ pictures/ --decode --format jpg[/]   back to pictures
 
 [cyan]sdc batch s3://bucket/photos s3://bucket/sdc --engine ray --workers 64[/]   on a Ray cluster"""
@@ -98,9 +100,13 @@ def batch(
         int, typer.Option(min=1, help="Pictures of a shard into which files are packed.", rich_help_panel=_STORE_PANEL)
     ] = 1000,
     column: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Column of a Parquet file that holds pictures; the likeliest unless given.",
+            metavar="NAME",
+            help=(
+                "Which pictures of a shard to convert: a column of a Parquet file, or what follows the first dot in a "
+                "tar shard's file names, such as [bold]jpg[/] or [bold]depth.png[/]. May be given several times."
+            ),
             show_default=False,
             rich_help_panel=_STORE_PANEL,
         ),
@@ -165,8 +171,9 @@ def batch(
 ) -> None:
     """Convert whole folders, tar shards (WebDataset) or Parquet files, here or in object stores.
 
-    What is in the target already is not done again, so a run that was cut off goes on where it ended. Outputs appear
-    whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of what came of each picture.
+    What is in the target already is not done again, so a run that was cut off goes on where it ended, and what failed
+    is tried again. Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of
+    what each picture became.
     """
     save_options = codec_options(quality, target_size, codec, palette_size, dither)
     _check_decoding(decode, bool(save_options), format_name)
@@ -178,7 +185,7 @@ def batch(
         settings={name: value for name, value in settings.items() if value is not None},
         keep_metadata=metadata,
         overwrite=force,
-        column=column,
+        columns=tuple(column or ()),
         batch_size=batch_size,
         max_pixels=max_pixels,
     )

@@ -41,8 +41,13 @@ class Progress:
         failed: How many were not.
         source_bytes: Of the pictures that were converted.
         output_bytes: Of what they became.
+<<<<<<< HEAD
         errors: What failed, source by source, as the last task told.
         omitted: How many files of the source are neither pictures nor shards, by their kinds.
+=======
+        errors: What failed in the last task, source by source. A shard that lacks some pictures is not among them, for
+            these are.
+>>>>>>> work-shards
     """
 
     total: int
@@ -59,7 +64,7 @@ class Progress:
     def add(self, task: Task, rows: Sequence[Row]) -> None:
         """Count what a task brought."""
         self.done += task.size
-        self.errors = [row for row in rows if row.error is not None]
+        self.errors = [row for row in rows if row.error is not None and row.output is None]
         self.failed += len(self.errors)
         for row in rows:
             if row.error is None and row.seconds is not None:
@@ -82,6 +87,9 @@ def run(
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Convert the pictures of one store into another; those that are there already are not done again.
+
+    What failed in an earlier run is tried again. A shard of which pictures failed is made anew, and replaced unless
+    more of them fail.
 
     Args:
         source: A folder, a file or a pattern, by path or URL.
@@ -107,14 +115,20 @@ def run(
         manifest = Manifest(goal)
         manifest.recover()
         there = {written(entry.path) for entry in goal.find()}
+<<<<<<< HEAD
         done = manifest.outputs()
         tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, done=done, there=there)
         progress = Progress(sum(task.size for task in tasks), omitted=omissions(store, entries, conversion))
+=======
+        account = manifest.account()
+        tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, account=account, there=there)
+        progress = Progress(sum(task.size for task in tasks))
+>>>>>>> work-shards
         report(progress)
         outcomes = engine(tasks, store, goal, conversion)
         try:
             for task, rows in outcomes:
-                news = [row for row in rows if row.seconds is not None or row.error or _is_new(row, done)]
+                news = [row for row in rows if row.seconds is not None or row.error or _is_new(row, account.done)]
                 manifest.add(news, task.target if task.to is not Kind.FILES else None)
                 progress.add(task, rows)
                 report(progress)
