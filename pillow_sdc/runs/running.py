@@ -41,13 +41,9 @@ class Progress:
         failed: How many were not.
         source_bytes: Of the pictures that were converted.
         output_bytes: Of what they became.
-<<<<<<< HEAD
-        errors: What failed, source by source, as the last task told.
-        omitted: How many files of the source are neither pictures nor shards, by their kinds.
-=======
         errors: What failed in the last task, source by source. A shard that lacks some pictures is not among them, for
             these are.
->>>>>>> work-shards
+        omitted: How many files of the source are neither pictures nor shards, by their kinds.
     """
 
     total: int
@@ -115,15 +111,9 @@ def run(
         manifest = Manifest(goal)
         manifest.recover()
         there = {written(entry.path) for entry in goal.find()}
-<<<<<<< HEAD
-        done = manifest.outputs()
-        tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, done=done, there=there)
-        progress = Progress(sum(task.size for task in tasks), omitted=omissions(store, entries, conversion))
-=======
         account = manifest.account()
         tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, account=account, there=there)
-        progress = Progress(sum(task.size for task in tasks))
->>>>>>> work-shards
+        progress = Progress(sum(task.size for task in tasks), omitted=omissions(store, entries, conversion))
         report(progress)
         outcomes = engine(tasks, store, goal, conversion)
         try:
