@@ -11,6 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import pillow_sdc
+import pillow_sdc.cli.info as cli_info
+from pillow_sdc import container
 from pillow_sdc.cli import app, payloads, sheet
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.latent_codecs.context import step_of
@@ -77,6 +79,19 @@ def test_the_text_names_size_codec_and_latents() -> None:
     assert result.exit_code == 0
     for words in ("200×150, RGB", "bits per pixel", "context: quality ", "that of timestep", "channel 3"):
         assert words in result.stdout
+
+
+def test_every_chunk_of_the_format_has_a_name() -> None:
+    known = {*container.METADATA.values(), *container.DEFLATED.values(), container.ALPHA, container.PAYLOAD}
+    assert set(cli_info._CHUNK_NAMES) == set(map(chr, known))
+
+
+def test_sizes_of_deflated_metadata_are_those_in_the_file() -> None:
+    name = "palette-l-deflated-metadata.sdc"
+    stored = dict(pillow_sdc.info(GOLDEN / name).chunks)
+    assert {"f", "j", "y"} <= set(stored)
+    assert sum(stored.values()) < (GOLDEN / name).stat().st_size
+    assert f"f {stored['f']:,} (EXIF, deflated)" in sdc("info", GOLDEN / name).stdout
 
 
 def test_one_file_is_an_object_and_several_are_a_list(tmp_path: Path) -> None:

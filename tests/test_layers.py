@@ -15,6 +15,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "fork_safety"),
+    ("deflate",),
     ("container", "options"),
     ("alpha", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
@@ -43,6 +44,7 @@ HEAVY = {"accelerate", "diffusers", "faiss", "huggingface_hub", "safetensors", "
 ALLOWED_PACKAGES = {
     "errors": set(),
     "fork_safety": set(),
+    "deflate": set(),
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss", "threadpoolctl"},
