@@ -177,12 +177,17 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
 
 def payload_room(file_bytes: int, metadata: Mapping[str, bytes], alpha: bytes = b"") -> int:
     """Return the length of the longest payload with which a file has no more than so many bytes; negative for none."""
-    room = file_bytes - HEADER_BYTES - sum(len(_metadata_chunk(key, data)) for key, data in metadata.items())
-    room -= len(_chunk(ALPHA, alpha)) if alpha else 0
+    room = file_bytes - HEADER_BYTES - sum(bytes_beside_payload(metadata, alpha).values())
     payload = room - len(_chunk(PAYLOAD, b""))
-    while payload > 0 and len(_varint(payload)) + payload > room - _CRC.size - 1:
+    while payload > 0 and len(_chunk_head(PAYLOAD, payload)) + payload + _CRC.size > room:
         payload -= 1
     return payload
+
+
+def bytes_beside_payload(metadata: Mapping[str, bytes], alpha: bytes = b"") -> dict[str, int]:
+    """Return the bytes that each chunk but the payload's takes, by its key in :data:`METADATA`, or ``alpha``."""
+    sizes = {key: len(_metadata_chunk(key, data)) for key, data in metadata.items()}
+    return sizes | ({"alpha": len(_chunk(ALPHA, alpha))} if alpha else {})
 
 
 def check(header: Header, metadata: Mapping[str, bytes]) -> None:
@@ -407,8 +412,12 @@ def _metadata_chunk(key: str, data: bytes) -> bytes:
 
 
 def _chunk(chunk_type: int, data: bytes) -> bytes:
-    head = bytes([chunk_type]) + _varint(len(data))
+    head = _chunk_head(chunk_type, len(data))
     return head + data + _CRC.pack(zlib.crc32(data, zlib.crc32(head)))
+
+
+def _chunk_head(chunk_type: int, length: int) -> bytes:
+    return bytes([chunk_type]) + _varint(length)
 
 
 def _varint(value: int) -> bytes:

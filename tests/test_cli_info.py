@@ -15,7 +15,7 @@ import pillow_sdc.cli.info as cli_info
 from pillow_sdc import container
 from pillow_sdc.cli import app, payloads, sheet
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
-from pillow_sdc.latent_codecs.context import step_of
+from pillow_sdc.latent_codecs.context import LARGEST_STEP, step_of
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(path.name for path in GOLDEN.glob("*.sdc"))
@@ -126,6 +126,13 @@ def test_the_quality_is_the_one_that_was_asked_for(quality: int) -> None:
     assert told["step"] == step_of(quality) / 4096
     assert told["trellis"]
     assert told["stretched"]
+
+
+def test_steps_that_are_coarser_than_any_quality_have_one_below_1() -> None:
+    payload = ContextCodec().encode_with_step(np.zeros((4, 2, 2), np.float32), LARGEST_STEP)
+    told = payloads.parameters("context", payload)
+    assert told["step"] == LARGEST_STEP / 4096
+    assert -18 < told["quality"] < -17
 
 
 def test_the_flags_of_the_codec_context_are_told() -> None:
