@@ -18,7 +18,17 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]sdc encode photo.jpg -o - | sdc info -[/]"""
 
-_CHUNK_NAMES = {"P": "latents", "A": "alpha", "e": "EXIF", "i": "colour profile", "x": "XMP", "d": "resolution"}
+_CHUNK_NAMES = {
+    "P": "latents",
+    "A": "alpha",
+    "d": "resolution",
+    "e": "EXIF",
+    "f": "EXIF, deflated",
+    "i": "colour profile",
+    "j": "colour profile, deflated",
+    "x": "XMP",
+    "y": "XMP, deflated",
+}
 
 
 def info(
