@@ -21,7 +21,7 @@ pytest.importorskip("pytorch_msssim", reason="the extra report is not installed"
 
 import pillow_sdc
 from pillow_sdc.cli.compare import compare
-from pillow_sdc.report import evaluation, figures, findings, html, metrics, peers, sheet
+from pillow_sdc.report import evaluation, figures, findings, html, metrics, peers, sheet, ssimulacra2
 from pillow_sdc.report.detail import busiest
 from pillow_sdc.report.evaluation import METRICS, Evaluation, Result, Scores, best
 from pillow_sdc.report.metrics import Samples
@@ -188,17 +188,59 @@ def test_ssim_agrees_with_scikit_image() -> None:
     assert metrics.structural_similarity(a, b) == pytest.approx(expected, abs=1e-4)
 
 
-def test_ssimulacra2_is_100_for_identical_pictures_and_falls_with_blur() -> None:
-    pytest.importorskip("ssimulacra2", reason="the package ssimulacra2 is not installed")
-    a = photograph(96, 80)
-    slightly, much = (np.asarray(Image.fromarray(a).resize((96 // n, 80 // n)).resize((96, 80))) for n in (2, 8))
-    assert metrics.ssimulacra2(a, a) == 100
-    assert 100 > metrics.ssimulacra2(a, slightly) > metrics.ssimulacra2(a, much)
+def blurred(samples: Samples) -> Samples:
+    height, width = samples.shape[:2]
+    return np.asarray(Image.fromarray(samples).reduce(4).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def blocky(samples: Samples) -> Samples:
+    height, width = samples.shape[:2]
+    return np.asarray(Image.fromarray(samples).reduce(4).resize((width, height), Image.Resampling.NEAREST))
+
+
+def coarse(samples: Samples) -> Samples:
+    return samples // 32 * 32 + 16
+
+
+def grainy(samples: Samples) -> Samples:
+    grain = np.random.default_rng(1).normal(0, 30, samples.shape)
+    return np.clip(samples + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "change", "reference"),
+    [
+        ((113, 150), blurred, 25.9100),
+        ((113, 150), blocky, 23.7582),
+        ((113, 150), coarse, 57.0483),
+        ((113, 150), grainy, 6.3898),
+        ((224, 225), blurred, 57.5489),
+        ((224, 225), blocky, 56.2221),
+        ((225, 224), coarse, 36.7875),
+        ((225, 224), grainy, -19.3210),
+        ((256, 384), blurred, 72.6305),
+        ((256, 384), grainy, -28.8835),
+    ],
+)
+def test_ssimulacra2_is_that_of_the_reference(
+    size: tuple[int, int], change: Callable[[Samples], Samples], reference: float
+) -> None:
+    """The figures are those of the program ``ssimulacra2`` of libjxl 0.11.2."""
+    samples = photograph(*size)
+    assert ssimulacra2.score(samples, change(samples)) == pytest.approx(reference, abs=0.1)
+
+
+def test_ssimulacra2_does_not_jump_where_a_scale_gets_smaller() -> None:
+    samples = photograph(225, 225)
+    changed = grainy(samples)
+    cropped = ssimulacra2.score(samples[:224, :224], changed[:224, :224])
+    assert cropped == pytest.approx(ssimulacra2.score(samples, changed), abs=3)
 
 
 def test_blur_loses_texture_and_grain_elsewhere_does_not() -> None:
     generator = np.random.default_rng(0)
     flat = np.full((96, 96, 3), 128.0)
+    assert ssimulacra2.score(samples, samples) == 100
     a, b = ((flat + generator.normal(0, 12, flat.shape)).astype(np.uint8) for _ in range(2))
     blurred = flat.astype(np.uint8)
     assert metrics.laplacian_ratio(a, b) == pytest.approx(1, abs=0.1)
@@ -207,7 +249,7 @@ def test_blur_loses_texture_and_grain_elsewhere_does_not() -> None:
     assert metrics.psnr(a, b) < metrics.psnr(a, blurred)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (9, 40), (30, 30)])
+@pytest.mark.parametrize("size", [(1, 1), (9, 40), (30, 30), (112, 120), (113, 113)])
 def test_small_and_flat_pictures_lack_the_metrics_that_they_are_too_small_for(size: tuple[int, int]) -> None:
     samples = np.full((*size, 3), 7, np.uint8)
     with pillow_sdc.configure(model="compact", device="cpu"):
@@ -244,23 +286,23 @@ def test_a_model_with_a_denoiser_shows_the_palette_before_and_after(monkeypatch:
         renditions = list(Subject(Photograph("a", photograph(160, 160))).palette())
     assert [each.key for each in renditions] == ["palette-before-denoising", "palette"]
     assert renditions[1].note == "2 denoising steps"
+        assert (each.scores.ssimulacra2 is None) == (min(size) < 113)
     assert not np.array_equal(renditions[0].samples, renditions[1].samples)
 
 
 def test_of_a_large_picture_the_middle_is_shown_and_judged_by_what_takes_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("ssimulacra2", reason="the package ssimulacra2 is not installed")
-    monkeypatch.setattr(evaluation, "WINDOW", 32)
-    samples = photograph(96, 64)
+    monkeypatch.setattr(evaluation, "WINDOW", 128)
+    samples = photograph(192, 160)
     monkeypatch.setattr(evaluation, "load_peers", lambda: ([], []))
     with pillow_sdc.configure(model="compact", device="cpu"):
         (picture,) = evaluation.evaluate([Photograph("a", samples)], Choice(), []).pictures
-    assert np.array_equal(picture.shown, samples[16:48, 32:64])
+    assert np.array_equal(picture.shown, samples[16:144, 32:160])
     for each in picture.results:
         assert each.shown is not None
-        assert each.shown.shape == (32, 32, 3)
-        assert each.scores.ssimulacra2 == metrics.ssimulacra2(picture.shown, each.shown)
+        assert each.shown.shape == (128, 128, 3)
+        assert each.scores.ssimulacra2 == ssimulacra2.score(picture.shown, each.shown)
         assert each.scores.texture_fine == metrics.texture_distances(picture.shown, each.shown)[0]
 
 
@@ -420,8 +462,8 @@ def test_each_plot_has_a_curve_of_every_codec(evaluated: Evaluation) -> None:
 
     plots = plots_of(evaluated)
     assert [plot.key for plot in plots] == [
-        *("psnr", "ssimulacra2", "texture_distance", "texture_fine", "laplacian_ratio")
-    ]  # the pictures are too small for MS-SSIM
+        *("psnr", "texture_distance", "texture_fine", "laplacian_ratio")
+    ]  # the pictures are too small for MS-SSIM and SSIMULACRA2
     for plot in plots:
         assert [curve.key for curve in plot.curves] == ["context", *(p.key for p in peers.load_peers()[0]), "palette"]
         for mark in (mark for curve in plot.curves for mark in curve.marks):
