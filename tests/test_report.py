@@ -401,6 +401,21 @@ def test_photographs_are_upright_on_white_and_in_srgb(tmp_path: Path) -> None:
     assert np.abs(read_photograph(tmp_path / "b.png", "b").samples[0, 0].astype(int) - (10, 200, 30)).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_profile_counts_with_alpha_and_without(mode: str, tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    red_is_blue = srgb.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+    Image.new("RGB", (4, 4), (10, 200, 90)).convert(mode).save(tmp_path / "a.png", icc_profile=red_is_blue)
+    assert np.abs(read_photograph(tmp_path / "a.png", "a").samples[0, 0].astype(int) - (90, 200, 10)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_photographs_of_more_than_8_bits_are_refused_as_save_refuses_them(mode: str, tmp_path: Path) -> None:
+    Image.new(mode, (4, 4), 1000).save(tmp_path / "a.tif")
+    with pytest.raises(OSError, match=f"cannot write mode {mode} as SDC"):
+        read_photograph(tmp_path / "a.tif", "a")
+
+
 def test_a_crop_is_the_middle_or_what_there_is() -> None:
     samples = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
     assert np.array_equal(crop_centre(Photograph("a", samples), 10).samples, samples[10:20, 5:15])
