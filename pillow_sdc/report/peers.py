@@ -62,7 +62,7 @@ def optimise_jpeg(data: bytes) -> bytes:
     return min(optimised, data, key=len)
 
 
-JPEG = Peer("jpeg", "JPEG", "JPEG", {"optimize": True}, dip=0.05, qualities=range(1, 101), shrink=optimise_jpeg)
+JPEG = Peer("jpeg", "JPEG", "JPEG", {"optimize": True}, dip=0.1, qualities=range(1, 101), shrink=optimise_jpeg)
 WEBP = Peer("webp", "WebP", "WEBP", {"method": 6}, dip=0.3)
 AVIF = Peer("avif", "AVIF", "AVIF", {"speed": 4}, dip=0.2)
 JXL = Peer(
@@ -70,12 +70,12 @@ JXL = Peer(
     "JPEG XL",
     "JXL",
     {"effort": 7},
-    dip=math.inf,  # a checkerboard takes a seventh of the bytes from some quality on
+    dip=math.inf,  # a checkerboard takes a ninth of the bytes from some quality on
     qualities=range(100),
     plugin="pillow_jxl",
     package="pillow-jxl-plugin",
 )
-HEIC = Peer("heic", "HEIC", "HEIF", dip=0.1, plugin="pillow_heif", package="pillow-heif")
+HEIC = Peer("heic", "HEIC", "HEIF", dip=0.2, plugin="pillow_heif", package="pillow-heif")
 PEERS = (JPEG, WEBP, AVIF, JXL, HEIC)
 
 
