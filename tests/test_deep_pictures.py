@@ -1,0 +1,76 @@
+"""What Pillow opens pictures of more than 8 bits as, and so what of them can be refused: the table in docs/usage.md."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import pillow_sdc
+
+SIDE = 16
+PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+
+
+def samples(channels: int) -> NDArray[np.uint16]:
+    ramp = np.linspace(0, 65535, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE, 1)
+    return ramp.repeat(channels, axis=2)
+
+
+def png(channels: int) -> bytes:
+    """Return a PNG of 16 bits, which Pillow does not write in colour."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples(channels))
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, PNG_COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    framed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def netpbm(channels: int, levels: int = 65536) -> bytes:
+    kind = {1: 5, 3: 6}[channels]
+    scaled = samples(channels) // (65536 // levels)
+    return f"P{kind}\n{SIDE} {SIDE}\n{levels - 1}\n".encode() + scaled.astype(">u2").tobytes()
+
+
+def by_pillow(array: NDArray[np.generic], file_format: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, file_format)
+    return file.getvalue()
+
+
+GREY = samples(1)[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("file", "mode"),
+    [
+        (png(1), "I;16"),
+        (by_pillow(GREY, "TIFF"), "I;16"),
+        (by_pillow(GREY.astype(">u2"), "TIFF"), "I;16B"),
+        (netpbm(1), "I"),
+        (netpbm(1, 1024), "I"),
+        (by_pillow(GREY.astype(np.int32), "TIFF"), "I"),
+        (by_pillow(GREY.astype(np.float32), "TIFF"), "F"),
+        (by_pillow(GREY.astype(np.float32), "PPM"), "F"),
+    ],
+)
+def test_grey_of_more_than_8_bits_is_refused(file: bytes, mode: str) -> None:
+    with Image.open(io.BytesIO(file)) as picture:
+        assert picture.mode == mode
+        with pytest.raises(OSError, match=f"cannot write mode {mode} as SDC"):
+            pillow_sdc.encode(picture, model="compact")
+
+
+@pytest.mark.parametrize(
+    ("file", "mode"),
+    [(png(2), "RGBA"), (png(3), "RGB"), (png(4), "RGBA"), (netpbm(3), "RGB"), (netpbm(3, 4096), "RGB")],
+)
+def test_colour_of_more_than_8_bits_is_cut_by_pillow_when_it_opens_a_file(file: bytes, mode: str) -> None:
+    with Image.open(io.BytesIO(file)) as picture:
+        assert picture.mode == mode
+        assert np.abs(np.asarray(picture)[..., :3] - (samples(3) >> 8).astype(int)).max() <= 1
