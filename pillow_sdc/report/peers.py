@@ -25,7 +25,7 @@ class Peer:
         save_options: Pillow's, besides the quality: the encoder's best effort within a second.
         dip: By what part of a file's bytes a file of lower quality may be larger, since sizes do not grow with every
             step of quality. More than was measured on photographs, drawings, text, noise and gradients of 1×1 to
-            512×512 pixels; infinite, and all qualities are tried.
+            256×256 pixels (AVIF and HEIC: 130×130); infinite, and all qualities are tried.
         qualities: All that the format has, but those that mean the same as another or lossless.
         shrink: What makes a file smaller without loss.
         plugin: Module that teaches Pillow the format, where Pillow does not know it itself.
