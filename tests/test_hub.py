@@ -464,6 +464,19 @@ def test_a_reference_that_names_no_commit_is_an_error_of_its_own(
             act()
 
 
+def test_what_the_hubs_library_stumbles_over_in_its_cache_is_damage(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its version 2.4 does over a listing in ``trees`` that is a list; other versions do not read it."""
+
+    def stumble(*args: Any, **kwargs: Any) -> Any:
+        raise AttributeError("'list' object has no attribute 'get'")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", stumble)
+    with pytest.raises(ModelUnavailableError, match=f"cannot be read .*; delete {cached} and fetch it again"):
+        hub.find("artist/whole", "vae", Precision.FULL)
+
+
 def test_what_may_not_be_read_is_said_to_be_so(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a stand-in for the system, for the superuser may read all."""
     forbidden: list[Path] = []

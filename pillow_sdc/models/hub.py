@@ -84,7 +84,7 @@ def find(model: str, part: PartName, precision: Precision) -> Part | None:
     with _as_unavailable(model):
         try:
             return _find(model, part, precision)
-        except MissingFileError:
+        except (MissingFileError, LostFileError):
             if _directory(model) is not None:
                 raise
             return None
@@ -104,8 +104,6 @@ def parts_here(model: str, precision: Precision) -> dict[PartName, Part | None]:
         for part in _parts_of(model):
             try:
                 parts[part] = _find(model, part, precision)
-            except LostFileError:
-                raise
             except MissingFileError:
                 parts[part] = None
     return parts
@@ -118,6 +116,12 @@ def locate(model: str, part: PartName, precision: Precision) -> Part:
         ModelUnavailableError: The part is not here and cannot be had, or it is damaged; the cause is attached.
     """
     return find(model, part, precision) or _download(model, part, precision)
+
+
+def directory_of(model: str) -> Path | None:
+    """Return the directory that a model's name stands for, ``~`` expanded, if there is one."""
+    path = os.path.expanduser(model)  # noqa: PTH111 - Path's raises where there is no such home
+    return Path(path) if os.path.isdir(path) else None  # noqa: PTH112 - Path's raises where it may not look
 
 
 def folder_of(model: str) -> Path:
@@ -138,7 +142,7 @@ def is_pipeline(model: str) -> bool:
     with _as_unavailable(model):
         try:
             return _is_pipeline_here(model)
-        except MissingFileError:
+        except (MissingFileError, LostFileError):
             if _directory(model) is not None:
                 raise
             return PIPELINE_INDEX in _list_files(model)
@@ -207,12 +211,16 @@ def _find(model: str, part: PartName, precision: Precision) -> Part:
 
     Raises:
         MissingFileError: It is not.
+        LostFileError: It was.
         DamagedFileError: It is damaged.
         ModelUnavailableError: ``model`` names nothing.
     """
-    names = (*layout.REQUIRED[part], *layout.OPTIONAL.get(part, ()))
-    root = _root_of(model, [f"{part}/{name}" for name in names])
-    return _checked(model, root, choose_files(part, precision, _Folder(root)))
+    root = _root_of(model)
+    found = _checked(model, root, choose_files(part, precision, _Folder(root)))
+    if _directory(model) is None:
+        names = (*layout.REQUIRED[part], *layout.OPTIONAL.get(part, ()))
+        _check_listing(model, root, [f"{part}/{name}" for name in names])
+    return found
 
 
 def _download(model: str, part: PartName, precision: Precision) -> Part:
@@ -236,39 +244,37 @@ def _is_pipeline_here(model: str) -> bool:
 
     Raises:
         MissingFileError: That is not enough.
+        LostFileError: What there was is gone.
         DamagedFileError: It is damaged.
     """
-    return layout.is_pipeline(_Folder(_root_of(model, [])))
+    return layout.is_pipeline(_Folder(_root_of(model)))
 
 
 def _parts_of(model: str) -> tuple[PartName, ...]:
     """Return the parts that a model should have, as far as that can be told by what is on this machine."""
     try:
         return PARTS if _is_pipeline_here(model) else PARTS[:1]
-    except LostFileError:
-        raise
     except MissingFileError:
         return PARTS[:1]
 
 
-def _root_of(model: str, names: list[str]) -> Path:
+def _root_of(model: str) -> Path:
     """Return a model's directory, or its snapshot in the hub's cache.
 
     Raises:
-        MissingFileError: It is not in the cache, or is known to lack some of ``names`` that the hub has.
+        MissingFileError: It is not in the cache.
+        LostFileError: It was.
         DamagedFileError: The cache does not say which snapshot is the present one.
     """
-    return _directory(model) or _cached_snapshot(model, names)
+    return _directory(model) or _cached_snapshot(model)
 
 
 def _directory(model: str) -> Path | None:
-    """Return the directory that a model's name stands for, ``~`` expanded; ``None`` if it is the id of a repository."""
-    path = os.path.expanduser(model)  # noqa: PTH111 - Path's raises where there is no such home
-    if os.path.isdir(path):  # noqa: PTH112 - Path's raises where it may not look
-        return Path(path)
-    if not _is_hub_id(model):
+    """Return the directory that a model's name stands for; ``None`` if it is the id of a repository."""
+    directory = directory_of(model)
+    if directory is None and not _is_hub_id(model):
         raise unavailable(model, "it is neither a directory nor the id of a hub repository, namespace/name")
-    return None
+    return directory
 
 
 def _is_hub_id(model: str) -> bool:
@@ -282,10 +288,8 @@ def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1
 
 
-def _cached_snapshot(model: str, names: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
+def _cached_snapshot(model: str) -> Path:
     from huggingface_hub.constants import DEFAULT_REVISION
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
     repository = _cached_repository(model)
     reference = repository / "refs" / DEFAULT_REVISION
@@ -306,11 +310,25 @@ def _cached_snapshot(model: str, names: list[str]) -> Path:
         raise LostFileError(f"{reference} names the snapshot {commit}, which is not there") from None
     except OSError as error:
         raise unreadable(snapshot, error) from error
+    return snapshot
+
+
+def _check_listing(model: str, snapshot: Path, names: list[str]) -> None:
+    """Check by the listing that the hub's cache may have of a repository whether all files of a part are here.
+
+    Raises:
+        MissingFileError: The repository has some of ``names`` that are not.
+        DamagedFileError: The listing is damaged.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        snapshot_download(model, revision=commit, local_files_only=True, allow_patterns=[PIPELINE_INDEX, *names])
+        snapshot_download(model, revision=snapshot.name, local_files_only=True, allow_patterns=[PIPELINE_INDEX, *names])
     except LocalEntryNotFoundError:
         raise MissingFileError("the hub has more of it than the local cache") from None
-    return snapshot
+    except Exception as error:  # the hub's library does not expect all that a damaged listing may hold
+        raise DamagedFileError(snapshot, f"has a listing that cannot be read ({type(error).__name__})") from error
 
 
 def _cached_repository(model: str) -> Path:
@@ -327,9 +345,7 @@ def _as_unavailable(model: str) -> Iterator[None]:
         yield
     except DamagedFileError as error:
         raise unavailable(model, str(error), error.mend or mend_for(model)) from error
-    except LostFileError as error:
-        raise unavailable(model, str(error)) from error
-    except MissingFileError as error:
+    except (MissingFileError, LostFileError) as error:
         raise unavailable(model, str(error)) from None
 
 

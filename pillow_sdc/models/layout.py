@@ -49,8 +49,8 @@ class MissingFileError(Exception):
     """A model lacks a file; the message says which."""
 
 
-class LostFileError(MissingFileError):
-    """A model lacks a file that it has had: what refers to it is still there."""
+class LostFileError(Exception):
+    """A model lacks a file that it has had, for what refers to it is still there; the message says which."""
 
 
 class DamagedFileError(Exception):
