@@ -39,6 +39,7 @@ from .files.members import Members, NamedMembers, extension_of
 from .files.pictures import check_sdc, is_sdc
 from .files.samples import Sample
 from .files.stores import Store, found
+from .models.isolation import isolated
 from .runs.manifest import FOLDER as MANIFEST
 
 __all__ = ["SdcFiles", "SdcShards"]
@@ -188,7 +189,8 @@ class SdcShards(IterableDataset[Any]):
         self._column, self._shuffle_buffer, self._seed = column, shuffle_buffer, seed
         self._place_is_given = rank is not None or world_size is not None
         self._rank, self._world_size = _place(rank, world_size) if self._place_is_given else _distributed() or (0, 1)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        with isolated():
+            self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         """In shared memory, so that workers that stay from one epoch to the next learn of it."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -322,7 +324,7 @@ def _latents(picture: bytes) -> dict[str, torch.Tensor]:
     quantised = image_codec.decode_latents(file, container.read_layout(file))
     return {
         "latents": torch.from_numpy(quantised.latents),
-        "noise_variance": torch.tensor(quantised.noise_variance, dtype=torch.float32),
+        "noise_variance": torch.tensor(quantised.noise_variance, dtype=torch.float32, device="cpu"),
     }
 
 

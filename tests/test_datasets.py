@@ -178,6 +178,15 @@ class TestSdcFiles:
             np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-6)
             assert -1 <= pixels.min() < pixels.max() <= 1
 
+    @pytest.mark.parametrize("content", ["latents", "pixels"])
+    def test_tensors_are_on_the_cpu_whatever_the_default_device(self, archive: Archive, content: Any) -> None:
+        dataset = SdcFiles(archive.files, content=content)
+        expected = {name: value for name, value in dataset[0].items() if isinstance(value, torch.Tensor)}
+        with torch.device("meta"):
+            sample = dataset[0]
+        for name, value in expected.items():
+            np.testing.assert_array_equal(sample[name].numpy(), value.numpy())
+
     @pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
     def test_pixels_of_every_mode_have_three_channels(self, tmp_path: Path, mode: str) -> None:
         Image.fromarray(samples_of(0)).convert(mode).save(tmp_path / "photo.sdc")
@@ -374,6 +383,16 @@ class TestSdcShards:
             for number in numbers_of(loaded(SdcShards(archive.shards(kind), rank=rank, world_size=2), 2))
         ]
         assert Counter(seen) == Counter(range(COUNT))
+
+    def test_it_can_be_made_wherever_torch_does_something_special(self, archive: Archive, kind: str) -> None:
+        with torch.device("meta"), torch.inference_mode():
+            dataset = SdcShards(archive.shards(kind), shuffle_buffer=COUNT)
+        orders = []
+        for epoch in range(2):
+            dataset.set_epoch(epoch)
+            orders.append(numbers_of(dataset))
+        assert orders[0] != orders[1]
+        assert sorted(orders[0]) == sorted(orders[1])
 
     def test_a_seed_and_an_epoch_make_an_order(self, archive: Archive, kind: str) -> None:
         def order(seed: int, epoch: int) -> list[int]:

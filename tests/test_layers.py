@@ -40,7 +40,7 @@ SIDE_BY_SIDE = {
 }
 """Imports within a layer; ``registration`` reaches the plugin only inside functions, which is tested below."""
 
-HEAVY = {"accelerate", "diffusers", "faiss", "huggingface_hub", "safetensors", "torch", "transformers"}
+HEAVY = {"diffusers", "faiss", "huggingface_hub", "safetensors", "torch", "transformers"}
 
 ALLOWED_PACKAGES = {
     "errors": set(),

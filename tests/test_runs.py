@@ -1140,3 +1140,13 @@ def test_a_folder_of_the_source_that_cannot_be_read_ends_the_run(
     with pytest.raises(ConnectionResetError):
         done(f"{remote.partition(':')[0]}://{tmp_path}/in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_are_given_a_models_directory_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # which Windows asks
+    monkeypatch.chdir(tmp_path)
+    for name in ("~/tiny", "tiny", str(tmp_path / "tiny")):
+        conversion = dataclasses.replace(ENCODING, settings={"model": name}).resolved()
+        assert conversion.settings["model"] == str(tmp_path / "tiny")

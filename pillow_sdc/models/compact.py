@@ -144,10 +144,10 @@ def _load(name: str, device: str, dtype: str) -> Any:
             raise ValueError("its checksum is wrong")
     except (OSError, ValueError) as error:
         raise ModelUnavailableError(f"{path} is damaged or missing ({error}); install pillow-sdc again") from error
-    network: torch.nn.Module = getattr(compact_networks, name.capitalize())()
-    network.load_state_dict(load(data))
-    network = network.eval().requires_grad_(False)
     with computing("moving the model to its device"):
-        network.to(torch.device(device), getattr(torch, dtype))
+        with torch.device("meta"):
+            network: torch.nn.Module = getattr(compact_networks, name.capitalize())()
+        network.load_state_dict(load(data), assign=True)
+        network = network.eval().requires_grad_(False).to(torch.device(device), getattr(torch, dtype))
         # Convolutions are faster in this memory layout, whatever their input's.
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -5,11 +5,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import pillow_sdc
 from pillow_sdc.latent_codecs import ContextCodec
 from pillow_sdc.models import get_models
+from pillow_sdc.models.hub import directory_of
 
 from . import metrics, ssimulacra2
 from .metrics import Samples
@@ -389,7 +389,8 @@ def _mean_scores(all_scores: Sequence[Scores]) -> Scores:
 
 def _public_name(model: str) -> str:
     """Return a model's name; of one in a directory, only the directory's name is told."""
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    directory = directory_of(model)
+    return directory.resolve().name if directory else model
 
 
 def _budget_rule(choice: Choice) -> str:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from ..files.members import Members, NamedMembers, Photograph
@@ -61,10 +61,12 @@ class Conversion:
         """Return the conversion with all settings that hold here, for those that hold elsewhere may be others."""
         import pillow_sdc
 
+        from ..models.hub import directory_of
+
         with pillow_sdc.configure(**self.settings) as settings:
             found = settings._asdict()
-        if Path(found["model"]).is_dir():
-            found["model"] = str(Path(found["model"]).absolute())
+        if directory := directory_of(found["model"]):
+            found["model"] = str(directory.absolute())
         return replace(self, settings=found)
 
     def wants(self, path: PurePath) -> bool:

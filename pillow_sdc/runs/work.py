@@ -171,7 +171,7 @@ class Worker:
         from ..models import get_models
 
         conversion = self._conversion
-        model = get_models(options.settings()).name
+        models = get_models(options.settings())  # "auto" may become another while it works
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
@@ -179,7 +179,7 @@ class Worker:
             return opened.image, opened.options
 
         def take(item: Item, data: bytes) -> None:
-            item.note(**facts(data), output_bytes=len(data), model=model)
+            item.note(**facts(data), output_bytes=len(data), model=models.name)
             item.data = data
             sink.put(item)
 
@@ -192,7 +192,7 @@ class Worker:
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
             item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            item.note(output_bytes=len(item.data), model=model, remark=remark)
+            item.note(output_bytes=len(item.data), model=models.name, remark=remark)
             sink.put(item)
 
         size, threads = conversion.batch_size, self._threads
