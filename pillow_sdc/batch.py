@@ -55,8 +55,8 @@ def encode_batch(
 ) -> list[bytes]:
     """Return the bytes of an ``.sdc`` file for each picture, in their order.
 
-    On the CPU, with a ``batch_size`` of 1, these are the bytes that a loop of ``Image.save`` writes. Pictures that go
-    through the model together may have latents that differ in their last bits, and so, rarely, another file.
+    These are the files that a loop of ``Image.save`` writes, up to rounding: how many pictures and threads a model
+    computes with may change the last bits of latents, and so, rarely, a file.
 
     Args:
         images: Pictures of any sizes and modes, uint8 arrays, or files, as :func:`pillow_sdc.encode` takes them. An
@@ -152,8 +152,8 @@ def decode_batch(
 ) -> "list[Image.Image]":
     """Return the pictures of ``.sdc`` files, loaded, in their order.
 
-    On the CPU, with a ``batch_size`` of 1, these are the pixels that :func:`pillow_sdc.decode` returns. Pictures that
-    go through the model together may have pixels that are rounded differently: on the CPU, by one level of 255.
+    These are the pictures that :func:`pillow_sdc.decode` returns, up to rounding: how many pictures and threads a model
+    computes with may change some pixels, in float32 on the CPU by one level of 255.
 
     Args:
         sources: Paths, bytes or file objects, as :func:`pillow_sdc.decode` takes them. An iterator is read as the work
@@ -290,7 +290,7 @@ class _Work(Generic[Item, Taken, Prepared, Computed, Result]):
     ) -> None:
         """Take which items are taken at once, in the caller's thread, and the stages.
 
-        The second stage also tells which items may be in one group.
+        ``prepare`` also tells which items may be in one group.
         """
         self._at_once, self._take, self._prepare = at_once, take, prepare
         self._compute, self._finish = compute, finish

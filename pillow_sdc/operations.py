@@ -161,7 +161,6 @@ def decode_latents(
 
     Raises:
         ValueError: The latents are not ``(4, h, w)`` or not finite, or the size is not covered by so many.
-        TypeError: The latents are not numbers.
         OSError: The model is unavailable or failed.
     """
     import numpy as np

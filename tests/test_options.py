@@ -1,8 +1,10 @@
 import asyncio
+import multiprocessing
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,23 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_new_thread() -> Settings:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(settings).result()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_can_be_started_with_their_parents_settings(method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    configure(model="some/model", dtype="bfloat16")
+    start = partial(configure, **settings()._asdict())
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, mp_context=context, initializer=start) as pool:
+        assert pool.submit(settings).result() == settings()
+
+
+def test_spawned_workers_inherit_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLOW_SDC_DENOISE_STEPS", "7")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(settings).result() == Settings(denoise_steps=7)
 
 
 def test_defaults() -> None:

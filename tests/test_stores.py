@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from faulty_file_system import FaultyFileSystem, register, set_faults
+from fsspec.implementations.ftp import FTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pillow_sdc.files import stores
@@ -196,6 +197,20 @@ def test_threads_take_turns_where_an_archive_is_one_file(tmp_path: Path, url: st
     with ThreadPoolExecutor(4) as threads:
         assert dict(zip(contents, threads.map(store.read, contents), strict=True)) == contents
         assert dict(zip(contents, threads.map(streamed, contents), strict=True)) == contents
+
+
+def test_threads_take_turns_where_a_connection_is_one() -> None:
+    class Ftp(FTPFileSystem):  # type: ignore[misc]
+        cachable = False
+
+        def __init__(self) -> None:
+            pass
+
+        def __del__(self) -> None:
+            pass
+
+    assert stores._takes_turns(Ftp())
+    assert not stores._takes_turns(MemoryFileSystem())
 
 
 def test_names_that_are_no_utf8_are_found(tmp_path: Path) -> None:
