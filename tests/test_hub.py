@@ -346,7 +346,7 @@ def test_a_file_that_the_index_names_and_that_is_not_there_is_named(tmp_path: Pa
 def test_an_index_that_names_other_files_than_weights_in_its_folder_is_refused(name: str, tmp_path: Path) -> None:
     save_repository(tmp_path, SMALL_FILES + FULL[3:])
     save_index(tmp_path / "unet/diffusion_pytorch_model.safetensors.index.json", "fine.safetensors", name)
-    with pytest.raises(ModelUnavailableError, match="which is no safetensors file in its folder"):
+    with pytest.raises(ModelUnavailableError, match="which is not a safetensors file in its folder"):
         hub.locate(str(tmp_path), "unet", Precision.FULL)
 
 

@@ -32,7 +32,7 @@ every_model = pytest.mark.parametrize("model", MODELS, indirect=True)
 
 
 class Outcome(NamedTuple):
-    """What comes of a picture on its way into a file and back."""
+    """The results for a picture on its way into a file and back."""
 
     latents: NDArray[np.float32]
     file: bytes
@@ -241,8 +241,8 @@ def test_random_numbers_are_those_that_they_would_be_without_us(model: str, tmp_
         print([x == y for x, y in zip(before, after)], file.hex())
     """
     code = f"import sys; sys.argv[1:] = [{model!r}]\n" + textwrap.dedent(code)
-    told, _, file = run_against("http://127.0.0.1:9", tmp_path / "home", code).rpartition(" ")
-    assert told == "[True, True, True]"
+    same, _, file = run_against("http://127.0.0.1:9", tmp_path / "home", code).rpartition(" ")
+    assert same == "[True, True, True]"
     with pillow_sdc.configure(model=model, device="cpu"):
         assert pillow_sdc.encode(Image.linear_gradient("L").resize((24, 16))).hex() == file.strip()
 

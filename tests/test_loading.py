@@ -383,3 +383,30 @@ def test_a_model_on_the_hub_is_downloaded_as_far_as_it_is_used(tiny_pipeline: Pa
     assert after_encoding.split() == [vae]
     text_encoder, unet = "text_encoder/model.fp16.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"
     assert after_denoising.split() == [text_encoder, unet, vae]
+
+
+def test_weights_in_several_files_are_downloaded_and_used(tiny_pipeline: Path, tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    model = Path(shutil.copytree(tiny_pipeline, tmp_path / "sharded"))
+    for file in (model / "vae").glob("*.safetensors"):
+        file.unlink()
+    AutoencoderKL.from_pretrained(tiny_pipeline / "vae").save_pretrained(model / "vae", max_shard_size="10KB")
+    shards = sorted(path.name for path in (model / "vae").glob("*.safetensors"))
+    assert len(shards) > 1
+    code = """
+        from pillow_sdc.models import get_models
+        from pillow_sdc.options import Settings
+        import numpy as np
+
+        models = get_models(Settings(model="artist/sharded", device="cpu"))
+        latents = np.random.default_rng(1).standard_normal((4, 8, 8)).astype(np.float32)
+        print(models.autoencoder.decode(latents).tobytes().hex())
+    """
+    with running_hub() as stand_in:
+        stand_in.repositories["artist/sharded"] = model
+        decoded = run_against(stand_in.url, tmp_path / "home", code)
+    index = "vae/diffusion_pytorch_model.safetensors.index.json"
+    assert stand_in.downloads() == {"model_index.json", "vae/config.json", index, *(f"vae/{name}" for name in shards)}
+    expected = get_models(Settings(model=str(tiny_pipeline), device="cpu")).autoencoder.decode(LATENTS)
+    np.testing.assert_allclose(np.frombuffer(bytes.fromhex(decoded), np.float32), expected.ravel(), atol=1e-5)

@@ -14,9 +14,9 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def check_file(path: Path) -> None:
-    """Check that a file can be read and is what its suffix says, as far as that can be told without reading all of it.
+    """Check that a file can be read and is what its suffix says, without reading all of it.
 
-    Of a safetensors file that is its header, and that its tensors are there to the last byte.
+    Of a safetensors file the header is read, and the file must be as long as the header says.
 
     Raises:
         DamagedFileError: It is not.
@@ -30,7 +30,7 @@ def check_file(path: Path) -> None:
             reason = "is a Git LFS pointer, which stands for the file"
             raise DamagedFileError(path, reason, f"run `git lfs pull` in {path.parent}")
         if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy"):
                 pass

@@ -57,7 +57,7 @@ def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencod
 
 
 def check_autoencoder(part: Part) -> None:
-    """Check whether :func:`load_autoencoder` would load it, as far as that can be told without reading its weights.
+    """Check whether :func:`load_autoencoder` would load it, without reading its weights.
 
     Raises:
         ModelUnavailableError: As there.
@@ -92,7 +92,7 @@ def load_denoiser(
 
 
 def check_denoiser(unet: Part, scheduler: Part) -> None:
-    """Check whether :func:`load_denoiser` would load them, as far as that can be told without reading the weights.
+    """Check whether :func:`load_denoiser` would load them, without reading the weights.
 
     Raises:
         ModelUnavailableError: As there.

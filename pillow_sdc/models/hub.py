@@ -251,7 +251,7 @@ def _is_pipeline_here(model: str) -> bool:
 
 
 def _parts_of(model: str) -> tuple[PartName, ...]:
-    """Return the parts that a model should have, as far as that can be told by what is on this machine."""
+    """Return the parts that a model should have, by what is on this machine."""
     try:
         return PARTS if _is_pipeline_here(model) else PARTS[:1]
     except MissingFileError:

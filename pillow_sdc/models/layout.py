@@ -171,14 +171,14 @@ def _indices(stem: str, variant: str | None) -> tuple[str, ...]:
 
 
 def _shards_of(index: str, content: bytes) -> list[str]:
-    """Return the names of the files that an index sends the tensors to."""
+    """Return the names of the files that an index names for its tensors."""
     try:
         names = set(json.loads(content)["weight_map"].values())
         if not names:
             raise ValueError("it names no file")
         for name in names:
             if not isinstance(name, str) or not _SHARD.fullmatch(name):
-                raise ValueError(f"it names {name!r}, which is no safetensors file in its folder")
+                raise ValueError(f"it names {name!r}, which is not a safetensors file in its folder")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFileError(index, f"is no index of weights ({error})") from None
+        raise DamagedFileError(index, f"is not an index of weights ({error})") from None
     return sorted(names)
