@@ -53,7 +53,9 @@ format: $(INSTALLED)
 clean:
 	rm -rf .venv out
 
-$(INSTALLED): pyproject.toml constraints.txt
+KERNEL := hatch_build.py $(wildcard pillow_sdc/latent_codecs/*.c)
+
+$(INSTALLED): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,report,browser,examples,docs,clients]'
 	touch $@
