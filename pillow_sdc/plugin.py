@@ -281,7 +281,10 @@ def _target_size(codec_options: dict[str, Any]) -> int | None:
 
 
 def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
-    """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does."""
+    """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does.
+
+    The picture's own profile is left out where it describes sRGB, which a file without a profile means anyway.
+    """
     given = {key: options[key] for key in container.METADATA if options.get(key) is not None}
     if "dpi" in given:
         given["dpi"] = _dpi(given["dpi"])
@@ -293,12 +296,21 @@ def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
             raise OptionError(f"{key} is a {type(value).__name__}; it must be bytes")
     # The profile of ink or of Lab does not describe the colours that these become.
     own_profile = im.info.get("icc_profile") if im.mode not in ("CMYK", "LAB") else None
-    if "icc_profile" not in options and isinstance(own_profile, bytes):  # a TIFF can make it anything
-        given["icc_profile"] = own_profile
+    if isinstance(own_profile, bytes):  # a TIFF can make it anything
+        if "icc_profile" not in options:
+            given["icc_profile"] = own_profile
+        if given.get("icc_profile") == own_profile and _describes_srgb(own_profile):
+            del given["icc_profile"]
     metadata = {key: bytes(value) for key, value in given.items() if value}
     if "exif" in metadata:
         metadata["exif"] = metadata["exif"].removeprefix(_EXIF_PREFIX)
     return metadata
+
+
+def _describes_srgb(profile: bytes) -> bool:
+    from .colour_profiles import describes_srgb  # not before there is a profile: it imports littlecms
+
+    return describes_srgb(profile)
 
 
 def _dpi(dpi: Any) -> bytes:

@@ -169,10 +169,17 @@ def test_save_needs_no_import(installed: Environment) -> None:
     assert installed.run("-c", script) == "SDC True\n"
 
 
+def test_web_servers_that_know_pillow_send_the_format_as_a_picture(installed: Environment) -> None:
+    script = "import mimetypes; mimetypes.init(); {}; mimetypes.init(); print(mimetypes.guess_type('a.sdc')[0])"
+    assert installed.run("-c", script.format("import PIL.Image")) == "image/x-sdc\n"
+    without = installed.run("-c", script.format("import PIL.Image"), PILLOW_SDC_AUTOLOAD="0")
+    assert without == installed.run("-c", script.format("pass")) != "image/x-sdc\n"
+
+
 def test_start_up_imports_neither_pillow_nor_the_package(installed: Environment) -> None:
     modules = installed.run("-c", "import sys; print(*sys.modules)").split()
     assert "_pillow_sdc_autoload" in modules
-    assert not {"PIL", "pillow_sdc", "logging"} & set(modules)
+    assert not {"PIL", "pillow_sdc", "logging", "mimetypes"} & set(modules)
 
 
 def test_hook_imports_nothing_that_python_has_not_loaded_already(alone: Environment) -> None:

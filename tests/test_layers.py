@@ -15,8 +15,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "fork_safety"),
+    ("deflate",),
     ("container", "options"),
-    ("alpha", "latent_codecs", "models", "preview", "tiling"),
+    ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
     ("plugin", "registration", "operations", "batch"),
     ("__init__",),
@@ -43,11 +44,13 @@ HEAVY = {"accelerate", "diffusers", "faiss", "huggingface_hub", "safetensors", "
 ALLOWED_PACKAGES = {
     "errors": set(),
     "fork_safety": set(),
+    "deflate": set(),
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss", "threadpoolctl"},
     "models": {"numpy", "threadpoolctl", *HEAVY - {"faiss"}},
     "alpha": {"numpy"},
+    "colour_profiles": {"PIL"},
     "image_codec": {"numpy"},
     "preview": {"numpy"},
     "tiling": {"numpy"},

@@ -155,11 +155,12 @@ def test_context_takes_no_more_than_its_target(size: int) -> None:
         assert rendition.file_bytes == len(pillow_sdc.encode(samples, target_size=size)) <= size
 
 
-def test_context_that_does_not_fit_takes_its_lowest_quality() -> None:
+def test_context_that_does_not_fit_is_as_small_as_it_can_be() -> None:
     with pillow_sdc.configure(model="compact", device="cpu"):
-        rendition = Subject(Photograph("a", photograph())).context(Choice(target_size=40), otherwise=1)
-    assert rendition.note == "quality 1"
-    assert rendition.file_bytes > 40
+        subject = Subject(Photograph("a", photograph()))
+        rendition = subject.context(Choice(target_size=40), otherwise=1)
+        assert 40 < rendition.file_bytes < subject.context_at(1).file_bytes
+    assert rendition.note == "its coarsest"
 
 
 # Metrics
@@ -323,13 +324,14 @@ def test_photographs_are_upright_on_white_and_in_srgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture.save(tmp_path / "a.png", exif=exif)
-    read = read_photograph(tmp_path / "a.png", "a")
+    read = read_photograph(io.BytesIO((tmp_path / "a.png").read_bytes()), "a")
     assert read.samples.shape == (20, 10, 3)
     assert (read.samples == 255).all()
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.new("RGB", (4, 4), (10, 200, 30)).save(tmp_path / "b.png", icc_profile=profile)
-    assert np.abs(read_photograph(tmp_path / "b.png", "b").samples[0, 0].astype(int) - (10, 200, 30)).max() <= 1
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4), (10, 200, 30)).save(file, "PNG", icc_profile=profile)
+    assert np.abs(read_photograph(file, "b").samples[0, 0].astype(int) - (10, 200, 30)).max() <= 1
 
 
 def test_a_crop_is_the_middle_or_what_there_is() -> None:
@@ -494,10 +496,43 @@ def test_compare_explains_misuse_in_one_line(  # type: ignore[no-untyped-def]
 def test_compare_explains_a_failure_in_one_line(  # type: ignore[no-untyped-def]
     run, folder: Path, tmp_path: Path
 ) -> None:
-    done = run([folder, "-o", tmp_path / "report", "--device", "nonsense"])
+    done = run([folder, "-o", tmp_path / "report", "--device", "nonsense", "--quiet"])
     assert done.exit_code == 1
     assert "nonsense" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_compare_goes_on_without_what_it_cannot_read(
+    run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    (folder / "broken.png").write_bytes(b"nonsense")
+    (folder / "own.sdc").touch()
+    (folder / "film.mpg").touch()
+    judged: list[str] = []
+
+    def evaluate(photographs: list[Photograph], *arguments: object) -> None:
+        judged.extend(photograph.name for photograph in photographs)
+        raise ValueError("that is all")
+
+    monkeypatch.setattr("pillow_sdc.report.evaluation.evaluate", evaluate)
+    done = run([folder, "-o", tmp_path / "report"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        "sdc: left out 3 files: 1 .mpg, 1 .sdc, 1 .txt",
+        f"sdc: {folder}/broken.png: not a picture that Pillow can read",
+        "sdc: that is all",
+    ]
+    assert judged == ["<b>.png"]
+
+
+def test_compare_refuses_pictures_over_the_limit(
+    run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("pillow_sdc.report.evaluation.evaluate", lambda photographs, *arguments: 1 / 0)
+    for limit, reason in (("100", "--max-pixels"), ("none", "ZeroDivisionError")):
+        done = run([folder, "-o", tmp_path / "report", "--quiet", "--max-pixels", limit])
+        assert done.exit_code == 1
+        assert reason in done.stderr
 
 
 @pytest.mark.parametrize("name", ["missing.png", "notes.txt", "empty"])

@@ -74,6 +74,8 @@ class _Checks:
         """Say of an error that this fails."""
         try:
             yield
+        except typer.Exit:
+            raise
         except Exception as error:
             self.say("fails", name, summary_of(error))
             if self._debug:

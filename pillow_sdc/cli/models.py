@@ -7,7 +7,7 @@ import typer
 
 from .arguments import Debug
 from .help import prose
-from .messages import FAILED, Failures, say
+from .messages import FAILED, Failures, announce, say
 
 LIST_EXAMPLES = """[bold]Examples[/]
 
@@ -90,7 +90,7 @@ def fetch(model: ModelName, debug: Debug = False) -> None:
     with failures.of():
         import pillow_sdc
 
-        typer.echo(pillow_sdc.fetch_model(model))
+        announce(pillow_sdc.fetch_model(model))
     failures.end()
 
 

@@ -3,11 +3,12 @@
 import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from ..files.plugins import open_image
 from .metrics import Samples
 
 CROP = 512
@@ -27,23 +28,17 @@ class Photograph:
     samples: Samples
 
 
-def is_picture(path: Path) -> bool:
-    """Tell by its suffix whether a file is one that Pillow opens, and not one of ours, which are no originals."""
-    file_format = Image.registered_extensions().get(path.suffix.lower())
-    return file_format in Image.OPEN and file_format != "SDC"
-
-
-def read_photograph(path: Path, name: str) -> Photograph:
+def read_photograph(file: IO[bytes], name: str) -> Photograph:
     """Read a picture as people see it: upright, in sRGB, what is transparent on white.
 
     Args:
-        path: The file.
+        file: The picture's file.
         name: What to call the photograph; bytes in it that are no text are replaced.
 
     Raises:
         OSError: The file is not a picture or is damaged.
     """
-    with Image.open(path) as opened:
+    with open_image(file) as opened:
         upright = ImageOps.exif_transpose(opened)
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 import pillow_sdc
 from pillow_sdc import container, image_codec
-from pillow_sdc.errors import OptionError
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents, codec_by_name
-from pillow_sdc.latent_codecs.context import MIN_QUALITY
 from pillow_sdc.models import get_models
 
 from .metrics import Samples
@@ -93,11 +91,9 @@ class Subject:
         if choice.quality is not None:
             return self.context_at(choice.quality)
         size = otherwise if choice.target_size is None else choice.target_size
-        try:
-            payload = ContextCodec().encode_within(self.latents, container.payload_room(size, {}, b""))
-        except OptionError:
-            return self.context_at(MIN_QUALITY)
-        return self._in_context(container.write(self._header(ContextCodec.name), payload), "best that fits")
+        payload = ContextCodec().encode_within(self.latents, container.payload_room(size, {}, b""))
+        file = container.write(self._header(ContextCodec.name), payload)
+        return self._in_context(file, "best that fits" if len(file) <= size else "its coarsest")
 
     def context_at(self, quality: int) -> Rendition:
         """Return what our own codec makes of the picture at a quality."""
