@@ -15,7 +15,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("pillow_sdc", "latent_codecs", "context_kernel.c")
-LIBRARY = SOURCE.with_name({"win32": "sdc_context.dll", "darwin": "libsdc_context.dylib"}.get(sys.platform, "libsdc_context.so"))
+LIBRARY = SOURCE.with_name(
+    {"win32": "sdc_context.dll", "darwin": "libsdc_context.dylib"}.get(sys.platform, "libsdc_context.so")
+)
 
 FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
 """The last, so that each operation is rounded by itself; that the processor may fuse two would change latents."""

@@ -104,9 +104,7 @@ def outcome(stream: bytes, rows: int, columns: int, model: EntropyModel, *, whol
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 50), along_trellis=st.booleans(), whole=st.booleans())
-def test_the_kernel_finds_the_same_damage(
-    data: st.DataObject, seed: int, along_trellis: bool, whole: bool
-) -> None:
+def test_the_kernel_finds_the_same_damage(data: st.DataObject, seed: int, along_trellis: bool, whole: bool) -> None:
     rows, columns = data.draw(st.sampled_from([(6, 7), (1, 1), (131, 2)]))
     step = data.draw(st.sampled_from([300, 2000, 16383]))
     model = EntropyModel(network(0, 40.0), step, stretched=False, trellis=along_trellis)

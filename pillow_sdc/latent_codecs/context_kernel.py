@@ -24,7 +24,9 @@ from .context_network import CHANNELS, OUTPUTS
 if TYPE_CHECKING:
     from .context_stream import EntropyModel
 
-LIBRARY = Path(__file__).parent / {"win32": "sdc_context.dll", "darwin": "libsdc_context.dylib"}.get(sys.platform, "libsdc_context.so")
+LIBRARY = Path(__file__).parent / {"win32": "sdc_context.dll", "darwin": "libsdc_context.dylib"}.get(
+    sys.platform, "libsdc_context.so"
+)
 
 VARIABLE = "PILLOW_SDC_KERNEL"
 """Environment variable: ``0`` has the reference run in place of the kernel, a path's name that path."""
@@ -240,7 +242,9 @@ def choice() -> Choice:
     try:
         kernel = Kernel(path=wanted)
     except (OSError, AttributeError) as error:  # the latter, where a function is missing
-        reason = f"Python, 10 to 20 times as slow: the compiled kernel does not load ({error}); install pillow-sdc again"
+        reason = (
+            f"Python, 10 to 20 times as slow: the compiled kernel does not load ({error}); install pillow-sdc again"
+        )
         logging.getLogger("pillow_sdc").warning("the codec context runs in %s", reason)
         return Choice(None, reason)
     return Choice(kernel, f"compiled, {kernel.path}")

@@ -8,8 +8,9 @@ from .eight_bit import round_levels
 
 _MAX_VECTORS = 1 << 16
 """That clusters are made of; of larger pictures every second, third … is taken."""
-_KMEANS_ITERATIONS = 4
-"""From cells that are nearly as good as clusters. Four more would take 1 % from the error, and a fifth more time."""
+_KMEANS_ROUNDS = 1024
+"""Iterations, times the number of entries, of which few need more. For 256 entries four more iterations would take 1 %
+from the error, and a fifth more time."""
 _REFINEMENTS = 3
 _ERROR_LIMIT = 0.75
 """Largest diffused error, in units of the palette's root mean square error without dithering. A limit well above that
@@ -90,7 +91,7 @@ def _clusters(vectors: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
     sample = vectors[:: -(-len(vectors) // _MAX_VECTORS)]
     means = _cell_means(sample, size)
     with single_threaded_faiss():
-        for _ in range(_KMEANS_ITERATIONS):
+        for _ in range(_KMEANS_ROUNDS // size):
             nearest = faiss_search(np.rint(means * SEARCH_GRID) / SEARCH_GRID)(sample.astype(np.float64))
             means = _means(sample, nearest, means)
     return means
