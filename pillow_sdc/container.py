@@ -272,7 +272,7 @@ def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
 def read_truncated_chunk(fp: IO[bytes], chunk: Chunk) -> bytes | None:
     """Return what there is of a chunk with which the file ends too early, or ``None`` if the chunk is all there."""
     fp.seek(chunk.position + chunk.head_length)
-    data = fp.read(chunk.length + _CRC.size)
+    data = read_up_to(fp, chunk.length + _CRC.size)
     return None if len(data) == chunk.length + _CRC.size else data[: chunk.length]
 
 
@@ -294,6 +294,19 @@ def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
     if "dpi" in metadata:
         unpack_dpi(metadata["dpi"])  # refuses what is none
     return metadata
+
+
+def read_up_to(fp: IO[bytes], length: int) -> bytes:
+    """Return the next ``length`` bytes of a file, or fewer if it ends before.
+
+    A read that returns fewer bytes than asked for, as of a raw file or a socket, is not the end: only one that returns
+    none is. Memory grows with what the file holds, not with what it claims.
+    """
+    blocks = []
+    while length and (block := fp.read(min(length, _READ_BLOCK))):
+        blocks.append(block)
+        length -= len(block)
+    return b"".join(blocks)
 
 
 def pack_dpi(dpi: tuple[float, float]) -> bytes:
@@ -320,9 +333,7 @@ def unpack_dpi(data: bytes) -> tuple[float, float]:
 
 
 def _read_header(fp: IO[bytes]) -> Header:
-    head = b""
-    while len(head) < HEADER_BYTES and (block := fp.read(HEADER_BYTES - len(head))):
-        head += block
+    head = read_up_to(fp, HEADER_BYTES)
     if not accepts(head):
         raise NotSdcError("not an SDC file")
     if len(head) > len(SIGNATURE) and head[len(SIGNATURE)] != FORMAT_VERSION:
@@ -392,15 +403,10 @@ def _too_long(name: str, length: int, header: Header, limit: int) -> str:
 
 
 def _read(fp: IO[bytes], length: int) -> bytes:
-    """Read exactly ``length`` bytes; memory grows with what the file holds, not with what it claims."""
-    blocks = []
-    while length:
-        block = fp.read(min(length, _READ_BLOCK))
-        if not block:
-            raise TruncatedFileError(f"the file ends {length} bytes too early")
-        blocks.append(block)
-        length -= len(block)
-    return b"".join(blocks)
+    data = read_up_to(fp, length)
+    if len(data) < length:
+        raise TruncatedFileError(f"the file ends {length - len(data)} bytes too early")
+    return data
 
 
 def _metadata_chunk(key: str, data: bytes) -> bytes:

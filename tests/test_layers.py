@@ -32,6 +32,7 @@ SIDE_BY_SIDE = {
     ("batch", "operations"),
     ("batch", "plugin"),
     ("batch", "registration"),
+    ("operations", "plugin"),
     ("operations", "registration"),
     ("__main__", "cli"),
     ("cli", "report"),

@@ -240,7 +240,7 @@ def test_metadata_beyond_what_the_format_holds_are_left_out_and_that_is_said() -
     source = opened(tiff(xmp=bytes(container.MAX_METADATA_BYTES)))
     assert source.remark == "left out of the SDC file: XMP (16,777,216 bytes)"
     data = pillow_sdc.encode(source.image, **source.options)
-    assert [letter for letter, _ in pillow_sdc.info(data).chunks] == ["e", "P"]
+    assert [letter for letter, _ in pillow_sdc.info(data).chunks] == ["f", "P"]
 
 
 def test_a_profile_beyond_what_the_format_holds_is_left_out_and_that_is_said() -> None:

@@ -82,10 +82,13 @@ def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
     Raises:
         OSError: Pillow cannot read it (``UnidentifiedImageError`` if it is no picture).
     """
-    from . import metadata
+    from . import depth, metadata
 
     image, has_more = _open_first(file)
+    depth.check_planes(image)
     remarks = ["has several frames, of which the first is taken"] if has_more else []
+    if depth.is_cut(image):
+        remarks.append("has more than 8 bits a sample, which are cut to 8")
     tags = metadata.exif_tags(image)
     image.load()
     options, left_out = _kept(image, tags) if keep_metadata else (metadata.NONE, [])
