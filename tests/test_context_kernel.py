@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_context_stream import arrays
 
+import hatch_build
+from pillow_sdc.cli import doctor
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_stream, trellis
 from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Choice, Kernel
@@ -32,7 +33,7 @@ UNITS = 96
 
 @contextmanager
 def computing(kernel: Kernel | None) -> Iterator[None]:
-    with mock.patch.object(context_kernel, "choice", lambda: Choice(kernel, "for a test")):
+    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "for a test")):
         yield
 
 
@@ -178,26 +179,82 @@ def test_the_environment_chooses() -> None:
     assert run(REASON).strip() == f"compiled, {Kernel().paths[-1]}"
 
 
-def test_a_kernel_that_does_not_load_leaves_the_reference(tmp_path: Path) -> None:
-    broken = tmp_path / LIBRARY.name
-    broken.write_bytes(b"\x7fELF nothing")
-    move = f"import pathlib; from pillow_sdc.latent_codecs import context_kernel as k; k.LIBRARY = pathlib.Path({str(broken)!r})"
-    said = run(f"{move}; k.Kernel.__init__.__defaults__ = (k.LIBRARY, None); print(k.choice().reason)")
-    assert "the compiled kernel does not load" in said
-    assert "install pillow-sdc again" in said
-    assert said.count("pillow_sdc") <= 1  # warned of once, by its logger
-    broken.unlink()
-    assert "no C compiler" in run(f"{move}; print(k.choice().reason)")
+def test_an_unknown_path_leaves_the_reference_and_is_warned_of() -> None:
+    said = run(REASON, PILLOW_SDC_KERNEL="x87")
+    assert (
+        f"PILLOW_SDC_KERNEL='x87' is none of the paths that this processor can take: {', '.join(Kernel().paths)}"
+        in said
+    )
+    assert said.count("the codec context runs in Python") == 1
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
-def test_a_kernel_of_another_version_is_refused(tmp_path: Path) -> None:
-    source = (ROOT / "pillow_sdc" / "latent_codecs" / "context_kernel.c").read_text()
-    (tmp_path / "other.c").write_text(source.replace("VERSION = 1,", "VERSION = 2,"))
-    library = tmp_path / "other.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "other.c", "-lm"], check=True)
-    with pytest.raises(OSError, match="has version 2, not 1"):
-        Kernel(library)
+def elsewhere(library: Path, code: str) -> str:
+    """Return what Python writes where the kernel is looked for in another library."""
+    return run(
+        "import pathlib; from pillow_sdc.latent_codecs import ContextCodec, context_kernel;"
+        f"context_kernel.LIBRARY = pathlib.Path({str(library)!r}); {code}",
+        PILLOW_SDC_KERNEL="",
+    )
+
+
+def test_a_kernel_that_does_not_load_leaves_the_reference_and_is_warned_of_once(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_bytes(b"\x7fELF nothing")
+    decode = f"ContextCodec.decode({ContextCodec().encode(np.ones((4, 2, 3), np.float32))!r}, 2, 3)"
+    said = elsewhere(tmp_path / "broken", f"{decode}; {decode}")
+    assert said.startswith(
+        "the codec context runs in Python, 10 to 20 times as slow: the compiled kernel does not load ("
+    )
+    assert said.endswith("); install pillow-sdc again\n")
+    assert said.count("the codec context runs in Python") == 1
+
+
+def test_where_no_kernel_was_built_nothing_is_warned_of(tmp_path: Path) -> None:
+    said = elsewhere(tmp_path / "absent", "print(context_kernel.choice().reason)")
+    assert said == "Python: the installation found no C compiler, and has no compiled kernel\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error", "words"),
+    [
+        ("VERSION = 1,", "VERSION = 2,", OSError, "has version 2, not 1"),
+        ("sdc_quantise_bytes(", "sdc_quantise_size(", AttributeError, "sdc_quantise_bytes"),
+    ],
+)
+def test_a_kernel_of_another_version_is_refused(
+    tmp_path: Path, before: str, after: str, error: type[Exception], words: str
+) -> None:
+    compiler = hatch_build.compiler_command()
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    source = (ROOT / "pillow_sdc" / "latent_codecs" / "context_kernel.c").read_text("utf-8")
+    assert before in source
+    (tmp_path / "other.c").write_text(source.replace(before, after), "utf-8")
+    assert hatch_build.compiled(tmp_path / "other.c", tmp_path / LIBRARY.name) is None
+    with pytest.raises(error, match=words):
+        Kernel(tmp_path / LIBRARY.name)
+
+
+def test_a_network_of_other_sizes_goes_through_the_reference() -> None:
+    assert Kernel().takes(network(0, 40.0))
+    assert not Kernel().takes(arrays(units=8))
+    symbols = ContextCodec()._quantised(picture(np.random.default_rng(0), 5, 6, 1.0, False), 2000)
+    model = EntropyModel(arrays(units=8), 2000, stretched=False, trellis=True)
+    with computing(None):
+        stream = context_stream.write(symbols, model)
+    with computing(Kernel()):
+        assert context_stream.write(symbols, model) == stream
+        assert context_stream.read(stream, 5, 6, model)[1] == context_stream.reconstruct(symbols, model)[1]
+        context_stream.read_truncated(stream[:9], 5, 6, model)
+
+
+def test_the_doctor_says_what_computes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(choice: Choice) -> str:
+        monkeypatch.setattr(context_kernel, "choice", lambda: choice)
+        doctor._Checks(debug=False).kernel()
+        return " ".join(capsys.readouterr().out.split())
+
+    assert line(Choice(Kernel(path="portable"), "compiled, portable")) == "ok context codec compiled, portable"
+    assert line(Choice(None, "Python, for a reason")) == "note context codec Python, for a reason"
 
 
 def test_the_structures_have_the_size_that_the_kernel_takes_them_to_have() -> None:

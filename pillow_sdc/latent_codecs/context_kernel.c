@@ -2,17 +2,24 @@
  *
  * It gives the integers that context_stream.py, context_network.py, mixtures.py, range_coder.py and trellis.py give,
  * which are the reference and explain the format. Nothing is allocated here: the caller brings all memory. Every read
- * of a stream is bounded by its length; what a stream decodes to is bounded before it is multiplied.
+ * of a stream is bounded by its length. Symbols are bounded, too, by LARGEST_ESCAPE_BITS and by the network's
+ * sums, which stay below 2^24: so positions stay below 2^37, and their products with inverse scales below 2^60.
  *
  * Compiled without contraction of floating-point operations (-ffp-contract=off), so that each is rounded by itself.
+ * Shifts of negative numbers to the right round down: C leaves that to the compiler, and GCC and Clang promise it.
  */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#endif
+
+#if FLT_EVAL_METHOD != 0
+#error "this processor's floating-point unit rounds to more than 64 bits"
 #endif
 
 #if defined(_WIN32)
@@ -169,6 +176,83 @@ static void activate_portably(const int32_t *sums, int count, int bits, uint8_t 
     activate(sums, count, bits, hidden);
 }
 
+/* ---- trellis -------------------------------------------------------------------------------------------------- */
+
+static int parity(int bits) { return __builtin_parity((unsigned)bits); }
+
+enum {
+    HALF = STATES / 2, /* the states from and from + HALF lead to 2 * from and 2 * from + 1, each by one parity */
+    LANES = 4          /* neighbouring states; ODD_IF and FLIPPED_IF have one bit each among these */
+};
+
+typedef struct {
+    double errors[2][2][LANES]; /* squared, of the value on the way from a state; error_of says where which is */
+    double costs[STATES];       /* the least that the ways to each state cost, with this place's error */
+} Step;
+
+/* Sets a chain's symbols, steps being memory for one of each. */
+typedef void Quantise(const double *wanted, int64_t places, int64_t *symbols, Step *steps);
+
+INLINE double nearest(double wanted, int residue) { return residue + 4 * rint((wanted - residue) / 4); }
+
+INLINE const double *errors_of(const Step *step, int from, int bit)
+{
+    return step->errors[from >> 3 & 1][bit ^ (from >> 5 & 1)];
+}
+
+INLINE int residue_of(int from, int bit) { return parity(from & ODD_IF) + 2 * (bit ^ parity(from & FLIPPED_IF)); }
+
+INLINE void quantise(const double *wanted, int64_t places, int64_t *symbols, Step *steps)
+{
+    for (int64_t place = 0; place < places; place++) {
+        double errors[4];
+        for (int residue = 0; residue < 4; residue++) {
+            const double error = nearest(wanted[place], residue) - wanted[place];
+            errors[residue] = error * error;
+        }
+        for (int odd = 0; odd < 2; odd++)
+            for (int flipped = 0; flipped < 2; flipped++)
+                for (int lane = 0; lane < LANES; lane++)
+                    steps[place].errors[odd][flipped][lane] =
+                        errors[((lane >> 1) ^ odd) + 2 * ((lane & 1) ^ flipped)];
+    }
+    double starting[STATES], next[2][HALF];
+    for (int state = 0; state < STATES; state++)
+        starting[state] = state ? INFINITY : 0;
+    const double *before = starting;
+    for (int64_t place = 0; place < places; place++) {
+        Step *step = steps + place;
+        for (int bit = 0; bit < 2; bit++)
+            for (int from = 0; from < HALF; from += LANES)
+                for (int lane = 0; lane < LANES; lane++) {
+                    const double first = before[from + lane] + errors_of(step, from, bit)[lane];
+                    const double second = before[from + HALF + lane] + errors_of(step, from + HALF, bit)[lane];
+                    next[bit][from + lane] = second < first ? second : first;
+                }
+        for (int from = 0; from < HALF; from++)
+            for (int bit = 0; bit < 2; bit++)
+                step->costs[2 * from + bit] = next[bit][from];
+        before = step->costs;
+    }
+    int state = 0;
+    for (int other = 1; other < STATES; other++)
+        if (before[other] < before[state])
+            state = other;
+    for (int64_t place = places - 1; place >= 0; place--) {
+        const int bit = state & 1, from = state >> 1, lane = from % LANES;
+        before = place ? steps[place - 1].costs : starting;
+        const double first = before[from] + errors_of(steps + place, from, bit)[lane];
+        const double second = before[from + HALF] + errors_of(steps + place, from + HALF, bit)[lane];
+        state = second < first ? from + HALF : from;
+        symbols[place] = (int64_t)floor(nearest(wanted[place], residue_of(state, bit)) / 2);
+    }
+}
+
+static void quantise_portably(const double *wanted, int64_t places, int64_t *symbols, Step *steps)
+{
+    quantise(wanted, places, symbols, steps);
+}
+
 static int always(void) { return 1; }
 
 #if defined(__x86_64__)
@@ -244,6 +328,11 @@ AVX512_VNNI static void activate_avx512(const int32_t *sums, int count, int bits
     activate(sums, count, bits, hidden);
 }
 
+TARGET("avx2") static void quantise_avx2(const double *wanted, int64_t places, int64_t *symbols, Step *steps)
+{
+    quantise(wanted, places, symbols, steps);
+}
+
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 
 static int has_avx_vnni(void) { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
@@ -301,16 +390,17 @@ static const struct {
     int (*runs)(void); /* whether this processor has what it takes */
     Multiply *multiply;
     Activate *activate;
+    Quantise *quantise;
     uint8_t offset; /* added to inputs that can be negative, to make them unsigned */
 } PATHS[] = {
-    {"portable", always, multiply_portably, activate_portably, 0},
+    {"portable", always, multiply_portably, activate_portably, quantise_portably, 0},
 #if defined(__x86_64__)
-    {"AVX2", has_avx2, multiply_avx2, activate_avx2, 0},
-    {"AVX-VNNI", has_avx_vnni, multiply_avx_vnni, activate_avx2, 128},
-    {"AVX-512 VNNI", has_avx512_vnni, multiply_avx512_vnni, activate_avx512, 128},
+    {"AVX2", has_avx2, multiply_avx2, activate_avx2, quantise_avx2, 0},
+    {"AVX-VNNI", has_avx_vnni, multiply_avx_vnni, activate_avx2, quantise_avx2, 128},
+    {"AVX-512 VNNI", has_avx512_vnni, multiply_avx512_vnni, activate_avx512, quantise_avx2, 128},
 #endif
 #if defined(__aarch64__)
-    {"NEON dot product", has_sdot, multiply_sdot, activate_portably, 0},
+    {"NEON dot product", has_sdot, multiply_sdot, activate_portably, quantise_portably, 0},
 #endif
 };
 
@@ -542,14 +632,6 @@ static int encode_escape(Coder *coder, int64_t escape)
 
 /* ---- symbols -------------------------------------------------------------------------------------------------- */
 
-static int parity(unsigned bits)
-{
-    int result = 0;
-    for (; bits; bits &= bits - 1)
-        result ^= 1;
-    return result;
-}
-
 static int64_t floor_divided(int64_t number, int64_t by) { return number / by - (number % by < 0); }
 
 static int64_t position_of(const Model *model, int64_t number, int odd) { return (2 * number + odd) * model->step; }
@@ -685,44 +767,12 @@ EXPORTED int32_t sdc_run(const Model *model, int32_t task, int64_t rows, int64_t
 /* ---- trellis -------------------------------------------------------------------------------------------------- */
 
 /* Sets the symbols (chains, places) whose values are nearest to those wanted, in steps, in mean square over a chain.
- * ways: memory of one byte for each place and state. */
-EXPORTED void sdc_quantise(const double *wanted, int64_t chains, int64_t places, int64_t *symbols, uint8_t *ways)
+ * memory: of sdc_quantise_bytes(places), aligned to 8. */
+EXPORTED void sdc_quantise(int32_t path, const double *wanted, int64_t chains, int64_t places, int64_t *symbols,
+                           void *memory)
 {
-    int odd[STATES], flipped[STATES];
-    for (int state = 0; state < STATES; state++) {
-        odd[state] = parity(state & ODD_IF);
-        flipped[state] = parity(state & FLIPPED_IF);
-    }
-    for (int64_t chain = 0; chain < chains; chain++, wanted += places, symbols += places) {
-        double costs[STATES], next[STATES];
-        for (int state = 0; state < STATES; state++)
-            costs[state] = state ? INFINITY : 0;
-        for (int64_t place = 0; place < places; place++) {
-            double errors[4];
-            for (int residue = 0; residue < 4; residue++) {
-                const double error = residue + 4 * rint((wanted[place] - residue) / 4) - wanted[place];
-                errors[residue] = error * error;
-            }
-            for (int state = 0; state < STATES; state++) {
-                /* Two states lead here, each by a symbol of one parity. */
-                const int from = state >> 1, other = from + STATES / 2, bit = state & 1;
-                const double first = costs[from] + errors[odd[from] + 2 * (bit ^ flipped[from])];
-                const double second = costs[other] + errors[odd[other] + 2 * (bit ^ flipped[other])];
-                ways[place * STATES + state] = second < first;
-                next[state] = second < first ? second : first;
-            }
-            memcpy(costs, next, sizeof costs);
-        }
-        int state = 0;
-        for (int other = 1; other < STATES; other++)
-            if (costs[other] < costs[state])
-                state = other;
-        for (int64_t place = places - 1; place >= 0; place--) {
-            const int from = (state >> 1) + (ways[place * STATES + state] ? STATES / 2 : 0);
-            const int residue = odd[from] + 2 * ((state & 1) ^ flipped[from]);
-            const double nearest = residue + 4 * rint((wanted[place] - residue) / 4);
-            symbols[place] = (int64_t)floor(nearest / 2);
-            state = from;
-        }
-    }
+    for (int64_t chain = 0; chain < chains; chain++)
+        PATHS[path].quantise(wanted + chain * places, places, symbols + chain * places, memory);
 }
+
+EXPORTED int64_t sdc_quantise_bytes(int64_t places) { return places * (int64_t)sizeof(Step); }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fork_safety import ForkSafeLock
 from . import mixtures, range_coder
 from .context_network import CHANNELS, OUTPUTS
 
@@ -32,7 +33,15 @@ VARIABLE = "PILLOW_SDC_KERNEL"
 """Environment variable: ``0`` has the reference run in place of the kernel, a path's name that path."""
 
 _VERSION = 1
-_UNITS, _LAST_UNITS = 96, 16
+_WINDOW, _UNITS, _LAST_UNITS = 190, 96, 16
+_WEIGHTS = {
+    "window.weights": (CHANNELS, _WINDOW, _UNITS),
+    "here": (CHANNELS, CHANNELS, _UNITS),
+    "inner0.weights": (CHANNELS, _UNITS, _UNITS),
+    "inner1.weights": (CHANNELS, _UNITS, _UNITS),
+    "last.weights": (CHANNELS, _UNITS, OUTPUTS),
+}
+"""Shapes that the kernel is made for."""
 
 
 class Task(IntEnum):
@@ -102,7 +111,8 @@ class Kernel:
             path: Name of the instructions to use; the fastest that the processor has unless given.
 
         Raises:
-            OSError: It cannot be loaded, is of another version, or the processor has no such instructions.
+            OSError: It cannot be loaded, or is of another version.
+            ValueError: The processor does not have these instructions.
         """
         self._library = ctypes.CDLL(os.fspath(library))
         self._declare()
@@ -118,11 +128,15 @@ class Kernel:
         """Names of those that this processor can take, the fastest last."""
         self.path = path or self.paths[-1]
         if self.path not in running:
-            raise OSError(f"this processor does not have {self.path}; it has {', '.join(running)}")
+            raise ValueError(f"{self.path!r} is none of the paths that this processor can take: {', '.join(running)}")
         self._path = running[self.path]
         self._packed: dict[int, tuple[object, dict[str, NDArray[np.int8]]]] = {}
         tables = mixtures.WEIGHTS, mixtures.INVERSE_SCALES, mixtures.PROBABILITIES
         self._tables = [np.ascontiguousarray(table, np.int32) for table in tables]
+
+    def takes(self, arrays: Mapping[str, NDArray[np.integer]]) -> bool:
+        """Tell whether a network has the sizes that the kernel is made for."""
+        return all(arrays[name].shape == shape and arrays[name].dtype == np.int8 for name, shape in _WEIGHTS.items())
 
     def read(self, stream: bytes, rows: int, columns: int, model: "EntropyModel", *, whole: bool) -> Run:
         """Read the symbols of a stream; if it need not be ``whole``, until its end."""
@@ -151,15 +165,16 @@ class Kernel:
         wanted = np.ascontiguousarray(wanted)
         chains, places = wanted.shape
         symbols = np.empty(wanted.shape, np.int64)
-        ways = np.empty(64 * places, np.uint8)
-        self._library.sdc_quantise(_pointer(wanted), chains, places, _pointer(symbols), _pointer(ways))
+        memory = _memory(self._library.sdc_quantise_bytes(places))
+        pointers = _pointer(wanted), chains, places, _pointer(symbols), _pointer(memory)
+        self._library.sdc_quantise(self._path, *pointers)
         return symbols
 
     def _run(self, model: "EntropyModel", task: Task, coder: _Coder, numbers: NDArray[np.int64]) -> Run:
         _, rows, columns = numbers.shape
         size = 0 if task == Task.WRITE else numbers.size
         means, variances = np.zeros(size), np.full(size, -1.0)
-        memory = np.empty(-(-self._library.sdc_work_bytes(columns) // 8), np.uint64)
+        memory = _memory(self._library.sdc_work_bytes(columns))
         arrays = self._arrays(model)
         fields = [array.ctypes.data for array in arrays]
         in_c = _Model(*fields, model.step, model.cell, model.beside, model.trellis, self._path)
@@ -211,8 +226,14 @@ class Kernel:
         library.sdc_pack.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
         library.sdc_pack.restype = None
         library.sdc_run.argtypes = [c_void_p, c_int32, c_int64, c_int64, c_void_p, *[c_void_p] * 4]
-        library.sdc_quantise.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_void_p]
+        library.sdc_quantise_bytes.argtypes, library.sdc_quantise_bytes.restype = [c_int64], c_int64
+        library.sdc_quantise.argtypes = [c_int32, c_void_p, c_int64, c_int64, c_void_p, c_void_p]
         library.sdc_quantise.restype = None
+
+
+def _memory(size: int) -> NDArray[np.uint64]:
+    """Return at least ``size`` bytes, aligned to 8."""
+    return np.empty(-(-size // 8), np.uint64)
 
 
 def _pointer(array: NDArray[Any]) -> int:
@@ -231,20 +252,30 @@ class Choice(NamedTuple):
     reason: str
 
 
-@cache
+_lock = ForkSafeLock()
+
+
 def choice() -> Choice:
     """Return what computes in this process; a kernel that does not load is no reason to fail."""
+    with _lock:  # so that two threads do not both load it, and warn
+        return _choice()
+
+
+@cache
+def _choice() -> Choice:
     wanted = os.environ.get(VARIABLE)
     if wanted == "0":
         return Choice(None, f"Python, for {VARIABLE} is 0")
     if not LIBRARY.exists():
         return Choice(None, "Python: the installation found no C compiler, and has no compiled kernel")
     try:
-        kernel = Kernel(path=wanted)
+        kernel = Kernel(LIBRARY, wanted)
+    except ValueError as error:
+        problem = f"{VARIABLE}={error}"
     except (OSError, AttributeError) as error:  # the latter, where a function is missing
-        reason = (
-            f"Python, 10 to 20 times as slow: the compiled kernel does not load ({error}); install pillow-sdc again"
-        )
-        logging.getLogger("pillow_sdc").warning("the codec context runs in %s", reason)
-        return Choice(None, reason)
-    return Choice(kernel, f"compiled, {kernel.path}")
+        problem = f"the compiled kernel does not load ({error}); install pillow-sdc again"
+    else:
+        return Choice(kernel, f"compiled, {kernel.path}")
+    reason = f"Python, 10 to 20 times as slow: {problem}"
+    logging.getLogger("pillow_sdc").warning("the codec context runs in %s", reason)
+    return Choice(None, reason)

@@ -95,16 +95,22 @@ class EntropyModel:
         return values
 
 
+def _kernel_for(model: EntropyModel) -> context_kernel.Kernel | None:
+    """Return the compiled kernel, unless there is none or it is not made for a network of these sizes."""
+    kernel = context_kernel.choice().kernel
+    return kernel if kernel and kernel.takes(model.arrays) else None
+
+
 def write(symbols: Symbols, model: EntropyModel) -> bytes:
     """Return the stream of symbols."""
-    if kernel := context_kernel.choice().kernel:
+    if kernel := _kernel_for(model):
         return kernel.write(symbols.numbers, model)
     return range_coder.encode(_shares(symbols, model))
 
 
 def reconstruct(symbols: Symbols, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
     """Return the result of :func:`read` for the stream of these symbols, without writing or reading it."""
-    if kernel := context_kernel.choice().kernel:
+    if kernel := _kernel_for(model):
         predicted = kernel.predict(symbols.numbers, model)
         return predicted.means, _mean([predicted.variances.ravel()])
     latents = np.empty(symbols.numbers.shape)
@@ -217,7 +223,7 @@ def read(stream: bytes, rows: int, columns: int, model: EntropyModel) -> tuple[N
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
     decoder = range_coder.Decoder(stream)
-    if kernel := context_kernel.choice().kernel:
+    if kernel := _kernel_for(model):
         run = kernel.read(stream, rows, columns, model, whole=True)
         read = _read_by_kernel(run)
         decoder.state = run.state
@@ -233,7 +239,7 @@ def read_truncated(stream: bytes, rows: int, columns: int, model: EntropyModel) 
     Raises:
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
-    if kernel := context_kernel.choice().kernel:
+    if kernel := _kernel_for(model):
         return _read_by_kernel(kernel.read(stream, rows, columns, model, whole=False))
     return _read(range_coder.TruncatedDecoder(stream), rows, columns, model)
 
