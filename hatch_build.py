@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,8 +56,8 @@ def platform() -> str:
     return next(tag for tag in platform_tags() if not tag.startswith(("manylinux", "musllinux")))
 
 
-def compiled(source: Path, library: Path) -> str | None:
-    """Compile the kernel; return what prevents that, if anything does."""
+def compiled(source: Path, library: Path, flags: Sequence[str] = ()) -> str | None:
+    """Compile the kernel, with ``flags`` besides the usual ones; return what prevents that, if anything does."""
     library.unlink(missing_ok=True)
     if os.environ.get(VARIABLE) == "0":
         return f"{VARIABLE} is 0"
@@ -65,7 +66,7 @@ def compiled(source: Path, library: Path) -> str | None:
         return "there is no C compiler"
     built = library.with_suffix(".new")
     end = [] if sys.platform == "win32" else UNIX_FLAGS
-    command = [*compiler, *FLAGS, "-o", str(built), str(source), *end]
+    command = [*compiler, *FLAGS, *flags, "-o", str(built), str(source), *end]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's compiler
     except OSError as error:
