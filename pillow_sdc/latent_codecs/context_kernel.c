@@ -150,7 +150,7 @@ INLINE void activate(const int32_t *sums, int count, int bits, uint8_t *hidden)
     }
 }
 
-static inline int32_t four_of(const uint8_t *x)
+__attribute__((unused)) static inline int32_t four_of(const uint8_t *x)
 {
     int32_t four;
     memcpy(&four, x, sizeof four);
@@ -256,7 +256,12 @@ static void quantise_portably(const double *wanted, int64_t places, int64_t *sym
 static int always(void) { return 1; }
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define WITH_AVX_VNNI
+#endif
 
 /* vpmaddwd: eight bits are widened to sixteen, and each unit has two sums until the end. */
 TARGET("avx2") INLINE void tile_avx2(const uint8_t *x, int64_t x_stride, const int places, int groups,
@@ -308,10 +313,12 @@ IN_TILES(multiply_avx2, tile_avx2, TARGET("avx2"), 4, 3)
                 store((void *)(out + i * out_stride + (bytes) / 4 * v), sums[i][v]);                                  \
     }
 
+#if defined(WITH_AVX_VNNI)
 #define AVX_VNNI TARGET("avx2,avxvnni")
 VNNI_TILE(tile_avx_vnni, AVX_VNNI, __m256i, 32, 3, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32,
           _mm256_dpbusd_avx_epi32)
 IN_TILES(multiply_avx_vnni, tile_avx_vnni, AVX_VNNI, 8, 3)
+#endif
 
 #define AVX512_VNNI TARGET("avx512f,avx512bw,avx512vnni")
 VNNI_TILE(tile_avx512_vnni, AVX512_VNNI, __m512i, 64, 6, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32,
@@ -335,7 +342,13 @@ TARGET("avx2") static void quantise_avx2(const double *wanted, int64_t places, i
 
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 
-static int has_avx_vnni(void) { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
+#if defined(WITH_AVX_VNNI)
+static int has_avx_vnni(void) /* __builtin_cpu_supports knows its name in late compilers only */
+{
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
 
 static int has_avx512_vnni(void)
 {
@@ -344,7 +357,8 @@ static int has_avx512_vnni(void)
 }
 #endif
 
-#if defined(__aarch64__)
+#if defined(__aarch64__) && (!defined(__clang__) || __clang_major__ >= 16 || defined(__ARM_FEATURE_DOTPROD))
+#define WITH_SDOT
 #include <arm_neon.h>
 #if defined(__clang__)
 #define DOTPROD TARGET("dotprod")
@@ -396,10 +410,12 @@ static const struct {
     {"portable", always, multiply_portably, activate_portably, quantise_portably, 0},
 #if defined(__x86_64__)
     {"AVX2", has_avx2, multiply_avx2, activate_avx2, quantise_avx2, 0},
+#if defined(WITH_AVX_VNNI)
     {"AVX-VNNI", has_avx_vnni, multiply_avx_vnni, activate_avx2, quantise_avx2, 128},
+#endif
     {"AVX-512 VNNI", has_avx512_vnni, multiply_avx512_vnni, activate_avx512, quantise_avx2, 128},
 #endif
-#if defined(__aarch64__)
+#if defined(WITH_SDOT)
     {"NEON dot product", has_sdot, multiply_sdot, activate_portably, quantise_portably, 0},
 #endif
 };
