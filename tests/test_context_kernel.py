@@ -44,7 +44,8 @@ def network(seed: int, size: float) -> dict[str, np.ndarray]:
 
 @cache
 def kernels() -> tuple[Kernel, ...]:
-    return tuple(Kernel(path=path) for path in Kernel().paths)
+    """The kernel along all paths of this processor; none where it was not built."""
+    return tuple(Kernel(path=path) for path in Kernel().paths) if LIBRARY.exists() else ()
 
 
 def picture(random: np.random.Generator, rows: int, columns: int, deviation: float, far: bool) -> np.ndarray:
