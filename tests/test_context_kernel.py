@@ -249,13 +249,20 @@ def test_a_network_of_other_sizes_goes_through_the_reference() -> None:
 
 
 def test_the_doctor_says_what_computes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def line(choice: Choice) -> str:
-        monkeypatch.setattr(context_kernel, "choice", lambda: choice)
+    def line() -> str:
+        context_kernel._choice.cache_clear()
         doctor._Checks(debug=False).kernel()
         return " ".join(capsys.readouterr().out.split())
 
-    assert line(Choice(Kernel(path="portable"), "compiled, portable")) == "ok context codec compiled, portable"
-    assert line(Choice(None, "Python, for a reason")) == "note context codec Python, for a reason"
+    monkeypatch.setenv("PILLOW_SDC_KERNEL", "portable")
+    assert line() == "ok context codec compiled, portable"
+    monkeypatch.setenv("PILLOW_SDC_KERNEL", "0")
+    assert line() == "note context codec Python, for PILLOW_SDC_KERNEL is 0"
+    monkeypatch.delenv("PILLOW_SDC_KERNEL")
+    monkeypatch.setattr(context_kernel, "LIBRARY", Path(__file__))
+    assert "the compiled kernel does not load" in line()
+    monkeypatch.undo()
+    context_kernel._choice.cache_clear()
 
 
 def test_the_structures_have_the_size_that_the_kernel_takes_them_to_have() -> None:
