@@ -2,7 +2,8 @@
 # make test   runs the tests
 # make test-pillow   runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
 #                    with the one of make test
-# make fuzz   holds mutated files against what SECURITY.md promises, for half a minute
+# make fuzz   holds mutated files against what SECURITY.md promises, for half a minute, and has a compiler, where there is
+#             one, check the kernel
 # make docs   builds the documentation into out/site
 # Each first makes .venv and installs into it what it needs; nothing else is required but Python 3.11 or later.
 
@@ -37,6 +38,7 @@ $(OTHER_PILLOWS:%=.venv/pillow-%): .venv/pillow-%: | $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python fuzz/fuzz_open.py --seconds 30
+	$(BIN)/python fuzz/fuzz_kernel.py --runs 3000
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
@@ -53,7 +55,9 @@ format: $(INSTALLED)
 clean:
 	rm -rf .venv out
 
-$(INSTALLED): pyproject.toml constraints.txt
+KERNEL := hatch_build.py $(wildcard pillow_sdc/latent_codecs/*.c)
+
+$(INSTALLED): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,report,browser,examples,docs,clients]'
 	touch $@

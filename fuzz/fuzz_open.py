@@ -5,7 +5,8 @@
 Mutations know the container: most repair the checksums behind them, so that damage gets past these to the codecs. Time
 is held against that of honest files of the size that a file declares, and memory, for some of the files, against that
 size. A file that breaks a promise is kept in the working directory, as ``crash-SHA256.sdc``. ``fuzz_with_atheris.py``
-does the same, led by what code the files reach.
+does the same, led by what code the files reach, and ``fuzz_kernel.py`` checks the memory that the codec ``context``'s
+kernel reads and writes. With ``PILLOW_SDC_KERNEL=0`` the reference in Python is held against the promises instead.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,7 @@ from rich.progress import track
 
 import pillow_sdc
 from pillow_sdc import alpha, container, models
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
+from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents, Uint8Codec, context_kernel
 from pillow_sdc.models.tensors import PerPicture
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
@@ -45,8 +47,9 @@ TIME_FACTOR, TIME_SLACK = 3.0, 0.05
 MEMORY_PER_PIXEL, MEMORY_FIXED = 64, 64 << 20
 """What SECURITY.md promises, the model aside."""
 
-MEASURED, WITH_COMPACT = 32, 16
-"""One in so many has its memory measured; one in so many is decoded by the embedded model."""
+MEASURED, WITH_COMPACT, COMPARED = 32, 16, 8
+"""One in so many has its memory measured; one in so many is decoded by the embedded model; one in so many, if it is
+of the codec ``context``, is decoded both by the compiled kernel and by the reference in Python."""
 
 METADATA = {"exif": b"MM", "dpi": bytes(range(1, 9)), "icc_profile": bytes(99), "xmp": b"<rdf:li/>" * 9}
 """Some of which are deflated, and some not."""
@@ -217,6 +220,37 @@ def check(file: bytes, outcomes: Counter[str], *, timed: bool = True) -> None:
             raise AssertionError(f"took {seconds:.3f} s, more than the {allowed:.3f} s that honest files are given")
 
 
+def compare(file: bytes) -> bool:
+    """Decode a file's payload by the kernel and by the reference, if it is one of theirs; return whether it is."""
+    kernel = context_kernel.choice().kernel
+    try:
+        layout = container.read_layout(io.BytesIO(file))
+    except pillow_sdc.SdcError:
+        return False
+    header = layout.header
+    if kernel is None or header.codec != "context" or header.width * header.height > 2 * MAX_PIXELS:
+        return False
+    start = layout.payload.position + layout.payload.head_length
+    payload = file[start : start + layout.payload.length]
+    for decode in (ContextCodec.decode, ContextCodec.decode_truncated):
+        by_kernel = latents_or_error(decode, payload, header)
+        with mock.patch.object(context_kernel, "choice", return_value=context_kernel.Choice(None, "to compare")):
+            by_reference = latents_or_error(decode, payload, header)
+        if by_kernel != by_reference:
+            raise AssertionError(f"{decode.__name__}: the kernel and the reference differ")
+    return True
+
+
+def latents_or_error(
+    decode: Callable[[bytes, int, int], QuantisedLatents], payload: bytes, header: container.Header
+) -> tuple[object, ...]:
+    try:
+        decoded = decode(payload, *header.latent_shape)
+    except pillow_sdc.SdcError as error:
+        return type(error), str(error)
+    return decoded.latents.tobytes(), decoded.noise_variance
+
+
 def memory_of(file: bytes, outcomes: Counter[str]) -> int:
     """Return the most bytes that are taken at a time."""
     tracemalloc.start()
@@ -275,6 +309,8 @@ def fuzz(runs: int | None, seconds: float | None, seed: int) -> Counter[str]:
         file = mutated(draw.choice(files), draw)
         try:
             check(file, outcomes, timed=not with_compact)
+            if number % COMPARED == 0 and compare(file):
+                outcomes["compared"] += 1
         except BaseException:
             Path(f"crash-{hashlib.sha256(file).hexdigest()[:16]}.sdc").write_bytes(file)
             raise

@@ -70,19 +70,6 @@ class Environment(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as an index would have it built: from the source distribution."""
-    directory = tmp_path_factory.mktemp("dist")
-    build_source = ["hatchling", "build", "-t", "sdist", "-d"]
-    subprocess.run([sys.executable, "-m", *build_source, directory], cwd=ROOT, check=True, capture_output=True)
-    (source,) = directory.glob("*.tar.gz")
-    build_wheel = ["pip", "wheel", "--no-deps", "--no-build-isolation", "-w"]
-    subprocess.run([sys.executable, "-m", *build_wheel, directory, source], check=True, capture_output=True)
-    (wheel,) = directory.glob("*.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
     """An environment with the wheel; tests leave it as it is."""
     environment = Environment.create(tmp_path_factory.mktemp("installed"))

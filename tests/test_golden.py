@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import reference_decoder
 from PIL import Image, UnidentifiedImageError
+from test_context_kernel import computing, kernels
 
 import pillow_sdc
 from pillow_sdc import alpha as alpha_plane
@@ -96,6 +97,18 @@ def test_package_decodes_the_latents(name: str) -> None:
         assert sha256(levels.tobytes()) == expected["levels_sha256"]
         np.testing.assert_array_equal(quantised.latents, ((levels - 127.5) * STEP).astype(np.float32))
     np.testing.assert_array_equal(pillow_sdc.read_latents(sound_file(name)), quantised.latents)
+
+
+@pytest.mark.parametrize("name", [name for name in SOUND_EXPECTED if SOUND_EXPECTED[name]["codec"] == "context"])
+def test_kernel_and_reference_decode_the_latents(name: str) -> None:
+    expected = SOUND_EXPECTED[name]
+    fp = io.BytesIO(sound_file(name))
+    layout = container.read_layout(fp)
+    for kernel in (None, *kernels()):
+        with computing(kernel):
+            quantised = image_codec.decode_latents(fp, layout)
+        assert repr(quantised.noise_variance) == expected["noise_variance"]
+        assert sha256(quantised.latents.astype("<f4").tobytes()) == expected["latents_sha256"]
 
 
 @sound

@@ -51,6 +51,7 @@ def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None
     with checks.of("settings"), configured(**given):
         settings = checks.settings({name for name, value in given.items() if value is not None})
         checks.embedded_weights()
+        checks.kernel()
         with checks.of("model"):
             checks.cuda()
             choice = checks.model(settings)
@@ -136,6 +137,13 @@ class _Checks:
             for number in context_weights.CHECKSUMS:
                 context_weights.network_arrays(number)
             self.say("ok", "weights", "those that come with the package are the released ones")
+
+    def kernel(self) -> None:
+        """Tell whether the compiled kernel runs."""
+        from ..latent_codecs import context_kernel
+
+        kernel, reason = context_kernel.choice()
+        self.say("ok" if kernel else "note", "context codec", reason)
 
     def cuda(self) -> None:
         import torch

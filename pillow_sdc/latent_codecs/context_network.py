@@ -119,6 +119,11 @@ class ContextNetwork:
         last = Layer.named("last", arrays)
         self._last = last.weights, last.bias_under(told)
 
+    @property
+    def biases(self) -> list[NDArray[np.float32]]:
+        """Those of the layers ``window``, ``inner0``, ``inner1`` and ``last``, under the picture's conditions."""
+        return [self._window_bias, *(bias for _, bias in self._inner), self._last[1]]
+
     def start(self, around: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the networks of all channels ``(n, 4, units)`` make of what lies around ``n`` places."""
         started: NDArray[np.float32] = around @ self._window + self._window_bias

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, TruncatedFileError
-from . import mixtures, range_coder, trellis
+from . import context_kernel, mixtures, range_coder, trellis
 from .context_network import CHANNELS, OUTPUTS, SLOPE, ContextNetwork, SeenLatents, wavefronts
 from .mixtures import POSITION_UNIT, Mixtures
 
@@ -36,6 +36,7 @@ taken to lie. Its centroids are within 0.5 % of the best possible error for Gaus
 
 _MOST_BESIDE = 64
 _LARGEST_ESCAPE_BITS = 20
+_TOO_FAR = "a symbol lies farther out than any writer puts it"
 _BIT = 1 << range_coder.PRECISION - 1
 _CHUNK = 1024
 """Places that are computed at once, as many as fit into a processor's cache; the result does not depend on it."""
@@ -61,6 +62,7 @@ class EntropyModel:
         """Prepare the network of these arrays for a step, in :data:`STEP_UNIT`."""
         # No step's logarithm lies so near to the middle between two whole numbers that its last bits could matter.
         logarithm = round(256 * float(np.log(step / REFERENCE_STEP)))
+        self.arrays = arrays
         self.network = ContextNetwork(arrays, logarithm, stretched=stretched)
         self.step = step
         self.trellis = trellis
@@ -93,13 +95,24 @@ class EntropyModel:
         return values
 
 
+def _kernel_for(model: EntropyModel) -> context_kernel.Kernel | None:
+    """Return the compiled kernel, unless there is none or it is not made for a network of these sizes."""
+    kernel = context_kernel.choice().kernel
+    return kernel if kernel and kernel.takes(model.arrays) else None
+
+
 def write(symbols: Symbols, model: EntropyModel) -> bytes:
     """Return the stream of symbols."""
+    if kernel := _kernel_for(model):
+        return kernel.write(symbols.numbers, model)
     return range_coder.encode(_shares(symbols, model))
 
 
 def reconstruct(symbols: Symbols, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
-    """Return what :func:`read` makes of the stream of these symbols, without writing or reading it."""
+    """Return the result of :func:`read` for the stream of these symbols, without writing or reading it."""
+    if kernel := _kernel_for(model):
+        predicted = kernel.predict(symbols.numbers, model)
+        return predicted.means, _mean([predicted.variances.ravel()])
     latents = np.empty(symbols.numbers.shape)
     variances = []
     for band in _foretell(symbols, model):
@@ -194,7 +207,7 @@ def _read_golomb(decoder: range_coder.Decoder) -> int:
     while not bit():
         zeros += 1
         if zeros > _LARGEST_ESCAPE_BITS:
-            raise CorruptFileError("a symbol lies farther out than any writer puts it")
+            raise CorruptFileError(_TOO_FAR)
     number = 1
     for _ in range(zeros):
         number = number << 1 | bit()
@@ -210,7 +223,12 @@ def read(stream: bytes, rows: int, columns: int, model: EntropyModel) -> tuple[N
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
     decoder = range_coder.Decoder(stream)
-    read = _read(decoder, rows, columns, model)
+    if kernel := _kernel_for(model):
+        run = kernel.read(stream, rows, columns, model, whole=True)
+        read = _read_by_kernel(run)
+        decoder.state = run.state
+    else:
+        read = _read(decoder, rows, columns, model)
     decoder.check_end()
     return read
 
@@ -221,7 +239,17 @@ def read_truncated(stream: bytes, rows: int, columns: int, model: EntropyModel) 
     Raises:
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
+    if kernel := _kernel_for(model):
+        return _read_by_kernel(kernel.read(stream, rows, columns, model, whole=False))
     return _read(range_coder.TruncatedDecoder(stream), rows, columns, model)
+
+
+def _read_by_kernel(run: context_kernel.Run) -> tuple[NDArray[np.float64], float]:
+    if run.result == context_kernel.Result.DAMAGED:
+        raise CorruptFileError(range_coder.DAMAGED)
+    if run.result == context_kernel.Result.TOO_FAR:
+        raise CorruptFileError(_TOO_FAR)
+    return run.means, _mean([run.variances[run.variances >= 0]])
 
 
 def _read(

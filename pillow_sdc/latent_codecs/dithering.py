@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-_SEARCH_GRID = 4
+SEARCH_GRID = 4
 """Values are searched for on a grid of 1/4 level. There every product and sum of a squared distance is a multiple of
 1/16 below 2¹⁸, exact in float32, so that ties fall the same way whatever order or batch faiss computes them in."""
 
@@ -59,16 +59,20 @@ def dither(
     return indices.reshape(height, width), searched.reshape(values.shape)
 
 
-def faiss_search(palette: NDArray[np.uint8]) -> Callable[[NDArray[np.float64]], NDArray[np.int64]]:
-    """Return the search for the palette index nearest to each of ``(n, 4)`` values; of equals, the first."""
+def faiss_search(palette: NDArray[np.number]) -> Callable[[NDArray[np.float64]], NDArray[np.int64]]:
+    """Return the search for the index nearest to each of ``(n, 4)`` values; of equals, the first.
+
+    Args:
+        palette: ``(k, 4)``, on the grid of :data:`SEARCH_GRID`.
+    """
     import faiss
 
     index = faiss.IndexFlatL2(palette.shape[1])
     index.add(palette.astype(np.float32))
 
     def nearest(values: NDArray[np.float64]) -> NDArray[np.int64]:
-        queries = np.rint(values * _SEARCH_GRID)
-        queries *= 1 / _SEARCH_GRID
+        queries = np.rint(values * SEARCH_GRID)
+        queries *= 1 / SEARCH_GRID
         np.maximum(queries, 0, out=queries)  # np.clip takes as long as the search
         np.minimum(queries, 255, out=queries)
         found: NDArray[np.int64] = index.search(queries.astype(np.float32), 1)[1][:, 0]

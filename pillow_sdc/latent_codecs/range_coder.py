@@ -9,6 +9,7 @@ the stream with whichever number of the final interval has the most zero bytes a
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..errors import CorruptFileError, TruncatedFileError
 
@@ -16,10 +17,13 @@ PRECISION = 16
 """Frequencies are out of 2¹⁶."""
 
 _BITS = 56
-_TOP = 1 << _BITS
-_BOTTOM = _TOP >> 8
+TOP = 1 << _BITS
+"""The interval's width at the beginning."""
+_BOTTOM = TOP >> 8
 _LEADING = _BITS // 8
 """Bytes that the decoder reads ahead."""
+
+DAMAGED = "the payload's symbols are damaged"
 
 
 def encode(intervals: Iterable[tuple[int, int]]) -> bytes:
@@ -28,23 +32,42 @@ def encode(intervals: Iterable[tuple[int, int]]) -> bytes:
     Every frequency must be positive, and no share may end beyond 2¹⁶.
     """
     out = bytearray()
-    low, width = 0, _TOP
+    low, width = 0, TOP
     for start, frequency in intervals:
         unit = width >> PRECISION
         low += unit * start
         width = unit * frequency
         while width < _BOTTOM:
-            if low >= _TOP:
+            if low >= TOP:
                 _carry(out)
-                low -= _TOP
+                low -= TOP
             out.append(low >> (_BITS - 8))
-            low = low << 8 & (_TOP - 1)
+            low = low << 8 & (TOP - 1)
             width <<= 8
+    return ended(out, low, width)
+
+
+def ended(out: bytearray, low: int, width: int) -> bytes:
+    """Return the stream whose settled bytes are ``out``, when the interval after the last symbol is known."""
     end = _roundest(low, low + width)
-    if end >= _TOP:
+    if end >= TOP:
         _carry(out)
-        end -= _TOP
+        end -= TOP
     return bytes(out + end.to_bytes(_LEADING, "big")).rstrip(b"\0")
+
+
+class DecoderState(NamedTuple):
+    """How far a decoder has come.
+
+    Attributes:
+        next: Index of the byte to be read next.
+        width: Of the interval.
+        offset: How far the stream's number lies above the interval's low end.
+    """
+
+    next: int
+    width: int
+    offset: int
 
 
 class Decoder:
@@ -52,11 +75,17 @@ class Decoder:
 
     def __init__(self, stream: bytes) -> None:
         self._stream = stream
-        self._next = _LEADING
-        self._width = _TOP
         self._unit = 0
-        # How far the stream's number lies above the interval's low end.
-        self._offset = int.from_bytes(stream[:_LEADING].ljust(_LEADING, b"\0"), "big")
+        self.state = DecoderState(_LEADING, TOP, int.from_bytes(stream[:_LEADING].ljust(_LEADING, b"\0"), "big"))
+
+    @property
+    def state(self) -> "DecoderState":
+        """How far the decoder has come; setting it goes on from there."""
+        return DecoderState(self._next, self._width, self._offset)
+
+    @state.setter
+    def state(self, state: "DecoderState") -> None:
+        self._next, self._width, self._offset = state
 
     def target(self) -> int:
         """Return a number in [0, 2¹⁶) that lies in the share of the next symbol.
@@ -67,7 +96,7 @@ class Decoder:
         self._unit = self._width >> PRECISION
         target = self._offset // self._unit
         if target >> PRECISION:
-            raise CorruptFileError("the payload's symbols are damaged")
+            raise CorruptFileError(DAMAGED)
         return target
 
     def consume(self, start: int, frequency: int) -> None:
@@ -93,9 +122,9 @@ class Decoder:
         """
         read = self._stream[self._next - _LEADING : self._next].ljust(_LEADING, b"\0")
         number = int.from_bytes(read, "big")
-        low = (number - self._offset) % _TOP
+        low = (number - self._offset) % TOP
         if (
-            number != _roundest(low, low + self._width) % _TOP
+            number != _roundest(low, low + self._width) % TOP
             or len(self._stream) > self._next
             or self._stream.endswith(b"\0")
         ):

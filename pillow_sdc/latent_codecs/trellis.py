@@ -13,6 +13,8 @@ Gaussian source it leaves 0.49 dB to the rate–distortion bound where rounding 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import context_kernel
+
 _STATES = 64
 _ODD_IF, _FLIPPED_IF = 0b001010, 0b100001
 
@@ -52,6 +54,8 @@ def quantise(latents: NDArray[np.floating], step: float) -> NDArray[np.int64]:
         int64 ``(4, h, w)``.
     """
     wanted = (latents.astype(np.float64) / step).reshape(-1, latents.shape[-1])
+    if kernel := context_kernel.choice().kernel:
+        return kernel.quantise(wanted).reshape(latents.shape)
     chunks = (wanted[first : first + _CHUNK] for first in range(0, len(wanted), _CHUNK))
     return np.concatenate([_best_ways(chunk) for chunk in chunks]).reshape(latents.shape)
 
