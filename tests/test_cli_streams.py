@@ -128,7 +128,9 @@ class TestStandardError:
 
 class TestStandardOutput:
     @pytest.mark.parametrize("redirection", UNWRITABLE)
-    @pytest.mark.parametrize("arguments", [["info", GOLDEN / "palette-rgb-200x150.sdc"], ["--version"], ["view", "--help"]])
+    @pytest.mark.parametrize(
+        "arguments", [["info", GOLDEN / "palette-rgb-200x150.sdc"], ["--version"], ["view", "--help"]]
+    )
     def test_that_cannot_be_written_is_an_error_where_the_result_goes_there(
         self, arguments: list[str], redirection: str
     ) -> None:
