@@ -13,7 +13,7 @@ from pillow_sdc.errors import CorruptFileError, OptionError
 from pillow_sdc.latent_codecs import PaletteCodec
 from pillow_sdc.latent_codecs.dithering import dither
 from pillow_sdc.latent_codecs.eight_bit import ROUNDING_VARIANCE, STEP, from_levels, round_levels, to_levels
-from pillow_sdc.latent_codecs.palette_design import design_palette, shortest_path
+from pillow_sdc.latent_codecs.palette_design import _clusters, design_palette, shortest_path
 
 Levels = NDArray[np.float64]
 
@@ -163,6 +163,49 @@ def test_dithering_costs_less_error_than_unlimited_diffusion() -> None:
     unlimited, _ = dither(values, palette, 1.0, 1e9)
     assert not exact
     assert np.mean((palette[indices] - values) ** 2) < 0.9 * np.mean((palette[unlimited] - values) ** 2)
+
+
+def correlated_levels(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Vectors ``(count, 4)`` that lie about as a photograph's latents do, more along some directions than others."""
+    random = np.random.default_rng(seed)
+    vectors = random.normal(0, 15, (count, 4)) @ random.normal(0, 1, (4, 4)) + 128
+    return round_levels(vectors.clip(0, 255))
+
+
+def lloyd(vectors: NDArray[np.uint8], size: int, seed: int) -> NDArray[np.float64]:
+    """The textbook's k-means: begun with vectors that chance chooses."""
+    distinct = np.unique(vectors, axis=0)
+    means = np.random.default_rng(seed).choice(distinct, size, replace=False).astype(np.float64)
+    for _ in range(15):
+        nearest = ((vectors[:, None].astype(np.float64) - means) ** 2).sum(axis=2).argmin(axis=1)
+        for entry in np.unique(nearest):
+            means[entry] = vectors[nearest == entry].mean(axis=0)
+    return means
+
+
+def mean_error(vectors: NDArray[np.uint8], means: NDArray[np.float64]) -> float:
+    return float(((vectors[:, None].astype(np.float64) - means) ** 2).sum(axis=2).min(axis=1).mean())
+
+
+@pytest.mark.parametrize(("size", "most"), [(3, 1.01), (16, 1.01), (64, 1.0), (256, 0.95)])
+def test_clusters_have_hardly_more_error_than_those_begun_by_chance_and_less_if_many(size: int, most: float) -> None:
+    """For few entries the split cells are a beginning like others, for many a better one."""
+    ratios = []
+    for seed in range(3):
+        vectors = correlated_levels(800, seed)
+        by_chance = [mean_error(vectors, lloyd(vectors, size, chance)) for chance in range(3)]
+        ratios.append(mean_error(vectors, _clusters(vectors, size)) / np.mean(by_chance))
+    assert np.mean(ratios) <= most
+
+
+@pytest.mark.parametrize("size", [2, 7, 256])
+def test_designs_owe_nothing_to_chance(size: int) -> None:
+    values = correlated_levels(40 * 50).reshape(40, 50, 4) + 0.3
+    first, again = (design_palette(order(values), size, 1.0) for order in (np.ascontiguousarray, np.asfortranarray))
+    for found, expected in zip(first, again, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.random.seed(1)
+    np.testing.assert_array_equal(design_palette(values, size, 1.0)[0], first[0])
 
 
 def test_shortest_path_visits_every_entry_and_is_shorter_than_sorting() -> None:

@@ -263,6 +263,34 @@ static int always(void) { return 1; }
 #define WITH_AVX_VNNI
 #endif
 
+/* pmaddwd, which all have: as below, in vectors of 128 bits. */
+INLINE __m128i widened(__m128i eight_bits) { return _mm_srai_epi16(_mm_unpacklo_epi8(eight_bits, eight_bits), 8); }
+
+INLINE void tile_sse2(const uint8_t *x, int64_t x_stride, const int places, int groups, const int8_t *weights,
+                      int units, int32_t *out, int64_t out_stride, const int vectors)
+{
+    __m128i sums[4][2]; /* by place and half of a vector */
+    (void)vectors;
+    for (int i = 0; i < places; i++)
+        sums[i][0] = sums[i][1] = _mm_setzero_si128();
+    for (int group = 0; group < groups; group++, weights += GROUP * units) {
+        const __m128i w = _mm_loadu_si128((const __m128i *)weights);
+        const __m128i low = widened(w), high = widened(_mm_unpackhi_epi64(w, w));
+        for (int i = 0; i < places; i++) {
+            const __m128i four = widened(_mm_set1_epi32(four_of(x + i * x_stride + GROUP * group)));
+            sums[i][0] = _mm_add_epi32(sums[i][0], _mm_madd_epi16(low, four));
+            sums[i][1] = _mm_add_epi32(sums[i][1], _mm_madd_epi16(high, four));
+        }
+    }
+    for (int i = 0; i < places; i++) {
+        const __m128i even = _mm_unpacklo_epi64(_mm_shuffle_epi32(sums[i][0], 0x08), _mm_shuffle_epi32(sums[i][1], 0x08));
+        const __m128i odd = _mm_unpacklo_epi64(_mm_shuffle_epi32(sums[i][0], 0x0D), _mm_shuffle_epi32(sums[i][1], 0x0D));
+        __m128i *to = (__m128i *)(out + i * out_stride);
+        _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), _mm_add_epi32(even, odd)));
+    }
+}
+IN_TILES(multiply_sse2, tile_sse2, , 4, 1)
+
 /* vpmaddwd: eight bits are widened to sixteen, and each unit has two sums until the end. */
 TARGET("avx2") INLINE void tile_avx2(const uint8_t *x, int64_t x_stride, const int places, int groups,
                                      const int8_t *weights, int units, int32_t *out, int64_t out_stride,
@@ -357,9 +385,37 @@ static int has_avx512_vnni(void)
 }
 #endif
 
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+/* smull and sadalp, which all have: each unit has two sums until the end. */
+INLINE void tile_neon(const uint8_t *x, int64_t x_stride, const int places, int groups, const int8_t *weights,
+                      int units, int32_t *out, int64_t out_stride, const int vectors)
+{
+    int32x4_t sums[4][2][2]; /* by place, vector and its half */
+    for (int i = 0; i < places; i++)
+        for (int v = 0; v < vectors; v++)
+            sums[i][v][0] = sums[i][v][1] = vdupq_n_s32(0);
+    for (int group = 0; group < groups; group++, weights += GROUP * units)
+        for (int v = 0; v < vectors; v++) {
+            const int8x16_t w = vld1q_s8(weights + 4 * GROUP * v);
+            for (int i = 0; i < places; i++) {
+                const int8x8_t four = vreinterpret_s8_s32(vdup_n_s32(four_of(x + i * x_stride + GROUP * group)));
+                sums[i][v][0] = vpadalq_s16(sums[i][v][0], vmull_s8(vget_low_s8(w), four));
+                sums[i][v][1] = vpadalq_s16(sums[i][v][1], vmull_s8(vget_high_s8(w), four));
+            }
+        }
+    for (int i = 0; i < places; i++)
+        for (int v = 0; v < vectors; v++) {
+            int32_t *to = out + i * out_stride + 4 * v;
+            vst1q_s32(to, vaddq_s32(vld1q_s32(to), vpaddq_s32(sums[i][v][0], sums[i][v][1])));
+        }
+}
+IN_TILES(multiply_neon, tile_neon, , 4, 2)
+#endif
+
 #if defined(__aarch64__) && (!defined(__clang__) || __clang_major__ >= 16 || defined(__ARM_FEATURE_DOTPROD))
 #define WITH_SDOT
-#include <arm_neon.h>
 #if defined(__clang__)
 #define DOTPROD TARGET("dotprod")
 #else
@@ -409,11 +465,15 @@ static const struct {
 } PATHS[] = {
     {"portable", always, multiply_portably, activate_portably, quantise_portably, 0},
 #if defined(__x86_64__)
+    {"SSE2", always, multiply_sse2, activate_portably, quantise_portably, 0},
     {"AVX2", has_avx2, multiply_avx2, activate_avx2, quantise_avx2, 0},
 #if defined(WITH_AVX_VNNI)
     {"AVX-VNNI", has_avx_vnni, multiply_avx_vnni, activate_avx2, quantise_avx2, 128},
 #endif
     {"AVX-512 VNNI", has_avx512_vnni, multiply_avx512_vnni, activate_avx512, quantise_avx2, 128},
+#endif
+#if defined(__aarch64__)
+    {"NEON", always, multiply_neon, activate_portably, quantise_portably, 0},
 #endif
 #if defined(WITH_SDOT)
     {"NEON dot product", has_sdot, multiply_sdot, activate_portably, quantise_portably, 0},

@@ -276,6 +276,6 @@ def _choice() -> Choice:
         problem = f"the compiled kernel does not load ({error}); install pillow-sdc again"
     else:
         return Choice(kernel, f"compiled, {kernel.path}")
-    reason = f"Python, 10 to 20 times as slow: {problem}"
+    reason = f"Python, up to 20 times as slow: {problem}"
     logging.getLogger("pillow_sdc").warning("the codec context runs in %s", reason)
     return Choice(None, reason)
