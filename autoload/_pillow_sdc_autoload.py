@@ -1,7 +1,8 @@
 """Has Pillow read and write ``.sdc`` files without anyone importing :mod:`pillow_sdc`.
 
 ``pillow_sdc.pth`` and ``pillow_sdc.start``, which are installed beside this module, call :func:`install` when Python
-starts. All that this does is to add a finder, which has the import of ``PIL.Image`` end with registering the plugin.
+starts. All that this does is to add a finder, which has the import of ``PIL.Image`` end with registering the plugin. It
+stays, for a program may reload ``PIL.Image``, or have Pillow imported anew.
 
 Python starts more often than pictures are opened, so this module imports nothing that is not loaded by then: not the
 package, which imports Pillow, nor ``typing`` or ``logging``.
@@ -21,13 +22,13 @@ _TARGET = "PIL.Image"
 
 
 def install() -> None:
-    """Register the plugin once ``PIL.Image`` is imported; calling this again does no harm."""
+    """Register the plugin whenever ``PIL.Image`` is imported; calling this again does no harm."""
     if _is_turned_off():
         return
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
     if _TARGET in sys.modules:
         _register()
-    elif _FINDER not in sys.meta_path:
-        sys.meta_path.insert(0, _FINDER)
 
 
 def _is_turned_off() -> bool:
@@ -98,14 +99,11 @@ _FINDER = _Finder()
 
 def _register() -> None:
     try:
-        import pillow_sdc  # noqa: F401  (registers the plugin)
+        import pillow_sdc
+
+        pillow_sdc.register()  # importing it again would not
     except Exception as error:
         _log(error)
-    finders = sys.meta_path.copy()
-    if _FINDER in finders:
-        finders.remove(_FINDER)
-        # In place, the list would shift under threads that are going through it, and they would miss a finder.
-        sys.meta_path = finders
 
 
 def _log(error: Exception) -> None:

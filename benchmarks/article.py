@@ -4,11 +4,10 @@
 
 Whole files are counted; metadata are stripped, so that bytes are those of the pictures. The row "float" is the
 autoencoder's own round trip. Laplacian energy is over the original's. JPEG, WebP and AVIF files are those of the
-highest quality that takes no more bytes than the palette codec's file, or of quality 1 where that takes more.
+highest quality that takes no more bytes than the palette codec's file, or of the lowest where that takes more.
 """
 
 import argparse
-import bisect
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +25,7 @@ from pillow_sdc.image_codec import decode_samples
 from pillow_sdc.latent_codecs import QuantisedLatents
 from pillow_sdc.models import get_models
 from pillow_sdc.report.metrics import laplacian_ratio, psnr
+from pillow_sdc.report.peers import AVIF, JPEG, WEBP, PeerEncoder, decode
 
 CODECS = {
     "palette": {},
@@ -33,9 +33,7 @@ CODECS = {
     "palette, 64 entries": {"palette_size": 64},
     "uint8": {"codec": "uint8"},
 }
-
-
-PEERS = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}, "AVIF": {"speed": 4}}
+PEERS = {peer.label: peer for peer in (JPEG, WEBP, AVIF)}
 
 
 class Score(NamedTuple):
@@ -47,18 +45,6 @@ class Score(NamedTuple):
 
 def score(original: NDArray[np.uint8], decoded: NDArray[np.uint8], size: int, latent_mse: float) -> Score:
     return Score(size, latent_mse, psnr(original, decoded), laplacian_ratio(original, decoded))
-
-
-def best_that_fits(photo: Image.Image, file_format: str, size: int) -> io.BytesIO:
-    """Return the file of the highest quality of at most ``size`` bytes, or of quality 1."""
-
-    def encode(quality: int) -> io.BytesIO:
-        file = io.BytesIO()
-        photo.save(file, file_format, quality=quality, **PEERS[file_format])
-        return file
-
-    too_high = bisect.bisect_right(range(1, 96), size, key=lambda quality: len(encode(quality).getvalue()))
-    return encode(max(1, too_high))
 
 
 def mean(scores: Iterable[Score]) -> Score:
@@ -87,10 +73,9 @@ def main() -> None:
             Image.fromarray(samples).save(file, "SDC", **options)
             error = float(np.mean((pillow_sdc.read_latents(file.getvalue()) - latents) ** 2))
             scores[name].append(score(samples, np.asarray(Image.open(file)), len(file.getvalue()), error))
-        for name in PEERS:
-            file = best_that_fits(Image.fromarray(samples), name, int(scores["palette"][-1].bytes))
-            decoded = np.asarray(Image.open(file).convert("RGB"))
-            scores[name].append(score(samples, decoded, len(file.getvalue()), np.nan))
+        for name, peer in PEERS.items():
+            data = PeerEncoder(peer, samples).best_within(int(scores["palette"][-1].bytes)).data
+            scores[name].append(score(samples, decode(data), len(data), np.nan))
 
     table = Table(
         "codec", "bytes", "latent MSE", "PSNR, dB", "Laplacian energy", title=f"means over {len(paths)} photographs"

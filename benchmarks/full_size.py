@@ -212,7 +212,7 @@ def _watch_package(recorder: Recorder) -> None:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from pillow_sdc.latent_codecs import CODECS
-    from pillow_sdc.models import diffusers_models, loading
+    from pillow_sdc.models import diffusers_models, empty_prompt, loading
 
     recorder.watch(loading, "load_autoencoder", "VAE load")
     recorder.watch(diffusers_models.DiffusersAutoencoder, "encode", "VAE encode")
@@ -221,7 +221,7 @@ def _watch_package(recorder: Recorder) -> None:
         recorder.watch(codec, "decode", "latent codec decode")
     recorder.watch(loading, "encode_empty_prompt", "encode the empty prompt")
     recorder.watch(CLIPTokenizer, "from_pretrained", "tokenizer load")
-    recorder.watch(CLIPTextModel, "from_pretrained", "text encoder load")
+    recorder.watch(empty_prompt, "fill", "text encoder load")
     recorder.watch(CLIPTextModel, "forward", "text encoder run")
     recorder.watch(loading, "load_denoiser", "U-Net load")
     recorder.watch(diffusers_models.DiffusersDenoiser, "predict_noise", "U-Net evaluation")

@@ -9,7 +9,7 @@ mean texture distance of three levels.
 
 ``--markdown`` writes the table to a file as well. ``--sheets`` writes, for each of several sizes of files, a sheet of
 details at 100 %, for looking at: the original, ``context`` within that size, ``palette`` as it is by default, and
-JPEG, WebP and AVIF of the highest quality that fits, or of quality 1 where none does.
+JPEG, WebP and AVIF of the highest quality that fits, or of the lowest where none does.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from article import PEERS, best_that_fits
 from compact import DETAIL as BUSIEST
 from compact import busiest
 from context import Album, Trial, decode, read_photographs
@@ -36,9 +35,12 @@ from pillow_sdc.latent_codecs.context import step_of
 from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
 from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
+from pillow_sdc.report import peers
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
+from pillow_sdc.report.peers import AVIF, JPEG, WEBP, Peer, PeerEncoder
 
 QUALITIES = (5, *range(10, 91, 10), 95)
+PEERS = JPEG, WEBP, AVIF
 PEER_QUALITIES = (1, 5, 10, 20, 30)
 
 COLUMNS = {
@@ -83,7 +85,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
     album = Album(read_photographs(arguments.folder), get_models(Settings(model=arguments.model, device="cpu")))
-    groups = [list(context_rows(album)), list(other_rows(album)), *(list(peer_rows(album, name)) for name in PEERS)]
+    groups = [list(context_rows(album)), list(other_rows(album)), *(list(peer_rows(album, peer)) for peer in PEERS)]
     Console().print(table(groups, len(album.photos)))
     if arguments.markdown:
         arguments.markdown.write_text(markdown(groups, album, arguments.model), encoding="utf-8")
@@ -105,20 +107,12 @@ def other_rows(album: Album) -> Iterator[Row]:
     yield "float", mean(score(photo, picture, nan) for photo, picture in pictures)
 
 
-def peer_rows(album: Album, name: str) -> Iterator[Row]:
+def peer_rows(album: Album, peer: Peer) -> Iterator[Row]:
+    encoders = [PeerEncoder(peer, photo) for photo in album.photos]
     for quality in PEER_QUALITIES:
-        yield f"{name} {quality}", mean(peer_score(photo, name, quality) for photo in album.photos)
-
-
-def peer_score(photo: Samples, name: str, quality: int) -> Score:
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, name, quality=quality, **PEERS[name])
-    return score(photo, opened(file), len(file.getvalue()))
-
-
-def opened(file: io.BytesIO) -> Samples:
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB"))
+        files = [encoder.encode(quality) for encoder in encoders]
+        scores = (score(photo, peers.decode(file), len(file)) for photo, file in zip(album.photos, files, strict=True))
+        yield f"{peer.label} {quality}", mean(scores)
 
 
 def score_of(trial: Trial) -> Score:
@@ -200,9 +194,9 @@ def context_within(photo: Samples, models: Models, size: int) -> Captioned:
 
 
 def peers_within(photo: Samples, size: int) -> Iterator[Captioned]:
-    for name in PEERS:
-        file = best_that_fits(Image.fromarray(photo), name, size)
-        yield f"{name}, {len(file.getvalue()):,} bytes", opened(file)
+    for peer in PEERS:
+        file = PeerEncoder(peer, photo).best_within(size).data
+        yield f"{peer.label}, {len(file):,} bytes", peers.decode(file)
 
 
 def sheet_row(pictures: Iterable[Captioned]) -> Samples:

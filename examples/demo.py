@@ -3,7 +3,7 @@
     python examples/demo.py [FOLDER]
 
 Writes ``astronaut.sdc`` and ``comparison.png`` into a folder (``out``), the latter with the photograph beside what the
-file brings back and beside JPEG and WebP of the same size or, where they cannot be that small, of the least they can.
+file brings back and beside JPEG and WebP of the same size or, where they cannot be that small, of their lowest quality.
 
 The model is the one that PILLOW_SDC_MODEL names; else the one that comes with the package, so that the demonstration is
 quick on any machine and needs no network. Stable Diffusion v1.4 itself is better and slower:
@@ -21,8 +21,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.data import astronaut
 
 import pillow_sdc
+from pillow_sdc.report.peers import JPEG, WEBP, PeerEncoder
 
-PEERS = {"JPEG": {"optimize": True}, "WEBP": {"method": 6}}
 OPEN_AND_SAVE = """
 import sys
 import pillow_sdc
@@ -30,18 +30,6 @@ from PIL import Image
 pillow_sdc.configure(model=sys.argv[1])
 Image.open(sys.argv[2]).save(sys.argv[3])
 """
-
-
-def best_that_fits(photo: Image.Image, file_format: str, size: int) -> bytes:
-    """Return the file of the highest quality that takes no more than ``size`` bytes, or of the lowest."""
-    best = b""
-    for quality in range(1, 96):
-        buffer = io.BytesIO()
-        photo.save(buffer, file_format, quality=quality, **PEERS[file_format])
-        if best and len(buffer.getvalue()) > size:
-            break
-        best = buffer.getvalue()
-    return best
 
 
 def side_by_side(columns: dict[str, Image.Image]) -> Image.Image:
@@ -69,9 +57,9 @@ def main() -> None:
 
     size = compressed.stat().st_size
     columns = {f"original, {photo.width * photo.height * 3:,} bytes": photo, f"SDC, {size:,} bytes": Image.open(opened)}
-    for file_format in PEERS:
-        data = best_that_fits(photo, file_format, size)
-        columns[f"{file_format}, {len(data):,} bytes"] = Image.open(io.BytesIO(data))
+    for peer in (JPEG, WEBP):
+        data = PeerEncoder(peer, np.asarray(photo)).best_within(size).data
+        columns[f"{peer.label}, {len(data):,} bytes"] = Image.open(io.BytesIO(data))
     comparison = out / "comparison.png"
     side_by_side(columns).save(comparison)
 

@@ -3,6 +3,9 @@
 pictures ─ threads: convert ─▶ groups of one latent shape ─ the model ─▶ latents ─ threads: code ─▶ files
 files ─ threads: read, decode ─▶ groups of one latent shape ─ the model ─▶ samples ─ threads ─▶ pictures
 
+Files given by their paths or as bytes are opened in threads. Pictures, arrays and file objects belong to the caller:
+several items may share one, and it may be closed or changed before the next. So the caller's own thread reads them.
+
 On CUDA the model has a thread to itself. On the CPU it computes in the same threads, several groups side by side.
 """
 
@@ -13,27 +16,27 @@ from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from threading import Semaphore
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from PIL import Image
-
 from . import options
 from .errors import BatchError, ModelFailedError
-from .operations import Source, opened
-from .registration import FORMAT
+from .operations import Source, as_picture, opened
+from .registration import FORMAT, is_of_pillow
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
     from .container import Header
     from .image_codec import DecodedImage, StoredImage
+    from .operations import Picture
     from .plugin import SaveOptions, SdcImageFile
 
-    Picture = Image.Image | NDArray[np.uint8]
-
 Item = TypeVar("Item")
+Taken = TypeVar("Taken")
 Prepared = TypeVar("Prepared")
 Computed = TypeVar("Computed")
 Result = TypeVar("Result")
@@ -52,9 +55,13 @@ def encode_batch(
 ) -> list[bytes]:
     """Return the bytes of an ``.sdc`` file for each picture, in their order.
 
+    On the CPU, with a ``batch_size`` of 1, these are the bytes that a loop of ``Image.save`` writes. Pictures that go
+    through the model together may have latents that differ in their last bits, and so, rarely, another file.
+
     Args:
-        images: Pictures of any sizes and modes, or uint8 arrays, as :func:`pillow_sdc.encode` takes them. An iterator
-            is read as the work goes on.
+        images: Pictures of any sizes and modes, uint8 arrays, or files, as :func:`pillow_sdc.encode` takes them. An
+            iterator is read as the work goes on. Pictures, arrays and file objects are read before the next is asked
+            for, and may then be closed or used again. Paths are opened in threads, later.
         batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
         threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
             in them too, and each holds the memory that a picture takes.
@@ -62,12 +69,14 @@ def encode_batch(
 
     Raises:
         BatchError: Some pictures failed; it holds the files of the others, and what went wrong.
+        TypeError: ``images`` is a single picture or file.
         ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
     return encode_each(
         images,
         lambda image: (image, {}),
         lambda image, data: data,
+        at_once=_is_callers,
         batch_size=batch_size,
         threads=threads,
         **save_options,
@@ -79,6 +88,7 @@ def encode_each(
     picture_of: "Callable[[Item], tuple[Picture, Mapping[str, Any]]]",
     deliver: Callable[[Item, bytes], Result],
     *,
+    at_once: Callable[[Item], bool] = lambda item: False,
     batch_size: int | None = None,
     threads: int | None = None,
     **save_options: Any,
@@ -90,30 +100,36 @@ def encode_each(
         picture_of: Returns an item's picture and the options of ``Image.save`` that are for it alone; called in
             threads, as the next. If either raises, the item has failed.
         deliver: Returns what to return for an item, of the bytes of its file.
+        at_once: Tells which items' pictures are to be read in the caller's thread, before the next item is asked for.
         batch_size: As above.
         threads: As above.
         **save_options: As above.
 
     Raises:
         BatchError: As above.
+        TypeError: As above.
         ValueError: As above.
     """
     from . import image_codec
     from .models import get_models
-    from .plugin import converted
+    from .plugin import converted, exif_bytes
     from .plugin import save_options as checked
 
-    def prepare(item: Item) -> "tuple[Hashable, _Picture[Item]]":
+    if "exif" in save_options:  # which is read from a file, maybe, and not by several threads
+        save_options["exif"] = exif_bytes(save_options["exif"])
+
+    def take(item: Item) -> "_Picture[Item]":
         import numpy as np
 
         image, own_options = picture_of(item)
-        if not isinstance(image, Image.Image):
-            image_codec.mode_of(image)  # refuses what is no picture
-            image = Image.fromarray(image)
-        given = checked(image, {**save_options, **own_options})
-        samples = np.asarray(converted(image))
+        with as_picture(image) as picture:
+            given = checked(picture, {**save_options, **own_options})
+            samples = np.asarray(converted(picture))  # a copy
         header = image_codec.header_of(samples, given.codec, given.metadata)
-        return header.latent_shape, _Picture(item, header, samples, given)
+        return _Picture(item, header, samples, given)
+
+    def prepare(picture: "_Picture[Item]") -> "tuple[Hashable, _Picture[Item]]":
+        return picture.header.latent_shape, picture
 
     def compute(pictures: "Sequence[_Picture[Item]]") -> "list[NDArray[np.float32]]":
         models = get_models(pictures[0].given.settings)
@@ -126,36 +142,48 @@ def encode_each(
 
     changes: Any = {name: save_options[name] for name in ("model", "device", "dtype") if name in save_options}
     settings = options.override(options.settings(), changes)
-    work: _Work[Item, _Picture[Item], NDArray[np.float32], Result] = _Work(prepare, compute, finish)
+    work: _Work[Item, _Picture[Item], _Picture[Item], NDArray[np.float32], Result]
+    work = _Work(at_once, take, prepare, compute, finish)
     return _done(work, items, batch_size, threads, settings)
 
 
 def decode_batch(
     sources: Iterable[Source], *, batch_size: int | None = None, threads: int | None = None
-) -> list[Image.Image]:
+) -> "list[Image.Image]":
     """Return the pictures of ``.sdc`` files, loaded, in their order.
+
+    On the CPU, with a ``batch_size`` of 1, these are the pixels that :func:`pillow_sdc.decode` returns. Pictures that
+    go through the model together may have pixels that are rounded differently: on the CPU, by one level of 255.
 
     Args:
         sources: Paths, bytes or file objects, as :func:`pillow_sdc.decode` takes them. An iterator is read as the work
-            goes on.
+            goes on. File objects are read before the next source is asked for, and may then be closed or used again.
+            Paths are opened in threads, later.
         batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
         threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
             in them too, and each holds the memory that a picture takes.
 
     Raises:
         BatchError: Some files failed; it holds the pictures of the others, and what went wrong.
+        TypeError: ``sources`` is a single file.
         ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
     return decode_each(
-        sources, lambda source: source, lambda source, image: image, batch_size=batch_size, threads=threads
+        sources,
+        lambda source: source,
+        lambda source, image: image,
+        at_once=_is_callers,
+        batch_size=batch_size,
+        threads=threads,
     )
 
 
 def decode_each(
     items: Iterable[Item],
     source_of: Callable[[Item], Source],
-    deliver: Callable[[Item, Image.Image], Result],
+    deliver: "Callable[[Item, Image.Image], Result]",
     *,
+    at_once: Callable[[Item], bool] = lambda item: False,
     batch_size: int | None = None,
     threads: int | None = None,
 ) -> list[Result]:
@@ -165,22 +193,31 @@ def decode_each(
         items: Anything. An iterator is read as the work goes on.
         source_of: Returns an item's file; called in threads, as the next. If either raises, the item has failed.
         deliver: Returns what to return for an item, of its picture.
+        at_once: Tells which items' files are to be read in the caller's thread, before the next item is asked for.
         batch_size: As above.
         threads: As above.
 
     Raises:
         BatchError: As above.
+        TypeError: As above.
         ValueError: As above.
     """
+    from PIL import Image
+
     from . import image_codec
     from .models import get_models
 
     settings = options.settings()
 
-    def prepare(item: Item) -> "tuple[Hashable, _File[Item]]":
+    def take(item: Item) -> "tuple[Item, SdcImageFile]":
         with opened(source_of(item)) as fp:
             image: Any = Image.open(fp, formats=[FORMAT])
-            stored = image.read_stored()
+            image.read_ahead()
+        return item, image
+
+    def prepare(taken: "tuple[Item, SdcImageFile]") -> "tuple[Hashable, _File[Item]]":
+        item, image = taken
+        stored = image.read_stored()
         return stored.header.latent_shape, _File(item, image, stored)
 
     def compute(files: "Sequence[_File[Item]]") -> "list[DecodedImage]":
@@ -191,8 +228,14 @@ def decode_each(
         file.image.load_decoded(picture, get_models(settings))
         return deliver(file.item, file.image)
 
-    work: _Work[Item, _File[Item], DecodedImage, Result] = _Work(prepare, compute, finish)
+    work: _Work[Item, tuple[Item, SdcImageFile], _File[Item], DecodedImage, Result]
+    work = _Work(at_once, take, prepare, compute, finish)
     return _done(work, items, batch_size, threads, settings)
+
+
+def _is_callers(given: object) -> bool:
+    """Tell whether a picture or a file is an object that its owner may change: anything but a path or bytes."""
+    return not isinstance(given, str | PathLike | bytes)
 
 
 class _Picture(NamedTuple, Generic[Item]):
@@ -209,7 +252,7 @@ class _File(NamedTuple, Generic[Item]):
 
 
 def _done(
-    work: "_Work[Item, Any, Any, Result]",
+    work: "_Work[Item, Any, Any, Any, Result]",
     items: Iterable[Item],
     batch_size: int | None,
     threads: int | None,
@@ -217,6 +260,15 @@ def _done(
 ) -> list[Result]:
     from .models import get_models
 
+    one: object = items
+    if (
+        isinstance(one, str | PathLike | bytes | bytearray | memoryview)
+        or hasattr(one, "read")
+        or is_of_pillow(one, "Image")
+    ):
+        raise TypeError(
+            f"object of type {type(one).__name__} is a single item; give a list of such, or another iterable"
+        )
     device = get_models(settings).device
     if batch_size is None:
         batch_size = BATCH_SIZE_ON_CUDA if device.startswith("cuda") else 1
@@ -225,17 +277,23 @@ def _done(
     return work.done(items, batch_size, _Threads.suited(threads, items, device))
 
 
-class _Work(Generic[Item, Prepared, Computed, Result]):
-    """Items on their way through two stages in threads and, between these, one in groups."""
+class _Work(Generic[Item, Taken, Prepared, Computed, Result]):
+    """Items on their way through stages in threads and, between these, one in groups."""
 
     def __init__(
         self,
-        prepare: Callable[[Item], tuple[Hashable, Prepared]],
+        at_once: Callable[[Item], bool],
+        take: Callable[[Item], Taken],
+        prepare: Callable[[Taken], tuple[Hashable, Prepared]],
         compute: Callable[[Sequence[Prepared]], list[Computed]],
         finish: Callable[[Prepared, Computed], Result],
     ) -> None:
-        """Take the stages; the first also tells which items may be in one group."""
-        self._prepare, self._compute, self._finish = prepare, compute, finish
+        """Take which items are taken at once, in the caller's thread, and the stages.
+
+        The second stage also tells which items may be in one group.
+        """
+        self._at_once, self._take, self._prepare = at_once, take, prepare
+        self._compute, self._finish = compute, finish
         self._errors: dict[int, Exception] = {}
         self._results: dict[int, Result] = {}
         self._broken: BaseException | None = None
@@ -281,13 +339,24 @@ class _Work(Generic[Item, Prepared, Computed, Result]):
             self._submit(group)
 
     def _prepared(self, items: Iterable[Item], ahead: int) -> "Iterator[tuple[int, Future[tuple[Hashable, Prepared]]]]":
-        """Prepare so many items before the first is asked for."""
+        """Prepare items in threads, so many at a time."""
         pending: deque[tuple[int, Future[tuple[Hashable, Prepared]]]] = deque()
         for index, item in enumerate(items):
-            pending.append((index, self._pool.submit(copy_context().run, self._prepare, item)))
-            if len(pending) > ahead:
+            pending.append((index, self._begun(item)))
+            while pending and (len(pending) > ahead or pending[0][1].done()):
                 yield pending.popleft()
         yield from pending
+
+    def _begun(self, item: Item) -> "Future[tuple[Hashable, Prepared]]":
+        if not self._at_once(item):
+            return self._pool.submit(copy_context().run, lambda: self._prepare(self._take(item)))
+        try:
+            taken = self._take(item)
+        except Exception as error:
+            failed: Future[tuple[Hashable, Prepared]] = Future()
+            failed.set_exception(error)
+            return failed
+        return self._pool.submit(copy_context().run, self._prepare, taken)
 
     def _submit(self, group: list[tuple[int, Prepared]]) -> None:
         for _ in group:

@@ -1,8 +1,8 @@
 """The SDC container, format version 1: bytes to header and chunks, and back.
 
 ``docs/format.md`` specifies the layout. This module knows it all, checks every length and checksum before it trusts
-one, and knows nothing of latents, models or Pillow. It imports the standard library alone, so that opening a file
-costs nothing else.
+one, and knows nothing of latents, models or Pillow. It imports nothing beyond the standard library, so that opening a
+file costs nothing else.
 """
 
 import struct
@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from typing import IO, NamedTuple
 
+from .deflate import deflate, inflate
 from .errors import CorruptFileError, NotSdcError, OptionError, TruncatedFileError, UnsupportedFileError
 
 # The constants of the format. docs/format.md lists the same, and a test compares the two.
@@ -39,12 +40,20 @@ ALPHA = ord("A")
 METADATA = {"exif": ord("e"), "icc_profile": ord("i"), "xmp": ord("x"), "dpi": ord("d")}
 """Ancillary chunks by the key that Pillow uses for their content in ``Image.info``."""
 
+DEFLATED = {"exif": ord("f"), "icc_profile": ord("j"), "xmp": ord("y")}
+"""The chunks that hold the same as those in :data:`METADATA`, deflated."""
+
+_KEYS = {chunk_type: key for table in (METADATA, DEFLATED) for key, chunk_type in table.items()}
+_DEFLATED = frozenset(DEFLATED.values())
 _ANCILLARY_BIT = 0x20  # as in PNG: a lower-case letter may be skipped by those who do not know it
 _HEADER = struct.Struct(f"<{len(SIGNATURE)}sBBBBHH")
 _CRC = struct.Struct("<I")
 _DPI = struct.Struct("<II")
 _DPI_UNIT = 1000  # parts of a pixel per inch
 _READ_BLOCK = 1 << 20
+_MAX_VARINT_BYTES = 5
+
+_TOO_MUCH_METADATA = f"metadata exceeds the limit of {MAX_METADATA_BYTES} bytes"
 
 HEADER_BYTES = _HEADER.size + _CRC.size
 
@@ -151,7 +160,7 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
             raise ValueError(_too_long(name, len(data), header, limit))
     if header.has_alpha != bool(alpha):
         raise ValueError(f"mode {header.mode} with {len(alpha)} bytes of alpha")
-    chunks = [_chunk(METADATA[key], data) for key, data in metadata.items()]
+    chunks = [_metadata_chunk(key, data) for key, data in metadata.items()]
     if alpha:
         chunks.append(_chunk(ALPHA, alpha))
     head = _HEADER.pack(
@@ -168,12 +177,17 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
 
 def payload_room(file_bytes: int, metadata: Mapping[str, bytes], alpha: bytes = b"") -> int:
     """Return the length of the longest payload with which a file has no more than so many bytes; negative for none."""
-    room = file_bytes - HEADER_BYTES - sum(len(_chunk(METADATA[key], data)) for key, data in metadata.items())
-    room -= len(_chunk(ALPHA, alpha)) if alpha else 0
+    room = file_bytes - HEADER_BYTES - sum(bytes_beside_payload(metadata, alpha).values())
     payload = room - len(_chunk(PAYLOAD, b""))
-    while payload > 0 and len(_varint(payload)) + payload > room - _CRC.size - 1:
+    while payload > 0 and len(_chunk_head(PAYLOAD, payload)) + payload + _CRC.size > room:
         payload -= 1
     return payload
+
+
+def bytes_beside_payload(metadata: Mapping[str, bytes], alpha: bytes = b"") -> dict[str, int]:
+    """Return the bytes that each chunk but the payload's takes, by its key in :data:`METADATA`, or ``alpha``."""
+    sizes = {key: len(_metadata_chunk(key, data)) for key, data in metadata.items()}
+    return sizes | ({"alpha": len(_chunk(ALPHA, alpha))} if alpha else {})
 
 
 def check(header: Header, metadata: Mapping[str, bytes]) -> None:
@@ -229,7 +243,7 @@ def read_layout(fp: IO[bytes]) -> Layout:
             _check_ancillary(chunk, chunks)
             metadata_bytes += chunk.length
             if metadata_bytes > MAX_METADATA_BYTES:
-                raise CorruptFileError(f"metadata exceeds the limit of {MAX_METADATA_BYTES} bytes")
+                raise CorruptFileError(_TOO_MUCH_METADATA)
         chunks.append(chunk)
         position += chunk.head_length + chunk.length + _CRC.size
         fp.seek(position)
@@ -258,17 +272,41 @@ def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
 def read_truncated_chunk(fp: IO[bytes], chunk: Chunk) -> bytes | None:
     """Return what there is of a chunk with which the file ends too early, or ``None`` if the chunk is all there."""
     fp.seek(chunk.position + chunk.head_length)
-    data = fp.read(chunk.length + _CRC.size)
+    data = read_up_to(fp, chunk.length + _CRC.size)
     return None if len(data) == chunk.length + _CRC.size else data[: chunk.length]
 
 
 def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
-    """Return the contents of the metadata chunks that this version knows, by their key in :data:`METADATA`."""
-    keys = {chunk_type: key for key, chunk_type in METADATA.items()}
-    metadata = {keys[chunk.type]: read_chunk(fp, chunk) for chunk in layout.chunks if chunk.type in keys}
+    """Return the contents of the metadata chunks that this version knows, by their key in :data:`METADATA`.
+
+    Raises:
+        CorruptFileError: A chunk is damaged, or the contents exceed the limit.
+    """
+    metadata = {_KEYS[chunk.type]: read_chunk(fp, chunk) for chunk in layout.chunks if chunk.type in _KEYS}
+    ancillary = [chunk for chunk in layout.chunks if chunk.type & _ANCILLARY_BIT]
+    deflated = {chunk: _split_varint(metadata[_KEYS[chunk.type]]) for chunk in ancillary if chunk.type in _DEFLATED}
+    if sum(deflated[chunk][0] if chunk in deflated else chunk.length for chunk in ancillary) > MAX_METADATA_BYTES:
+        raise CorruptFileError(_TOO_MUCH_METADATA)
+    for chunk, (length, stream) in deflated.items():
+        metadata[_KEYS[chunk.type]], rest = inflate(stream, length)
+        if rest:
+            raise CorruptFileError(f"chunk {chr(chunk.type)!r} has {len(rest)} bytes after its deflate stream")
     if "dpi" in metadata:
         unpack_dpi(metadata["dpi"])  # refuses what is none
     return metadata
+
+
+def read_up_to(fp: IO[bytes], length: int) -> bytes:
+    """Return the next ``length`` bytes of a file, or fewer if it ends before.
+
+    A read that returns fewer bytes than asked for, as of a raw file or a socket, is not the end: only one that returns
+    none is. Memory grows with what the file holds, not with what it claims.
+    """
+    blocks = []
+    while length and (block := fp.read(min(length, _READ_BLOCK))):
+        blocks.append(block)
+        length -= len(block)
+    return b"".join(blocks)
 
 
 def pack_dpi(dpi: tuple[float, float]) -> bytes:
@@ -295,9 +333,7 @@ def unpack_dpi(data: bytes) -> tuple[float, float]:
 
 
 def _read_header(fp: IO[bytes]) -> Header:
-    head = b""
-    while len(head) < HEADER_BYTES and (block := fp.read(HEADER_BYTES - len(head))):
-        head += block
+    head = read_up_to(fp, HEADER_BYTES)
     if not accepts(head):
         raise NotSdcError("not an SDC file")
     if len(head) > len(SIGNATURE) and head[len(SIGNATURE)] != FORMAT_VERSION:
@@ -327,30 +363,39 @@ def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:
     (chunk_type,) = _read(fp, 1)
     if not chr(chunk_type).isascii() or not chr(chunk_type).isalpha():
         raise CorruptFileError(f"chunk type {chunk_type:#04x} is not a letter: the file is damaged")
-    length = shift = 0
-    while True:
-        (byte,) = _read(fp, 1)
-        length |= (byte & 0x7F) << shift
-        shift += 7
+    length = _read(fp, 1)
+    while length[-1] >= 0x80 and len(length) < _MAX_VARINT_BYTES:
+        length += _read(fp, 1)
+    return Chunk(chunk_type, position, 1 + len(length), _split_varint(length)[0])
+
+
+def _split_varint(data: bytes) -> tuple[int, bytes]:
+    """Return the length that data begin with, and what follows it."""
+    value = 0
+    for place, byte in enumerate(data[:_MAX_VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
-            break
-        if shift == 35:
-            raise CorruptFileError("a chunk's length has more than five bytes: the file is damaged")
-    if byte == 0 and shift > 7:
-        raise CorruptFileError("a chunk's length is padded with zeros: the file is damaged")
-    return Chunk(chunk_type, position, 1 + shift // 7, length)
+            if byte == 0 and place:
+                raise CorruptFileError("a chunk's length is padded with zeros: the file is damaged")
+            return value, data[place + 1 :]
+    if len(data) < _MAX_VARINT_BYTES:
+        raise CorruptFileError("a chunk ends within the length of what it holds: the file is damaged")
+    raise CorruptFileError("a chunk's length has more than five bytes: the file is damaged")
 
 
 def _check_ancillary(chunk: Chunk, before: list[Chunk]) -> None:
     if not chunk.type & _ANCILLARY_BIT:
         raise UnsupportedFileError(f"critical chunk {chr(chunk.type)!r} is unknown to this version")
-    if chunk.type in METADATA.values():
+    if chunk.type in _KEYS:
         _check_unique(chunk, before)
 
 
 def _check_unique(chunk: Chunk, before: list[Chunk]) -> None:
-    if any(chunk.type == other.type for other in before):
-        raise CorruptFileError(f"chunk {chr(chunk.type)!r} occurs twice")
+    for other in before:
+        if other.type == chunk.type:
+            raise CorruptFileError(f"chunk {chr(chunk.type)!r} occurs twice")
+        if chunk.type in _KEYS and _KEYS.get(other.type) == _KEYS[chunk.type]:
+            raise CorruptFileError(f"chunk {chr(chunk.type)!r} holds what chunk {chr(other.type)!r} holds already")
 
 
 def _too_long(name: str, length: int, header: Header, limit: int) -> str:
@@ -358,20 +403,27 @@ def _too_long(name: str, length: int, header: Header, limit: int) -> str:
 
 
 def _read(fp: IO[bytes], length: int) -> bytes:
-    """Read exactly ``length`` bytes; memory grows with what the file holds, not with what it claims."""
-    blocks = []
-    while length:
-        block = fp.read(min(length, _READ_BLOCK))
-        if not block:
-            raise TruncatedFileError(f"the file ends {length} bytes too early")
-        blocks.append(block)
-        length -= len(block)
-    return b"".join(blocks)
+    data = read_up_to(fp, length)
+    if len(data) < length:
+        raise TruncatedFileError(f"the file ends {length - len(data)} bytes too early")
+    return data
+
+
+def _metadata_chunk(key: str, data: bytes) -> bytes:
+    """Return the shortest chunk for metadata; one that is not deflated where that is no longer."""
+    plain = _chunk(METADATA[key], data)
+    if key not in DEFLATED:
+        return plain
+    return min(plain, _chunk(DEFLATED[key], _varint(len(data)) + deflate(data)), key=len)
 
 
 def _chunk(chunk_type: int, data: bytes) -> bytes:
-    head = bytes([chunk_type]) + _varint(len(data))
+    head = _chunk_head(chunk_type, len(data))
     return head + data + _CRC.pack(zlib.crc32(data, zlib.crc32(head)))
+
+
+def _chunk_head(chunk_type: int, length: int) -> bytes:
+    return bytes([chunk_type]) + _varint(length)
 
 
 def _varint(value: int) -> bytes:

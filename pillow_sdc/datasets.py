@@ -35,9 +35,11 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from . import container, image_codec, operations, options
 from .errors import CorruptFileError, NotSdcError, summary_of
 from .files import parquet_shards, tar_shards
+from .files.members import Members, NamedMembers, extension_of
 from .files.pictures import check_sdc, is_sdc
 from .files.samples import Sample
 from .files.stores import Store, found
+from .models.isolation import isolated
 from .runs.manifest import FOLDER as MANIFEST
 
 __all__ = ["SdcFiles", "SdcShards"]
@@ -147,8 +149,9 @@ class SdcShards(IterableDataset[Any]):
         source: A folder, a file or a pattern, by path or by a URL that fsspec knows; or an iterable of files, which are
             taken as they are. Those are taken that are called ``.tar``, ``.tar.gz``, ``.tgz`` or ``.parquet``.
         content: ``"latents"`` or ``"pixels"``.
-        column: Which column of a Parquet file holds the pictures, the likeliest unless given; of a tar shard's samples,
-            the suffix of the picture's file, such as ``"sdc"`` or ``"edited.sdc"``, the only SDC file's unless given.
+        column: Which column of a Parquet file holds the pictures; unless given, the one that is an image by the table's
+            metadata, or is called ``image``. Of a tar shard's samples, the suffix of the picture's file, such as
+            ``"sdc"``, ``"edited.sdc"`` or just ``"edited"``; the only SDC file's unless given.
         transform: Makes of a sample what is given in its place.
         shuffle_buffer: From how many samples the next is drawn at random; the shards come in random order, too. They
             wait as they are stored, in some kilobytes each. 0 gives all in the order in which it is stored.
@@ -186,7 +189,8 @@ class SdcShards(IterableDataset[Any]):
         self._column, self._shuffle_buffer, self._seed = column, shuffle_buffer, seed
         self._place_is_given = rank is not None or world_size is not None
         self._rank, self._world_size = _place(rank, world_size) if self._place_is_given else _distributed() or (0, 1)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        with isolated():
+            self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
         """In shared memory, so that workers that stay from one epoch to the next learn of it."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -202,7 +206,7 @@ class SdcShards(IterableDataset[Any]):
             CorruptFileError: A sample or a shard is damaged (also an ``OSError``).
             NotSdcError: A picture is no SDC file (also a ``SyntaxError``).
             OSError: A shard cannot be read, or the model is unavailable or failed.
-            ValueError: There is no such column, none that is likely, or one that is called like what samples hold.
+            ValueError: There is no such column, it is not clear which is meant, or one is called as what samples hold.
             RuntimeError: ``torch.distributed`` was initialised after the dataset was made.
         """
         if not self._place_is_given and _distributed() not in (None, (self._rank, self._world_size)):
@@ -320,7 +324,7 @@ def _latents(picture: bytes) -> dict[str, torch.Tensor]:
     quantised = image_codec.decode_latents(file, container.read_layout(file))
     return {
         "latents": torch.from_numpy(quantised.latents),
-        "noise_variance": torch.tensor(quantised.noise_variance, dtype=torch.float32),
+        "noise_variance": torch.tensor(quantised.noise_variance, dtype=torch.float32, device="cpu"),
     }
 
 
@@ -339,30 +343,25 @@ def _raise_named(name: str, error: Exception) -> NoReturn:
 
 
 def _read_tar(file: IO[bytes], url: str, column: str | None) -> Iterator[_Stored]:
-    def wanted(path: PurePosixPath) -> bool:
-        return is_sdc(path) if column is None else _suffix_of(str(path)) == column.lower()
-
-    for (sample,) in tar_shards.read(file, wanted, 1):
+    members = Members(is_sdc) if column is None else NamedMembers(is_sdc, [column])
+    for (sample,) in tar_shards.read(file, members, 1):
+        if not sample.name:  # a member that belongs to no sample
+            continue
         if len(sample.pictures) > 1:
             raise ValueError(f"{url} has several SDC files in a sample: {', '.join(sample.pictures)}; name a column")
-        companions = {_suffix_of(name): data for name, data in sample.rest.items()}
+        companions = {extension_of(name): data for name, data in sample.rest.items()}
         yield _Stored(url, sample.name, _picture_of(sample), companions)
 
 
 def _read_parquet(file: IO[bytes], url: str, column: str | None) -> Iterator[_Stored]:
-    for samples in parquet_shards.read(file, is_sdc, ROWS, column):
+    for samples in parquet_shards.read(file, () if column is None else (column,), ROWS):
         for sample in samples:
-            (companions,) = sample.rest.drop_columns(list(sample.pictures)).to_pylist()
+            (companions,) = sample.rest.table.drop_columns(list(sample.rest.columns.values())).to_pylist()
             yield _Stored(url, sample.name, _picture_of(sample), companions)
 
 
 def _picture_of(sample: Sample) -> bytes | None:
     return next((read() for read in sample.pictures.values()), None)
-
-
-def _suffix_of(name: str) -> str:
-    """Return by what a file's name differs from those of the other files of its sample in a tar shard."""
-    return PurePosixPath(name).name.partition(".")[2].lower()
 
 
 def _shuffled(items: Iterable[Item], size: int, rng: np.random.Generator) -> Iterator[Item]:

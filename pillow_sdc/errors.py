@@ -71,6 +71,8 @@ def summary_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = " ".join(str(error).split())
+    if type(error).__name__ == "DecompressionBombError":
+        return f"{message.partition(',')[0]}; --max-pixels, or in Python PIL.Image.MAX_IMAGE_PIXELS, allows more"
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError | ValueError | SyntaxError) and message:

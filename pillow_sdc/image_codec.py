@@ -28,6 +28,8 @@ TILE = 96
 
 TILE_OVERLAP = 16
 
+_PARTS = {"exif": "EXIF", "icc_profile": "colour profile", "xmp": "XMP", "dpi": "resolution", "alpha": "alpha"}
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of Rec. ITU-R BT.601, with which Pillow converts RGB to L."""
 
@@ -82,7 +84,7 @@ def encode(
         target_size: The most bytes that the file may have, in place of the codec's quality; for ``context`` alone.
 
     Raises:
-        ValueError: The array or the metadata does not fit the format, or even the lowest quality takes more than
+        ValueError: The array or the metadata does not fit the format, or even the coarsest latents take more than
             ``target_size``.
         ModelUnavailableError: The model cannot be loaded.
         ModelFailedError: The model failed on this picture.
@@ -116,19 +118,34 @@ def write(
     """Return the file of a picture whose latents are there already; of ``samples``, alpha alone is still needed.
 
     Raises:
-        OptionError: Even the lowest quality takes more than ``target_size``.
+        OptionError: Even the coarsest latents take more than ``target_size``.
     """
     alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
     if target_size is None:
         payload = codec.encode(latents)
     elif isinstance(codec, ContextCodec):
-        try:
-            payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
-        except OptionError as error:
-            raise OptionError(f"target_size of {target_size} bytes cannot be met: {error}") from None
+        payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
     else:
         raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
-    return container.write(header, payload, metadata, alpha)
+    file = container.write(header, payload, metadata, alpha)
+    if target_size is not None and len(file) > target_size:
+        raise OptionError(_too_large(len(file), target_size, len(payload), metadata, alpha))
+    return file
+
+
+def _too_large(
+    file_bytes: int, target_size: int, payload_bytes: int, metadata: Mapping[str, bytes], alpha: bytes
+) -> str:
+    """Return what is said of a file that takes more bytes than it may, however coarse its latents are."""
+    beside = container.bytes_beside_payload(metadata, alpha)
+    parts = {"latents": payload_bytes, **{_PARTS[key]: size for key, size in beside.items()}}
+    parts["header and checksums"] = file_bytes - sum(parts.values())
+    listed = ", ".join(f"{name} {size}" for name, size in parts.items())
+    less = f"leave out the {' or the '.join(_PARTS[key] for key in beside)}, " if beside else ""
+    return (
+        f"target_size of {target_size} bytes cannot be met: the smallest file has {file_bytes} bytes ({listed}); "
+        f"{less}make the picture smaller, or allow {file_bytes} bytes"
+    )
 
 
 def decode(stored: Sequence[StoredImage], models: Models, denoise_steps: int) -> list[DecodedImage]:

@@ -2,22 +2,26 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from PIL import Image
-
 from . import container, options
-from .registration import FORMAT
+from .registration import FORMAT, is_of_pillow
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+    from PIL import Image
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-"""A path, the bytes of a file, or a seekable binary file object, which is read from its start, as Pillow does."""
+"""A path, the bytes of a file, or a binary file object, which is read from its start, as Pillow does."""
+
+if TYPE_CHECKING:
+    Picture = Image.Image | NDArray[np.uint8] | Source
+    """A picture, a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``, or a file of any format that Pillow reads."""
 
 
 class SdcInfo(NamedTuple):
@@ -45,37 +49,37 @@ class SdcInfo(NamedTuple):
     chunks: tuple[tuple[str, int], ...]
 
 
-def encode(image: "Image.Image | NDArray[np.uint8]", **save_options: Any) -> bytes:
+def encode(image: "Picture", **save_options: Any) -> bytes:
     """Return the bytes of an ``.sdc`` file.
 
     Args:
-        image: A picture, or a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``: grey or colour, with alpha or without.
+        image: A picture; a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``: grey or colour, with alpha or without; or
+            what ``Image.open`` makes a picture of: a path, the bytes of a file, or a binary file object.
         **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
             ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``.
 
     Raises:
-        ValueError: An option is outside its range, or the array is none of these.
-        OSError: The picture's mode cannot be written, or the model is unavailable or failed.
+        TypeError: ``image`` is none of these.
+        ValueError: An option is outside its range, or the array has another shape or type.
+        PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
+        OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
-    from . import image_codec
-
-    if isinstance(image, Image.Image):
-        picture = image
-    else:
-        image_codec.mode_of(image)  # refuses what is no picture
-        picture = Image.fromarray(image)
     buffer = io.BytesIO()
-    picture.save(buffer, FORMAT, **save_options)
+    with as_picture(image) as picture:
+        picture.save(buffer, FORMAT, **save_options)
     return buffer.getvalue()
 
 
-def decode(source: Source) -> Image.Image:
+def decode(source: Source) -> "Image.Image":
     """Return the picture of an ``.sdc`` file, loaded; ``numpy.asarray`` of it is its array.
 
     Raises:
         PIL.UnidentifiedImageError: The file is not an SDC file.
         OSError: The file is damaged, or the model is unavailable or failed.
+        TypeError: ``source`` is not a path, bytes or a file object.
     """
+    from PIL import Image
+
     with opened(source) as fp:
         image = Image.open(fp, formats=[FORMAT])
         image.load()
@@ -98,13 +102,15 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
         return image_codec.decode_latents(fp, container.read_layout(fp)).latents
 
 
-def read_preview(source: Source) -> Image.Image:
+def read_preview(source: Source) -> "Image.Image":
     """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, in milliseconds and without any model.
 
     Raises:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
         OSError: The file is damaged.
     """
+    from PIL import Image
+
     from . import image_codec
 
     with opened(source) as fp:
@@ -113,36 +119,40 @@ def read_preview(source: Source) -> Image.Image:
         return Image.fromarray(image_codec.preview_samples(latents, layout.header, alpha))
 
 
-def encode_latents(image: "Image.Image | NDArray[np.uint8]") -> "NDArray[np.float32]":
+def encode_latents(image: "Picture") -> "NDArray[np.float32]":
     """Return the latents that the model of the current settings makes of a picture, before any quantisation.
 
     Args:
-        image: A picture of mode L, LA, RGB or RGBA, or a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``. What full
-            transparency hides is replaced by what costs little.
+        image: A picture, an array or a file, as :func:`encode` takes them; of modes that the format lacks, what
+            ``save`` would store. What full transparency hides is replaced by what costs little.
 
     Returns:
         float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled.
 
     Raises:
-        ValueError: The array or the picture's mode is none of these.
-        OSError: The model is unavailable or failed.
+        TypeError: ``image`` is none of these.
+        ValueError: The array has another shape or type.
+        PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
+        OSError: The file cannot be read, the picture's mode would lose precision, or the model is unavailable or
+            failed.
     """
     import numpy as np
 
     from . import image_codec, models
+    from .plugin import converted
 
-    if isinstance(image, Image.Image) and image.mode not in container.MODES.values():
-        raise ValueError(f"picture of mode {image.mode}; expected {', '.join(container.MODES.values())}")
-    return image_codec.encode_latents(np.asarray(image), models.get_models(options.settings()))
+    with as_picture(image) as picture:
+        samples = np.asarray(converted(picture))
+    return image_codec.encode_latents(samples, models.get_models(options.settings()))
 
 
 def decode_latents(
-    latents: "NDArray[np.float32]", *, size: tuple[int, int] | None = None, noise_variance: float = 0.0
-) -> Image.Image:
+    latents: "ArrayLike", *, size: tuple[int, int] | None = None, noise_variance: float = 0.0
+) -> "Image.Image":
     """Return the picture that the model of the current settings makes of latents, such as those of image-to-image.
 
     Args:
-        latents: float32 ``(4, h, w)``, SD-scaled.
+        latents: ``(4, h, w)``, SD-scaled; an array or a torch tensor of any floating-point type, on any device.
         size: Width and height to crop to, covered by as many latents; 8w×8h unless given.
         noise_variance: Noise in the latents, which is removed as it is from a file's.
 
@@ -151,14 +161,17 @@ def decode_latents(
 
     Raises:
         ValueError: The latents are not ``(4, h, w)`` or not finite, or the size is not covered by so many.
+        TypeError: The latents are not numbers.
         OSError: The model is unavailable or failed.
     """
     import numpy as np
+    from PIL import Image
 
     from . import image_codec, latent_codecs, models
     from .latent_codecs.interfaces import check_latents
 
-    checked = check_latents(latents).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
+        checked = check_latents(_as_array(latents).astype(np.float32)).astype(np.float32)
     rows, columns = checked.shape[1:]
     full = container.PIXELS_PER_LATENT * columns, container.PIXELS_PER_LATENT * rows
     width, height = size or full
@@ -166,7 +179,7 @@ def decode_latents(
     if header.latent_shape != (rows, columns):
         raise ValueError(f"size {width}×{height} is not covered by {columns}×{rows} latents")
     settings = options.settings()
-    stored = image_codec.StoredImage(header, latent_codecs.QuantisedLatents(checked, noise_variance))
+    stored = image_codec.StoredImage(header, latent_codecs.QuantisedLatents(checked, float(noise_variance)))
     (picture,) = image_codec.decode([stored], models.get_models(settings), settings.denoise_steps)
     return Image.fromarray(picture.samples)
 
@@ -212,13 +225,70 @@ def fetch_model(model: str) -> Path:
 
 
 @contextmanager
+def as_picture(image: "Picture") -> "Iterator[Image.Image]":
+    """Give Pillow's picture of a picture, an array or a file; a file that this opens is closed again.
+
+    Raises:
+        TypeError: ``image`` is none of these.
+        ValueError: The array has another shape or type than :func:`encode` takes.
+        OSError: The file cannot be read (``UnidentifiedImageError`` if it is not a picture).
+    """
+    from PIL import Image
+
+    from . import image_codec
+
+    given: Any = image
+    if is_of_pillow(given, "Image"):
+        yield given
+    elif isinstance(given, bytes | bytearray | memoryview):
+        with Image.open(io.BytesIO(given)) as picture:
+            yield picture
+    elif isinstance(given, str | os.PathLike) or hasattr(given, "read"):
+        with Image.open(given) as picture:
+            yield picture
+    elif hasattr(given, "__array__") or hasattr(given, "__array_interface__"):
+        samples = _as_array(given)
+        image_codec.mode_of(samples)  # refuses what is no picture
+        yield Image.fromarray(samples)
+    else:
+        raise TypeError(
+            f"object of type {type(given).__name__} is not a picture; give a picture of Pillow's, a uint8 array, a"
+            " path, the bytes of a file, or a binary file object"
+        )
+
+
+@contextmanager
 def opened(source: Source) -> Iterator[IO[bytes]]:
-    """Give a file object at the start of a source; the caller's own is left open."""
+    """Give a file object at the start of a source; the caller's own is left open.
+
+    Raises:
+        TypeError: ``source`` is not a path, bytes or a file object.
+        OSError: The file cannot be opened.
+    """
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as fp:
             yield fp
-    else:
-        source.seek(0)
+    elif hasattr(source, "read"):
+        try:
+            source.seek(0)
+        except (AttributeError, io.UnsupportedOperation):  # a pipe, say, which Pillow reads to its end, too
+            source = io.BytesIO(source.read())
         yield source
+    else:
+        raise TypeError(
+            f"object of type {type(source).__name__} is not a file; give a path, the bytes of a file, or a binary file"
+            " object"
+        )
+
+
+def _as_array(values: Any) -> "NDArray[Any]":
+    """Return numbers as an array, those of a torch tensor from whatever device; torch itself is not imported."""
+    import numpy as np
+
+    torch: Any = sys.modules.get("torch")  # it is there if there is a tensor
+    if torch is None or not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy(force=True)
+    return array  # float32, for numpy has no bfloat16

@@ -32,9 +32,9 @@ class Settings(NamedTuple):
     """What decides how pictures become latents and latents pictures.
 
     Attributes:
-        model: ``"auto"`` (Stable Diffusion v1.4 where there is CUDA or where it is in the local cache, else
-            ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, or the id of a
-            repository on the Hugging Face hub.
+        model: ``"auto"`` (Stable Diffusion v1.4 where there is CUDA or where it is in the local cache, if it works;
+            else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, whose ``~`` is
+            expanded, or the id of a repository on the Hugging Face hub.
         device: ``"auto"`` (CUDA where there is one, else the CPU) or the name of a torch device.
         dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.

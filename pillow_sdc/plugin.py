@@ -1,6 +1,7 @@
 """Pillow's side of SDC, in the order in which Pillow calls it: open, decode, save, encode.
 
-Importing this module imports neither numpy nor torch; ``open`` reads the header and the metadata alone.
+Importing this module imports neither numpy nor torch; ``open`` reads the header and the metadata alone. Registering is
+done by :mod:`pillow_sdc.registration`, which imports this module when it is first needed.
 """
 
 import io
@@ -13,15 +14,13 @@ from PIL import Image, ImageFile
 
 from . import container, options
 from .errors import OptionError
-from .registration import FORMAT
+from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow
 
 if TYPE_CHECKING:
     from .image_codec import DecodedImage, StoredImage
     from .latent_codecs import LatentCodec
     from .models import Models
 
-_DECODER = _ENCODER = "sdc"
-_PREVIEW_DECODER = "sdc_preview"
 CODEC_OF_OPTION = {"palette_size": "palette", "dither": "palette", "quality": "context", "target_size": "context"}
 """The codec that each of the options belongs to, and that is chosen by it where none is named."""
 
@@ -64,7 +63,7 @@ class SdcImageFile(ImageFile.ImageFile):
         self.info.update(metadata)
         self._report = {"codec": header.codec, "latent_space": header.latent_space}
         self.info["sdc"] = self._report
-        self._decode_with(_DECODER, self._layout, self._report)
+        self._decode_with(DECODER, self._layout, self._report)
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Make ready to load the picture at an eighth or a quarter of its size, if that is no smaller than ``size``.
@@ -83,7 +82,7 @@ class SdcImageFile(ImageFile.ImageFile):
             return None
         width, height = (length / scale for length in self.size)
         self._size = math.ceil(width), math.ceil(height)
-        self._decode_with(_PREVIEW_DECODER, self._layout, self._report, scale)
+        self._decode_with(PREVIEW_DECODER, self._layout, self._report, scale)
         return self.mode, (0, 0, width, height)
 
     def verify(self) -> None:
@@ -105,6 +104,17 @@ class SdcImageFile(ImageFile.ImageFile):
     def load_seek(self, position: int) -> None:
         """Seek; being here, it tells ``ImageFile.Parser`` to hand over the file as a whole."""
         self._file().seek(position)
+
+    def read_ahead(self) -> None:
+        """Read what is left of the file, which others may then read, move or close.
+
+        The picture is loaded from memory, and the file no longer needed.
+        """
+        assert self._layout is not None  # noqa: S101 - set by open
+        file = self._file()
+        file.seek(0)
+        self.fp = io.BytesIO(container.read_up_to(file, self._layout.size))
+        self._exclusive_fp = True
 
     def read_stored(self) -> "StoredImage":
         """Return what the file holds of the picture, no model involved.
@@ -207,7 +217,7 @@ def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """
     container.check_size(*im.size)
     args = (save_options(im, im.encoderinfo),)
-    ImageFile._save(converted(im), fp, [ImageFile._Tile(_ENCODER, (0, 0, *im.size), 0, args)])
+    ImageFile._save(converted(im), fp, [ImageFile._Tile(ENCODER, (0, 0, *im.size), 0, args)])
 
 
 def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -281,24 +291,43 @@ def _target_size(codec_options: dict[str, Any]) -> int | None:
 
 
 def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
-    """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does."""
+    """Collect what ``save`` was given; a colour profile also from the picture itself, as AVIF's plugin does.
+
+    The picture's own profile is left out where it describes sRGB, which a file without a profile means anyway.
+    """
     given = {key: options[key] for key in container.METADATA if options.get(key) is not None}
     if "dpi" in given:
         given["dpi"] = _dpi(given["dpi"])
-    if isinstance(given.get("exif"), Image.Exif):
-        exif = given["exif"].tobytes()
-        given["exif"] = b"" if exif == Image.Exif().tobytes() else exif
+    if "exif" in given:
+        given["exif"] = exif_bytes(given["exif"])
     for key, value in given.items():
         if not isinstance(value, bytes | bytearray | memoryview):
             raise OptionError(f"{key} is a {type(value).__name__}; it must be bytes")
     # The profile of ink or of Lab does not describe the colours that these become.
     own_profile = im.info.get("icc_profile") if im.mode not in ("CMYK", "LAB") else None
-    if "icc_profile" not in options and isinstance(own_profile, bytes):  # a TIFF can make it anything
-        given["icc_profile"] = own_profile
+    if isinstance(own_profile, bytes):  # a TIFF can make it anything
+        if "icc_profile" not in options:
+            given["icc_profile"] = own_profile
+        if given.get("icc_profile") == own_profile and _describes_srgb(own_profile):
+            del given["icc_profile"]
     metadata = {key: bytes(value) for key, value in given.items() if value}
     if "exif" in metadata:
         metadata["exif"] = metadata["exif"].removeprefix(_EXIF_PREFIX)
     return metadata
+
+
+def _describes_srgb(profile: bytes) -> bool:
+    from .colour_profiles import describes_srgb  # not before there is a profile: it imports littlecms
+
+    return describes_srgb(profile)
+
+
+def exif_bytes(exif: Any) -> Any:
+    """Return an ``Image.Exif`` as bytes, none if it is empty; anything else as it is."""
+    if not is_of_pillow(exif, "Exif"):
+        return exif
+    data = exif.tobytes()
+    return b"" if data == Image.Exif().tobytes() else data
 
 
 def _dpi(dpi: Any) -> bytes:
@@ -331,8 +360,3 @@ class SdcEncoder(ImageFile.PyEncoder):
         codec, target_size, _, metadata = save_options
         data = image_codec.encode(samples, codec, models, metadata, target_size)
         return len(data), 1, data
-
-
-Image.register_decoder(_DECODER, SdcDecoder)
-Image.register_decoder(_PREVIEW_DECODER, SdcPreviewDecoder)
-Image.register_encoder(_ENCODER, SdcEncoder)

@@ -52,7 +52,7 @@ def decode(file: bytes) -> Decoded:
     require(header.codec in CODECS and header.latent_space == 1 and header.mode in (0, 1, 2, 3), "unknown number")
     rows, columns = (header.height + 7) // 8, (header.width + 7) // 8
     metadata: dict[str, bytes] = {}
-    position, metadata_bytes = 19, 0
+    position, stored_bytes, metadata_bytes = 19, 0, 0
     alpha: Plane = []
     for _ in range(64):
         letter, data, position = read_chunk(file, position)
@@ -66,9 +66,16 @@ def decode(file: bytes) -> Decoded:
             require(len(data) <= 4096 + 2 * header.width * header.height, "alpha length")
             alpha = reference_alpha.decode(data, header.width, header.height)
             continue
-        require(letter.islower() and letter not in metadata, "chunk type")
-        metadata_bytes += len(data)
-        require(metadata_bytes <= 16777216, "metadata length")
+        require(letter.islower(), "chunk type")
+        stored_bytes += len(data)
+        length, start = read_length(data, 0) if letter in "fjy" else (len(data), 0)
+        metadata_bytes += length
+        require(max(stored_bytes, metadata_bytes) <= 16777216, "metadata length")
+        if letter in "fjy":
+            letter = {"f": "e", "j": "i", "y": "x"}[letter]
+            data, rest = inflate(data[start:], length)
+            require(rest == b"", "end of deflated metadata")
+        require(letter not in metadata, "metadata twice")
         if letter in "eixd":
             metadata[letter] = data
         if letter == "d":
@@ -79,18 +86,24 @@ def decode(file: bytes) -> Decoded:
 def read_chunk(file: bytes, start: int) -> tuple[str, bytes, int]:
     """Return a chunk's type, its data, and where the next one starts."""
     require(start < len(file) and chr(file[start]).isalpha() and file[start] < 128, "chunk type")
-    length, position = 0, start + 1
-    for group in range(5):
-        require(position < len(file), "end of file")
-        length |= (file[position] & 127) << 7 * group
-        position += 1
-        if file[position - 1] < 128:
-            break
-    require(file[position - 1] < 128 and (file[position - 1] > 0 or position == start + 2), "chunk length")
+    length, position = read_length(file, start + 1)
     end = position + length
     require(end + 4 <= len(file), "end of file")
     require(struct.unpack("<I", file[end : end + 4])[0] == zlib.crc32(file[start:end]), "chunk checksum")
     return chr(file[start]), file[position:end], end + 4
+
+
+def read_length(data: bytes, start: int) -> tuple[int, int]:
+    """Return a LEB128 number and where it ends."""
+    length, position = 0, start
+    for group in range(5):
+        require(position < len(data), "end of file")
+        length |= (data[position] & 127) << 7 * group
+        position += 1
+        if data[position - 1] < 128:
+            break
+    require(data[position - 1] < 128 and (data[position - 1] > 0 or position == start + 1), "length")
+    return length, position
 
 
 def inflate(data: bytes, length: int) -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from pillow_sdc.files.stores import Store
 from pillow_sdc.runs.manifest import FOLDER, Row, read_rows
+from pillow_sdc.runs.running import Engine, run
 from pillow_sdc.runs.tasks import Conversion, Task
 from pillow_sdc.runs.work import Worker
 
@@ -82,6 +83,23 @@ class InterruptedEngine(SerialEngine):
         yield from super().__call__(tasks[: self._before], source, target, conversion)
         self._then(Worker(source, target, conversion, threads=1), tasks[self._before])
         raise KeyboardInterrupt
+
+
+def check_that_a_failed_shard_is_made_anew(engine: Engine, folder: Path) -> None:
+    """Check, of any engine, that a shard with a bad picture fails in each run, and is replaced once that is good."""
+    source, target = folder / "in", folder / "out"
+    for bad in (b"nonsense", b"nonsense", picture(1)):
+        make_tar(source / "a.tar", [("0.jpg", picture(0, "JPEG")), ("0.seg.png", b"mask"), ("1.png", bad)])
+        progress = run(str(source), str(target), ENCODING, engine)
+        is_bad = bad == b"nonsense"
+        assert (progress.pictures, progress.failed) == ((1, 1) if is_bad else (2, 0))
+        assert list(members_of((target / "a.tar").read_bytes())) == [
+            "0.seg.png",
+            "0.sdc",
+            *([] if is_bad else ["1.sdc"]),
+        ]
+    assert run(str(source), str(target), ENCODING, engine).total == 0
+    assert unfinished(target) == []
 
 
 def rows_of(target: str | Path) -> list[Row]:

@@ -29,7 +29,7 @@ from pillow_sdc.models.diffusers_models import (
     load_autoencoder,
     load_denoiser,
 )
-from pillow_sdc.models.hub import Precision
+from pillow_sdc.models.layout import Precision
 from pillow_sdc.options import Settings
 
 Array = NDArray[np.float32]
@@ -142,14 +142,14 @@ def test_attention_is_fused_whatever_diffusers_takes_by_default(
     import torch
 
     network_class = {"vae": diffusers.AutoencoderKL, "unet": diffusers.UNet2DConditionModel}[part]
-    load = network_class.from_pretrained
+    make = network_class.from_config
 
-    def load_with_plain_attention(*args: Any, **kwargs: Any) -> Any:
-        network, info = load(*args, **kwargs)
+    def make_with_plain_attention(*args: Any, **kwargs: Any) -> Any:
+        network = make(*args, **kwargs)
         network.set_default_attn_processor()
-        return network, info
+        return network
 
-    monkeypatch.setattr(network_class, "from_pretrained", load_with_plain_attention)
+    monkeypatch.setattr(network_class, "from_config", make_with_plain_attention)
     fused = torch.nn.functional.scaled_dot_product_attention
     calls: list[torch.Size] = []
 

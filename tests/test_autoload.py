@@ -169,10 +169,17 @@ def test_save_needs_no_import(installed: Environment) -> None:
     assert installed.run("-c", script) == "SDC True\n"
 
 
+def test_web_servers_that_know_pillow_send_the_format_as_a_picture(installed: Environment) -> None:
+    script = "import mimetypes; mimetypes.init(); {}; mimetypes.init(); print(mimetypes.guess_type('a.sdc')[0])"
+    assert installed.run("-c", script.format("import PIL.Image")) == "image/x-sdc\n"
+    without = installed.run("-c", script.format("import PIL.Image"), PILLOW_SDC_AUTOLOAD="0")
+    assert without == installed.run("-c", script.format("pass")) != "image/x-sdc\n"
+
+
 def test_start_up_imports_neither_pillow_nor_the_package(installed: Environment) -> None:
     modules = installed.run("-c", "import sys; print(*sys.modules)").split()
     assert "_pillow_sdc_autoload" in modules
-    assert not {"PIL", "pillow_sdc", "logging"} & set(modules)
+    assert not {"PIL", "pillow_sdc", "logging", "mimetypes"} & set(modules)
 
 
 def test_hook_imports_nothing_that_python_has_not_loaded_already(alone: Environment) -> None:
@@ -199,9 +206,57 @@ print("pillow_sdc" in sys.modules, "numpy" in sys.modules)
     assert installed.run("-c", script) == "False\nTrue False\n"
 
 
-def test_hook_is_gone_once_it_has_registered_the_plugin(installed: Environment) -> None:
-    script = "import sys; there = len(sys.meta_path); import PIL.Image; print(there - len(sys.meta_path))"
-    assert installed.run("-c", script) == "1\n"
+def test_hook_stays_where_it_is(installed: Environment) -> None:
+    script = "import sys; before = [*sys.meta_path]; import PIL.Image; print(before == sys.meta_path)"
+    assert installed.run("-c", script) == "True\n"
+
+
+FORGET = "for name in [name for name in sys.modules if name.split('.')[0] in {}]: del sys.modules[name]"
+PILLOW_AGAIN = {
+    "all of it imported anew": FORGET.format(["PIL"]),
+    "the package imported anew as well": FORGET.format(["PIL", "pillow_sdc"]),
+    "PIL.Image imported anew": "del sys.modules['PIL.Image']; import PIL.Image",
+    "PIL.Image reloaded": "importlib.reload(sys.modules['PIL.Image'])",
+}
+
+
+@pytest.mark.parametrize("again", PILLOW_AGAIN.values(), ids=PILLOW_AGAIN.keys())
+def test_pillow_may_be_imported_again(installed: Environment, again: str) -> None:
+    path = str(GOLDEN / "palette-l-1x1.sdc")
+    script = f"""
+import importlib, io, sys
+
+def use():
+    from PIL import Image
+    saved = io.BytesIO()
+    Image.open({path!r}).save(saved, "SDC")
+    Image.new("L", (1, 1)).save(io.BytesIO(), "SDC")
+    again = Image.open(saved)
+    again.load()
+    return again.format
+
+for _ in range(3):
+    print(use())
+    {again}
+print(use())
+import pillow_sdc
+from PIL import Image
+print(pillow_sdc.encode(Image.open({path!r})) == pillow_sdc.encode(pillow_sdc.decode({path!r})))
+"""
+    assert installed.start("-c", script).stdout == 4 * "SDC\n" + "True\n"
+
+
+def test_pillow_that_is_imported_again_has_pictures_of_its_own(installed: Environment) -> None:
+    script = f"""
+import sys
+from PIL import Image as before
+before.open({PICTURE!r})
+{FORGET.format(["PIL"])}
+from PIL import Image as after
+for module in (before, after, before):
+    print(isinstance(module.open({PICTURE!r}), module.Image))
+"""
+    assert installed.run("-c", script) == 3 * "True\n"
 
 
 @pytest.mark.parametrize("value", ["0", "false", "No", " OFF "])
@@ -267,7 +322,7 @@ def test_either_start_up_file_does_the_same(installed: Environment, name: str) -
 def test_start_up_files_may_be_read_again(installed: Environment) -> None:
     again = f"import site; site.addsitedir({str(installed.packages)!r}, set())"
     script = f"{again}; import sys; print(len(sys.meta_path)); {IS_REGISTERED}; {again}; print(len(sys.meta_path))"
-    assert installed.run("-c", script) == "4\nTrue\n3\n"
+    assert installed.run("-c", script) == "4\nTrue\n4\n"
 
 
 def test_start_up_files_may_be_read_after_pillow_is_imported(installed: Environment) -> None:
@@ -288,7 +343,8 @@ facts = {
     "pickle": [pickle.dumps(module.Transpose.ROTATE_90).hex(), pickle.loads(pickle.dumps(spec)) == spec],
     "keys": sorted(vars(module)),
 }
-facts["reload"] = [importlib.reload(module) is module, sorted(module.ID), module.__spec__.loader == spec.loader]
+facts["reload"] = [importlib.reload(module) is module, module.__spec__.loader == spec.loader]
+facts["formats"] = sorted({*module.ID} - {"SDC"})
 print(json.dumps(facts))
 """
 
@@ -373,13 +429,13 @@ print(len(done), len(sys.meta_path))
 
 def test_threads_that_import_pillow_at_once_can_all_open_the_format(installed: Environment) -> None:
     open_it = f"from PIL import Image; Image.open({PICTURE!r}, formats=['SDC']).close()"
-    assert installed.run("-c", THREADS.format(statements=8 * [open_it])) == "8 3\n"
+    assert installed.run("-c", THREADS.format(statements=8 * [open_it])) == "8 4\n"
 
 
 def test_threads_that_import_pillow_and_the_package_at_once_do_not_wait_forever(installed: Environment) -> None:
     statements = 4 * ["import PIL.Image", "import pillow_sdc", "import PIL.ImageDraw", "import pillow_sdc.plugin"]
     script = THREADS.format(statements=statements) + IS_REGISTERED
-    assert installed.run("-c", script) == "16 3\nTrue\n"
+    assert installed.run("-c", script) == "16 4\nTrue\n"
 
 
 BREAKAGES = {
@@ -401,7 +457,7 @@ print("SDC" in Image.OPEN, len(sys.meta_path))
 Image.new("L", (1, 1)).save(io.BytesIO(), "PNG")
 """
     done = installed.start("-c", script, PYTHONPATH=str(tmp_path))
-    assert (done.returncode, done.stdout) == (0, "False 3\n")
+    assert (done.returncode, done.stdout) == (0, "False 4\n")
     assert re.fullmatch(r"Pillow cannot use \.sdc files: import pillow_sdc raised .*\n", done.stderr)
 
 
@@ -556,13 +612,3 @@ sys.meta_path.insert({place}, finder := Forbidding())
 print(finder.count)
 """
     assert installed.run("-c", script) == "ImportError not here\n1\n"
-
-
-def test_lookups_under_way_keep_their_finders(installed: Environment) -> None:
-    script = """
-import sys
-before = sys.meta_path
-import PIL.Image
-print(len(before) - len(sys.meta_path), before[1:] == sys.meta_path)
-"""
-    assert installed.run("-c", script) == "1 True\n"

@@ -1,6 +1,9 @@
 import io
 import pickle
-from collections.abc import Iterator, Sequence
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 import pillow_sdc
 from pillow_sdc import container, image_codec
-from pillow_sdc.models import Models
+from pillow_sdc.models import Models, get_models
 
 SIZES = [(40, 24), (33, 24), (64, 16), (40, 17), (8, 8), (40, 24), (39, 23)]
 MODES = ["RGB", "L", "RGBA", "LA", "P", "CMYK", "RGB"]
@@ -50,9 +53,18 @@ def pillow_sdc_codec(name: str) -> Any:
 
 @pytest.mark.parametrize("batch_size", [None, 1])
 def test_one_at_a_time_gives_what_save_gives(batch_size: int | None) -> None:
-    given: dict[str, Any] = {"quality": 40, "exif": b"MM", "dpi": (72, 72)}
+    given: dict[str, Any] = {"quality": 100, "exif": b"MM", "dpi": (72, 72)}
     expected = [pillow_sdc.encode(picture, **given) for picture in pictures()]
+    assert len(set(expected)) == len(expected)
     assert pillow_sdc.encode_batch(pictures(), batch_size=batch_size, **given) == expected
+
+
+def test_latents_that_are_computed_together_differ_in_their_last_bits_at_most() -> None:
+    random = np.random.default_rng(0)
+    samples = [random.integers(0, 256, (24, 40, 3), np.uint8) for _ in range(5)]
+    models = get_models(pillow_sdc.settings())
+    for together, alone in zip(image_codec.encode_latents_together(samples, models), samples, strict=True):
+        np.testing.assert_allclose(together, image_codec.encode_latents(alone, models), atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
@@ -108,6 +120,195 @@ def test_decoded_pictures_need_no_file_any_more(tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(image))
     assert image.copy().tobytes() == again.tobytes()
     assert image.fp is None  # type: ignore[attr-defined]
+
+
+class OwnFile(io.BytesIO):
+    """A file for the thread that opened it alone: others would move its position."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._owner = threading.get_ident()
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert threading.get_ident() == self._owner
+        return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        assert threading.get_ident() == self._owner
+        return super().readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        assert threading.get_ident() == self._owner
+        return super().seek(offset, whence)
+
+
+def file_of(picture: Image.Image, file_format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def in_a_tar(data: Sequence[bytes]) -> list[Any]:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number, one in enumerate(data):
+            member = tarfile.TarInfo(str(number))
+            member.size = len(one)
+            archive.addfile(member, io.BytesIO(one))
+    opened = tarfile.open(fileobj=OwnFile(buffer.getvalue()))  # noqa: SIM115 - as long as its members
+    return [opened.extractfile(member) for member in opened]
+
+
+def in_a_zip(data: Sequence[bytes]) -> list[Any]:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, one in enumerate(data):
+            archive.writestr(str(number), one)
+    opened = zipfile.ZipFile(OwnFile(buffer.getvalue()))
+    return [opened.open(name) for name in opened.namelist()]
+
+
+def one_file(data: Sequence[bytes]) -> list[Any]:
+    return [OwnFile(data[0])] * len(data)
+
+
+FORMATS = ["PNG", "GIF", "TIFF", "BMP", "JPEG", "WEBP", "SDC"]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_one_picture_may_be_given_several_times(file_format: str) -> None:
+    data = file_of(pictures()[0], file_format)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = pillow_sdc.encode(image, codec="uint8")
+    for batch_size in (1, 3):
+        image = Image.open(OwnFile(data))
+        assert pillow_sdc.encode_batch([image] * 6, batch_size=batch_size, threads=2, codec="uint8") == [expected] * 6
+
+
+@pytest.mark.parametrize("shared", [in_a_tar, in_a_zip])
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_pictures_may_share_a_file(file_format: str, shared: Callable[[Sequence[bytes]], list[Any]]) -> None:
+    data = [file_of(picture.convert("RGB"), file_format) for picture in pictures()]
+    expected = [pillow_sdc.encode(one, codec="uint8") for one in data]
+    images = [Image.open(member) for member in shared(data)]
+    assert pillow_sdc.encode_batch(images, threads=2, codec="uint8") == expected
+    assert pillow_sdc.encode_batch(shared(data), threads=2, codec="uint8") == expected
+
+
+@pytest.mark.parametrize("shared", [in_a_tar, in_a_zip, one_file])
+def test_sources_may_share_a_file(shared: Callable[[Sequence[bytes]], list[Any]]) -> None:
+    data = files()[:1] * 6 if shared is one_file else files()
+    expected = [np.asarray(pillow_sdc.decode(one)) for one in data]
+    for image, samples in zip(pillow_sdc.decode_batch(shared(data), threads=2), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(image), samples)
+
+
+def levels() -> list[int]:
+    return list(range(0, 256, 36))
+
+
+def closed_again(path: Path) -> Iterator[Image.Image]:
+    for _ in levels():
+        with Image.open(path) as image:
+            yield image
+
+
+def painted_over(path: Path) -> Iterator[Image.Image]:
+    with Image.open(path) as image:
+        for level in levels():
+            yield image
+            image.paste((level, level, level), (0, 0, 16, 16))
+
+
+def one_buffer(path: Path) -> Iterator[np.ndarray[Any, Any]]:
+    with Image.open(path) as image:
+        samples = np.array(image)
+    for level in levels():
+        yield samples
+        samples[:16, :16] = level
+
+
+def frame_by_frame(path: Path) -> Iterator[Image.Image]:
+    with Image.open(path.with_suffix(".gif")) as image:
+        for frame in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(frame)
+            yield image
+
+
+@pytest.mark.parametrize("given", [closed_again, painted_over, one_buffer, frame_by_frame])
+def test_pictures_are_taken_as_they_are_when_they_are_given(tmp_path: Path, given: Callable[[Path], Any]) -> None:
+    path = tmp_path / "photo.png"
+    picture = pictures()[0]
+    picture.save(path)
+    frames = [Image.new("RGB", picture.size, (level, 0, level)) for level in levels()]
+    picture.save(path.with_suffix(".gif"), save_all=True, append_images=frames)
+    expected = [pillow_sdc.encode(image, codec="uint8") for image in given(path)]
+    assert len(set(expected)) == (1 if given is closed_again else len(expected))
+    assert pillow_sdc.encode_batch(given(path), threads=1, codec="uint8") == expected
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, bytearray])
+def test_files_are_taken_as_they_are_when_they_are_given(kind: type) -> None:
+    def written_over() -> Iterator[Any]:
+        buffer: Any = kind()
+        for data in files():
+            if isinstance(buffer, bytearray):
+                buffer[:] = data
+            else:
+                buffer.seek(0)
+                buffer.truncate()
+                buffer.write(data)
+            yield buffer
+
+    expected = [np.asarray(pillow_sdc.decode(data)) for data in files()]
+    for image, samples in zip(pillow_sdc.decode_batch(written_over(), threads=1), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(image), samples)
+
+
+def test_paths_and_bytes_are_opened_in_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photo.png").write_bytes(file_of(pictures()[0], "PNG"))
+    (tmp_path / "photo.sdc").write_bytes(files()[0])
+    openers = []
+    opened = Image.open
+
+    def recorded(*args: Any, **options: Any) -> Image.Image:
+        openers.append(threading.get_ident())
+        return opened(*args, **options)
+
+    monkeypatch.setattr(Image, "open", recorded)
+    pillow_sdc.encode_batch([tmp_path / "photo.png", str(tmp_path / "photo.png"), file_of(pictures()[0], "PNG")])
+    pillow_sdc.decode_batch([tmp_path / "photo.sdc", str(tmp_path / "photo.sdc"), files()[0]])
+    assert len(openers) == 6
+    assert threading.get_ident() not in openers
+
+
+def test_exif_of_all_is_read_once_in_the_callers_thread(tmp_path: Path) -> None:
+    class OwnExif(Image.Exif):
+        owner = threading.get_ident()
+
+        def tobytes(self, offset: int = 8) -> bytes:
+            assert threading.get_ident() == self.owner
+            return super().tobytes(offset)
+
+    path = tmp_path / "photo.png"
+    pictures()[0].save(path)
+    exif = OwnExif()
+    exif[0x0112] = 6
+    for data in pillow_sdc.encode_batch([path, path], exif=exif):
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("one", ["photo.png", Path("photo.png"), b"GIF89a", bytearray(), io.BytesIO()])
+def test_a_single_file_is_not_several(one: Any) -> None:
+    for function in (pillow_sdc.encode_batch, pillow_sdc.decode_batch):
+        with pytest.raises(TypeError, match=f"type {type(one).__name__} is a single item; give a list"):
+            function(one)
+
+
+def test_a_single_picture_is_not_several() -> None:
+    with pytest.raises(TypeError, match="type Image is a single item; give a list"):
+        pillow_sdc.encode_batch(pictures()[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])

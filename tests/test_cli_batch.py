@@ -56,6 +56,14 @@ def test_a_folder_is_encoded_and_summed_up(pictures: Path, tmp_path: Path) -> No
     assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc"]
 
 
+def test_pictures_with_a_remark_are_counted_and_no_failures(pictures: Path, tmp_path: Path) -> None:
+    with Image.open(pictures / "00.png") as image:
+        image.save(pictures / "moving.gif", save_all=True, append_images=[image.convert("L")])
+    result = sdc_batch(pictures, tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("3 pictures, 1 with a remark in the manifest: ")
+
+
 def test_nothing_to_do_is_summed_up_too(pictures: Path, tmp_path: Path) -> None:
     sdc_batch(pictures, tmp_path / "out")
     result = sdc_batch(pictures, tmp_path / "out")
@@ -77,6 +85,44 @@ def test_each_error_is_a_line_and_ends_with_code_1(pictures: Path, tmp_path: Pat
     ]
     assert lines[2].startswith("1 pictures, 1 were there already, 2 failed: ")
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("options", [(), ("--to", "files"), ("--quality", "20")])
+def test_what_failed_is_tried_again_and_said_again_until_it_does_not(tmp_path: Path, options: tuple[str, ...]) -> None:
+    members = [("0.png", picture(0)), ("1.png", b"nonsense"), ("2.png", b"nonsense"), ("2.txt", b"x")]
+    make_tar(tmp_path / "in" / "a.tar", members)
+    for _ in range(2):
+        result = sdc_batch(tmp_path / "in", tmp_path / "out", *options)
+        assert result.exit_code == 1
+        *errors, summary = result.stderr.splitlines()
+        message = "not a picture that Pillow can read"
+        assert errors == [f"sdc: {tmp_path}/in/a.tar::{number}.png: {message}" for number in (1, 2)]
+        assert ", 2 failed: " in summary
+    make_tar(
+        tmp_path / "in" / "a.tar", [(name, picture(5) if name.endswith("png") else data) for name, data in members]
+    )
+    result = sdc_batch(tmp_path / "in", tmp_path / "out", *options)
+    assert (result.exit_code, "failed" in result.stderr) == (0, False)
+    assert sdc_batch(tmp_path / "in", tmp_path / "out", *options).stderr.startswith("0 pictures: ")
+
+
+def test_columns_say_which_pictures_of_a_shard_are_converted(tmp_path: Path) -> None:
+    make_tar(tmp_path / "in" / "a.tar", [(f"0.{name}.png", picture()) for name in ("left", "right", "mask")])
+    result = sdc_batch(tmp_path / "in", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "'0' has several pictures, left.png, right.png, mask.png, and" in result.stderr.splitlines()[0]
+    assert result.stderr.splitlines()[0].endswith("name what to convert with --column")
+    assert ", 1 failed: " in result.stderr
+    columns = ("--column", "left", "--column", "right.png")
+    assert sdc_batch(tmp_path / "in", tmp_path / "out", *columns).exit_code == 0
+    names = ["0.left.sdc", "0.mask.png", "0.right.sdc"]
+    assert sorted(members_of((tmp_path / "out" / "a.tar").read_bytes())) == names
+
+
+def test_columns_without_shards_are_refused(pictures: Path, tmp_path: Path) -> None:
+    result = sdc_batch(pictures, tmp_path / "out", "--column", "image")
+    assert result.exit_code == 1
+    assert result.stderr == f"sdc: --column names pictures of shards, and in {pictures} there are none\n"
 
 
 def test_quietly_only_errors_are_said(pictures: Path, tmp_path: Path) -> None:

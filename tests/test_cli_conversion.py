@@ -430,13 +430,51 @@ def test_of_several_frames_the_first_is_taken_and_that_is_said(tmp_path: Path) -
     picture().save(path, save_all=True, append_images=[picture(mode="L")])
     result = sdc("encode", path)
     assert result.exit_code == 0
-    assert f"sdc: {path}: has 2 frames, of which the first is taken" in result.stderr
+    assert f"sdc: {path}: has several frames, of which the first is taken" in result.stderr
 
 
-def test_alpha_that_a_format_lacks_is_not_dropped_silently(tmp_path: Path) -> None:
-    picture(mode="RGBA").save(tmp_path / "photo.png")
-    sdc("encode", tmp_path / "photo.png")
+def test_strip_drops_exif_and_where_the_photograph_was_taken(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "where it was"
+    exif[0x8825] = {1: "N", 2: (51.0, 28.0, 38.0)}
+    buffer = io.BytesIO()
+    picture().save(buffer, "JPEG", exif=exif)
+    jpeg = buffer.getvalue()
+    (tmp_path / "photo.jpg").write_bytes(jpeg[:2] + jpeg[4 + int.from_bytes(jpeg[4:6]) :])  # as cameras write it
+    assert sdc("encode", tmp_path / "photo.jpg", "--strip").exit_code == 0
+    assert [letter for letter, _ in pillow_sdc.info(tmp_path / "photo.sdc").chunks] == ["P"]
+
+
+def test_metadata_that_a_format_cannot_hold_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = 70_000 * "long "
+    picture().save(tmp_path / "photo.sdc", exif=exif, dpi=(300, 300))
+    result = sdc("decode", tmp_path / "photo.sdc", "--format", "jpg", "-q")
+    assert result.exit_code == 0
+    assert (
+        result.stderr
+        == f"sdc: {tmp_path}/photo.sdc: left out of the JPEG file: EXIF ({len(exif.tobytes()) - 6:,} bytes)\n"
+    )
+    with Image.open(tmp_path / "photo.jpg") as image:
+        image.load()
+        assert (image.size, image.info["dpi"]) == ((48, 40), (300, 300))
+
+
+def test_alpha_that_hides_nothing_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    picture(mode="RGBA").save(tmp_path / "photo.sdc")
+    result = sdc("decode", tmp_path / "photo.sdc", "--format", "jpg", "-q")
+    assert result.exit_code == 0
+    assert result.stderr == f"sdc: {tmp_path}/photo.sdc: left out of the JPEG file: alpha that hides nothing\n"
+    with Image.open(tmp_path / "photo.jpg") as image:
+        assert image.mode == "RGB"
+
+
+def test_alpha_that_hides_something_is_not_dropped(tmp_path: Path) -> None:
+    image = picture(mode="RGBA")
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.save(tmp_path / "photo.sdc")
     result = sdc("decode", tmp_path / "photo.sdc", "-o", tmp_path / "photo.jpg", "-q")
     assert result.exit_code == 1
-    assert "RGBA" in result.stderr
+    assert "JPEG cannot hold a picture of mode RGBA and 48×40 pixels: " in result.stderr
+    assert result.stderr.endswith("; PNG can\n")
     assert not (tmp_path / "photo.jpg").exists()

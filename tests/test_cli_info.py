@@ -11,9 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import pillow_sdc
+import pillow_sdc.cli.info as cli_info
+from pillow_sdc import container
 from pillow_sdc.cli import app, payloads, sheet
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
-from pillow_sdc.latent_codecs.context import step_of
+from pillow_sdc.latent_codecs.context import LARGEST_STEP, step_of
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(path.name for path in GOLDEN.glob("*.sdc"))
@@ -79,6 +81,19 @@ def test_the_text_names_size_codec_and_latents() -> None:
         assert words in result.stdout
 
 
+def test_every_chunk_of_the_format_has_a_name() -> None:
+    known = {*container.METADATA.values(), *container.DEFLATED.values(), container.ALPHA, container.PAYLOAD}
+    assert set(cli_info._CHUNK_NAMES) == set(map(chr, known))
+
+
+def test_sizes_of_deflated_metadata_are_those_in_the_file() -> None:
+    name = "palette-l-deflated-metadata.sdc"
+    stored = dict(pillow_sdc.info(GOLDEN / name).chunks)
+    assert {"f", "j", "y"} <= set(stored)
+    assert sum(stored.values()) < (GOLDEN / name).stat().st_size
+    assert f"f {stored['f']:,} (EXIF, deflated)" in sdc("info", GOLDEN / name).stdout
+
+
 def test_one_file_is_an_object_and_several_are_a_list(tmp_path: Path) -> None:
     paths = [GOLDEN / "palette-l-1x1.sdc", GOLDEN / "uint8-l-17x9.sdc"]
     assert isinstance(json.loads(sdc("info", "--json", paths[0]).stdout), dict)
@@ -111,6 +126,13 @@ def test_the_quality_is_the_one_that_was_asked_for(quality: int) -> None:
     assert told["step"] == step_of(quality) / 4096
     assert told["trellis"]
     assert told["stretched"]
+
+
+def test_steps_that_are_coarser_than_any_quality_have_one_below_1() -> None:
+    payload = ContextCodec().encode_with_step(np.zeros((4, 2, 2), np.float32), LARGEST_STEP)
+    told = payloads.parameters("context", payload)
+    assert told["step"] == LARGEST_STEP / 4096
+    assert -18 < told["quality"] < -17
 
 
 def test_the_flags_of_the_codec_context_are_told() -> None:

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from pillow_sdc.cli import app
-from pillow_sdc.models import compact
+from pillow_sdc.models import compact, hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -131,6 +133,7 @@ def test_doctor_tries_the_model_that_is_named(tiny_pipeline: Path, hub_cache: Pa
     result = sdc("doctor", "--model", tiny_pipeline)
     assert result.exit_code == 0, result.output
     assert f"64×64 with {tiny_pipeline}: encoded in " in result.stdout
+    assert f", 4 steps of {tiny_pipeline}, " in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,127 @@ def test_doctor_finds_damaged_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     result = sdc("doctor")
     assert result.exit_code == 1
     assert "decoder.safetensors is damaged" in result.stdout
+
+
+# Damage
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def make_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def write_pointer(file: Path) -> None:
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+
+
+def lose(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.parent / "gone")
+
+
+def remove_tensor(file: Path) -> None:
+    weights = load_file(file)
+    del weights[max(weights)]
+    save_file(weights, file)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "reference cut": ("../../refs/main", cut, "which is not a commit"),
+    "reference unreadable": ("../../refs/main", lambda file: file.write_bytes(b"\xff"), "cannot be read"),
+    "reference a folder": ("../../refs/main", make_folder, "cannot be read"),
+    "snapshot lost": ("../../refs/main", lambda file: file.write_text("1" * 40), "which is not there"),
+    "index cut": ("model_index.json", cut, "is damaged or cut short"),
+    "config cut": ("vae/config.json", cut, "is damaged or cut short"),
+    "weights cut": ("unet/diffusion_pytorch_model.safetensors", cut, "is damaged or cut short"),
+    "weights a pointer": ("vae/diffusion_pytorch_model.safetensors", write_pointer, "is a Git LFS pointer"),
+    "weights lost": ("text_encoder/model.safetensors", lose, "is a link to a file that is not there"),
+    "tensor missing": ("unet/diffusion_pytorch_model.safetensors", remove_tensor, "the weights lack up_blocks"),
+}
+"""What may be wrong with a file in the hub's cache, and what is said then."""
+
+every_damage = pytest.mark.parametrize("damage", DAMAGES)
+
+
+def cache_damaged(model: Path, hub_cache: Path, name: str, damage: str) -> None:
+    file, act, _ = DAMAGES[damage]
+    act((cache(model, hub_cache, name) / file).resolve())
+
+
+@every_damage
+def test_list_names_what_is_damaged_and_still_all_others(hub_cache: Path, tiny_pipeline: Path, damage: str) -> None:
+    cache(tiny_pipeline, hub_cache, "someone/whole")
+    for name in ("someone/damaged", hub.DEFAULT_MODEL):
+        cache_damaged(tiny_pipeline, hub_cache, name, damage)
+    result = sdc("models", "list", "--debug")
+    assert result.exit_code == 0, result.output
+    lines = {line.partition(" ")[0]: line for line in result.stdout.splitlines() if line}
+    assert "pipeline, in " in lines["someone/whole"]
+    for name in ("someone/damaged", hub.DEFAULT_MODEL):
+        assert DAMAGES[damage][2] in lines[name]
+    assert lines["auto"].startswith("auto takes compact on cpu in float32: ")
+    assert DAMAGES[damage][2] in lines["auto"]
+
+
+@every_damage
+def test_doctor_names_what_is_damaged_and_that_auto_does_without(
+    hub_cache: Path, tiny_pipeline: Path, damage: str
+) -> None:
+    cache_damaged(tiny_pipeline, hub_cache, hub.DEFAULT_MODEL, damage)
+    result = sdc("doctor", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    (decodes,) = (line for line in result.stdout.splitlines() if "decodes" in line)
+    assert decodes.startswith("note  decodes       compact on cpu in float32: ")
+    assert DAMAGES[damage][2] in decodes
+    assert "64×64 with compact" in result.stdout
+
+
+def test_doctor_names_what_only_loading_shows(hub_cache: Path, tiny_pipeline: Path) -> None:
+    remove_tensor(cache(tiny_pipeline, hub_cache, hub.DEFAULT_MODEL) / "text_encoder" / "model.safetensors")
+    result = sdc("doctor", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert f"note  auto          {hub.DEFAULT_MODEL} does not work here: " in result.stdout
+    assert "the weights lack" in result.stdout
+    assert "64×64 with compact" in result.stdout
+
+
+@every_damage
+def test_doctor_and_where_fail_where_a_model_that_is_named_is_damaged(
+    hub_cache: Path, tiny_pipeline: Path, damage: str
+) -> None:
+    cache_damaged(tiny_pipeline, hub_cache, "someone/damaged", damage)
+    where = sdc("models", "where", "someone/damaged")
+    assert where.exit_code == 1
+    assert where.stdout == ""
+    assert DAMAGES[damage][2] in where.stderr
+    assert len(where.stderr.splitlines()) == 1
+    if "lost" not in damage:  # which would be downloaded again
+        doctor = sdc("doctor", "--device", "cpu", "--model", "someone/damaged")
+        assert doctor.exit_code == 1
+        assert DAMAGES[damage][2] in doctor.stdout
+
+
+def test_a_file_in_place_of_the_cache_is_named(hub_cache: Path) -> None:
+    hub_cache.mkdir()
+    (hub_cache / "hub").touch()
+    for command in (("models", "list"), ("doctor", "--device", "cpu")):
+        result = sdc(*command)
+        assert result.exit_code == 0, result.output
+        assert f"move {hub_cache / 'hub'} away, where a folder should be" in result.stdout
+
+
+def test_a_home_directory_is_expanded(tiny_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # which Windows asks
+    model = shutil.copytree(tiny_pipeline, tmp_path / "tiny")
+    assert sdc("models", "where", "~/tiny").stdout.strip() == str(model)
+    assert sdc("models", "fetch", "~/tiny").stdout.strip() == str(model)
+    monkeypatch.setenv("PILLOW_SDC_MODEL", "~/tiny")
+    assert f"pipeline, in {model}" in sdc("models", "list").stdout
 
 
 def test_doctor_downloads_nothing(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,13 @@ headers = st.builds(
     codec=st.sampled_from(sorted(container.CODECS.values())),
     latent_space=st.sampled_from(sorted(container.LATENT_SPACES.values())),
 )
+repetitive = st.builds(lambda part, times: part * times, st.binary(min_size=1, max_size=30), st.integers(1, 100))
 resolutions = st.tuples(st.floats(0.001, 4e6), st.floats(0.001, 4e6)).map(container.pack_dpi)
 metadata = st.fixed_dictionaries(
-    {}, optional={key: resolutions if key == "dpi" else st.binary(max_size=300) for key in sorted(container.METADATA)}
+    {},
+    optional={
+        key: resolutions if key == "dpi" else st.binary(max_size=300) | repetitive for key in sorted(container.METADATA)
+    },
 )
 
 
@@ -118,13 +122,28 @@ def test_lengths_around_every_size_of_varint_are_read(length: int) -> None:
     assert container.read_chunk(fp, layout.payload) == payload
 
 
-@given(layouts=st.lists(st.tuples(st.sampled_from(b"abcfghjz"), st.binary(max_size=200)), max_size=63))
+@given(layouts=st.lists(st.tuples(st.sampled_from(b"abcghklz"), st.binary(max_size=200)), max_size=63))
 def test_unknown_ancillary_chunks_are_skipped(layouts: list[tuple[int, bytes]]) -> None:
     unknown = b"".join(chunk(bytes([letter]), data) for letter, data in layouts)
     fp = io.BytesIO(head() + unknown + chunk(b"P", b"payload"))
     layout = container.read_layout(fp)
     assert container.read_metadata(fp, layout) == {}
     assert container.read_chunk(fp, layout.payload) == b"payload"
+
+
+@pytest.mark.parametrize("key", sorted(container.DEFLATED))
+def test_metadata_are_deflated_where_that_is_shorter(key: str) -> None:
+    for data, kinds in ((b"abc", container.METADATA), (b"abc" * 99, container.DEFLATED)):
+        file = container.write(Header(8, 8, "L", "uint8"), b"", {key: data})
+        layout = container.read_layout(io.BytesIO(file))
+        assert layout.chunks[0].type == kinds[key]
+        assert len(file) <= len(container.write(Header(8, 8, "L", "uint8"), b"")) + 6 + len(data)
+        assert container.read_metadata(io.BytesIO(file), layout) == {key: data}
+
+
+def test_files_without_metadata_have_the_same_bytes_as_ever() -> None:
+    expected = bytes.fromhex("89534443 0d0a0a 01 01 01 01 0800 0900 81a18a4f 50 02 6162 425e9736")
+    assert container.write(Header(8, 9, "RGB", "uint8"), b"ab") == expected
 
 
 def test_bytes_after_the_payload_are_left_alone() -> None:
@@ -250,7 +269,7 @@ def test_no_codec_reaches_the_payload_limit() -> None:
 
 
 def test_metadata_up_to_the_limit_is_written_and_read() -> None:
-    metadata = {"exif": bytes(container.MAX_METADATA_BYTES - 5), "xmp": b"five!"}
+    metadata = {"exif": np.random.default_rng(0).bytes(container.MAX_METADATA_BYTES - 5), "xmp": b"five!"}
     fp = io.BytesIO(container.write(Header(8, 8, "L", "uint8"), b"", metadata))
     assert container.read_metadata(fp, container.read_layout(fp)) == metadata
 
@@ -266,6 +285,46 @@ def test_reading_refuses_metadata_over_the_limit(lengths: list[int]) -> None:
     chunks = b"".join(chunk(b"q", bytes(length)) for length in lengths)
     with pytest.raises(CorruptFileError, match="metadata exceeds the limit of 16777216 bytes"):
         container.read_layout(io.BytesIO(head() + chunks + chunk(b"P", b"")))
+
+
+def deflated(letter: bytes, length: int, data: bytes) -> bytes:
+    """Return a chunk of metadata that says they are so long."""
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return chunk(letter, varint(length) + deflater.compress(data) + deflater.flush())
+
+
+def test_metadata_of_the_limit_are_deflated_and_come_back() -> None:
+    metadata = {"exif": b"Exif" * 3 * MIB, "xmp": b"xmp!" * MIB}
+    file = container.write(Header(8, 8, "L", "uint8"), b"", metadata)
+    assert len(file) < 100_000
+    assert container.read_metadata(io.BytesIO(file), container.read_layout(io.BytesIO(file))) == metadata
+
+
+@pytest.mark.parametrize("before", [b"", chunk(b"q", bytes(9 * MIB)), deflated(b"f", 9 * MIB, bytes(9 * MIB))])
+def test_reading_refuses_metadata_that_inflate_to_more_than_the_limit(before: bytes) -> None:
+    length = 16 * MIB + 1 if not before else 7 * MIB + 1
+    for claimed, fits in ((length, False), (length - 1, True)):
+        fp = io.BytesIO(head() + before + deflated(b"y", claimed, bytes(claimed)) + chunk(b"P", b""))
+        layout = container.read_layout(fp)
+        if fits:
+            assert container.read_metadata(fp, layout)["xmp"] == bytes(claimed)
+        else:
+            with pytest.raises(CorruptFileError, match="metadata exceeds the limit of 16777216 bytes"):
+                container.read_metadata(fp, layout)
+
+
+@pytest.mark.parametrize("claimed", [0, 100, 16 * MIB])
+def test_a_bomb_in_metadata_takes_no_more_memory_than_it_claims(claimed: int) -> None:
+    fp = io.BytesIO(head() + deflated(b"y", claimed, bytes(64 * MIB)) + chunk(b"P", b""))
+    layout = container.read_layout(fp)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptFileError, match=f"does not hold the {claimed} bytes"):
+            container.read_metadata(fp, layout)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * claimed + MIB
 
 
 def test_reading_refuses_more_chunks_than_the_limit() -> None:
@@ -315,7 +374,7 @@ class CountingReads:
 
 
 def test_reading_the_layout_of_a_large_file_reads_little() -> None:
-    metadata = {"exif": bytes(MIB), "icc_profile": bytes(MIB), "xmp": bytes(MIB)}
+    metadata = {key: np.random.default_rng(0).bytes(MIB) for key in ("exif", "icc_profile", "xmp")}
     file = container.write(Header(8192, 8192, "RGB", "uint8"), bytes(2 * MIB), metadata)
     many = file[: container.HEADER_BYTES] + 60 * chunk(b"q", bytes(9999)) + file[container.HEADER_BYTES :]
     counting = CountingReads(io.BytesIO(many))
@@ -400,7 +459,7 @@ def test_numbers_of_the_specification_are_those_of_the_code() -> None:
 def test_chunks_of_the_specification_are_those_of_the_code() -> None:
     stated = re.findall(r"^\| `(\w)` \| (critical|ancillary) \|", section("Chunks"), re.M)
     ancillary = {ord(letter) for letter, kind in stated if kind == "ancillary"}
-    assert ancillary == set(container.METADATA.values())
+    assert ancillary == {*container.METADATA.values(), *container.DEFLATED.values()}
     assert {letter for letter, kind in stated if kind == "critical"} == {chr(container.PAYLOAD), chr(container.ALPHA)}
     assert all((kind == "ancillary") == letter.islower() for letter, kind in stated)
 
@@ -414,5 +473,5 @@ def test_container_imports_only_the_standard_library() -> None:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             imported.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            assert node.module == "errors"
+            assert node.module in ("deflate", "errors")
     assert imported <= sys.stdlib_module_names

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pillow_sdc.deflate import MAX_EXPANSION, deflate, inflate
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs.deflate import MAX_EXPANSION, deflate, inflate
 
 MIB = 1 << 20
 

@@ -20,7 +20,8 @@ from pillow_sdc.errors import ModelFailedError, ModelUnavailableError
 from pillow_sdc.models import hub
 from pillow_sdc.models.diffusers_models import load_autoencoder, load_denoiser
 from pillow_sdc.models.empty_prompt import encode_empty_prompt
-from pillow_sdc.models.hub import Part, PartName, Precision
+from pillow_sdc.models.hub import Part
+from pillow_sdc.models.layout import PARTS, PartName, Precision
 
 Array = NDArray[np.float32]
 RNG = np.random.default_rng(0)
@@ -123,7 +124,7 @@ def test_errors_of_torch_become_ours_with_the_cause_attached(tiny_pipeline: Path
     [
         ({"scaling_factor": 0.13025}, "scaling_factor is 0.13025, not 0.18215"),
         ({"_class_name": "AutoencoderDC"}, "vae is a AutoencoderDC, not AutoencoderKL or AutoencoderTiny"),
-        ({"latent_channels": 16}, "cannot be loaded"),
+        ({"latent_channels": 16}, "latent_channels is 16, not 4"),
     ],
 )
 def test_autoencoders_of_other_latent_spaces_are_refused(
@@ -179,7 +180,7 @@ def test_weights_that_lack_a_tensor_are_refused_rather_than_made_up(
 def test_a_damaged_weights_file_is_refused(pipeline_copy: Path) -> None:
     file = pipeline_copy / "vae" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(ModelUnavailableError, match="cannot be loaded") as caught:
+    with pytest.raises(ModelUnavailableError, match=f"{file} is damaged or cut short") as caught:
         load_part(pipeline_copy, "vae")
     assert caught.value.__cause__ is not None
 
@@ -241,7 +242,7 @@ def test_the_schedule_is_that_of_the_scheduler_config(tiny_pipeline: Path) -> No
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "only 'epsilon', noise, is supported"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "none"}, "scheduler cannot be loaded"),
         ("unet/config.json", {"_class_name": "UNet3DConditionModel"}, "unet is a UNet3DConditionModel"),
-        ("unet/config.json", {"in_channels": 9}, "cannot be loaded"),
+        ("unet/config.json", {"in_channels": 9}, "in_channels is 9, not 4"),
     ],
 )
 def test_denoisers_that_predict_something_else_are_refused(
@@ -258,7 +259,87 @@ def test_a_unet_for_another_text_encoder_is_refused(tiny_pipeline: Path) -> None
         load_denoiser(unet, scheduler, noise(PROMPT_TOKENS, 8), "cpu", "float32")
 
 
+# Weights in several files
+
+
+@pytest.fixture(scope="session")
+def sharded_pipeline(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline as the libraries save it where a file may not be large, whole and as fp16 variant."""
+    import diffusers
+    import transformers
+
+    copy = Path(shutil.copytree(tiny_pipeline, tmp_path_factory.mktemp("models") / "sharded"))
+    networks = {
+        "vae": diffusers.AutoencoderKL,
+        "unet": diffusers.UNet2DConditionModel,
+        "text_encoder": transformers.CLIPTextModel,
+    }
+    for name, network_class in networks.items():
+        for file in (copy / name).glob("*.safetensors"):
+            file.unlink()
+        network = network_class.from_pretrained(tiny_pipeline / name)
+        network.float().save_pretrained(copy / name, max_shard_size="2KB")
+        network.half().save_pretrained(copy / name, max_shard_size="1KB", variant="fp16")
+    return copy
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_weights_in_several_files_are_those_in_one(
+    tiny_pipeline: Path, sharded_pipeline: Path, hub_cache: Path, precision: Precision
+) -> None:
+    prompts, predictions, pictures = [], [], []
+    for model in (tiny_pipeline, sharded_pipeline):
+        vae, unet, scheduler, tokenizer, text_encoder = (part_of(model, name, precision) for name in PARTS)
+        several = model == sharded_pipeline
+        for part in (vae, unet, text_encoder):
+            assert (len(part.weights) > 1) is several
+            assert all(("fp16" in file.name) is (precision is Precision.HALF) for file in part.weights)
+        prompts.append(encode_empty_prompt(tokenizer, text_encoder))
+        denoiser = load_denoiser(unet, scheduler, prompts[-1], "cpu", "float32")
+        predictions.append(denoiser.predict_noise(np.ones((4, 8, 8), np.float32), 35.0))
+        pictures.append(load_autoencoder(vae, "cpu", "float32").decode(predictions[-1]))
+    for results in (prompts, predictions, pictures):
+        np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("name", ["vae", "unet", "text_encoder"])
+def test_a_tensor_that_none_of_several_files_has_is_named(
+    sharded_pipeline: Path, tmp_path: Path, hub_cache: Path, name: PartName
+) -> None:
+    model = Path(shutil.copytree(sharded_pipeline, tmp_path / "copy"))
+    file = part_of(model, name).weights[-1]
+    removed: list[str] = []
+    change_weights(file, lambda weights: removed.append(max(weights)) or weights.pop(max(weights)))
+    with pytest.raises(ModelUnavailableError, match=f"the weights lack {removed[0]}"):
+        load_part(model, name)
+
+
+@pytest.mark.parametrize("name", ["vae", "unet", "text_encoder"])
+def test_a_tensor_of_another_shape_is_named(pipeline_copy: Path, hub_cache: Path, name: PartName) -> None:
+    def lengthen(weights: dict[str, Any]) -> None:
+        weights[max(weights)] = weights[max(weights)].repeat(2, *[1] * (weights[max(weights)].ndim - 1))
+
+    change_weights(part_of(pipeline_copy, name).weights[0], lengthen)
+    with pytest.raises(ModelUnavailableError, match=r"has the shape \[\d.*\], not \[\d"):
+        load_part(pipeline_copy, name)
+
+
 # The empty prompt
+
+
+def test_the_names_of_older_text_encoders_are_understood(pipeline_copy: Path, hub_cache: Path) -> None:
+    parts = part_of(pipeline_copy, "tokenizer"), part_of(pipeline_copy, "text_encoder")
+    expected = encode_empty_prompt(*parts)
+
+    def rename(weights: dict[str, Any]) -> None:
+        import torch
+
+        for name in list(weights):
+            weights[f"text_model.{name.removeprefix('text_model.')}"] = weights.pop(name)
+        weights["text_model.embeddings.position_ids"] = torch.arange(PROMPT_TOKENS)[None]  # as in v1.4
+
+    change_weights(parts[1].weights[0], rename)
+    np.testing.assert_array_equal(encode_empty_prompt(*parts), expected)
 
 
 @pytest.fixture
@@ -267,14 +348,13 @@ def text_encoders(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     from transformers import CLIPTextModel
 
     loaded: list[weakref.ref[Any]] = []
-    load = CLIPTextModel.from_pretrained
+    make = CLIPTextModel.__init__
 
-    def record(*args: Any, **kwargs: Any) -> Any:
-        network, info = load(*args, **kwargs)
+    def record(network: Any, *args: Any, **kwargs: Any) -> None:
+        make(network, *args, **kwargs)
         loaded.append(weakref.ref(network))
-        return network, info
 
-    monkeypatch.setattr(CLIPTextModel, "from_pretrained", record)
+    monkeypatch.setattr(CLIPTextModel, "__init__", record)
     return loaded
 
 
@@ -295,21 +375,30 @@ def test_the_empty_prompt_is_encoded_once_and_the_text_encoder_released(
     assert len(text_encoders) == 1
     assert len(list((hub_cache / "pillow_sdc" / "empty_prompt").iterdir())) == 1
 
-    network, _ = CLIPTextModel.from_pretrained(text_encoder.directory, dtype=torch.float32, output_loading_info=True)
+    network = CLIPTextModel.from_pretrained(text_encoder.directory, dtype=torch.float32)
     tokens = torch.tensor([[52] + [53] * (PROMPT_TOKENS - 1)])
     with torch.no_grad():
         np.testing.assert_allclose(network(tokens)[0][0].numpy(), encoding, atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no safetensors file", b"\xff" * 500])
+def zeroed_tail(content: bytes) -> bytes:
+    return content[:-100] + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"", lambda _: b"no safetensors file", lambda _: b"\xff" * 500, lambda x: x[:-1], zeroed_tail]
+)
 def test_a_damaged_cache_file_is_computed_again(
-    tiny_pipeline: Path, hub_cache: Path, text_encoders: list[weakref.ref[Any]], damage: bytes
+    tiny_pipeline: Path,
+    hub_cache: Path,
+    text_encoders: list[weakref.ref[Any]],
+    damage: Callable[[bytes], bytes],
 ) -> None:
     tokenizer, text_encoder = part_of(tiny_pipeline, "tokenizer"), part_of(tiny_pipeline, "text_encoder")
     encoding = encode_empty_prompt(tokenizer, text_encoder)
     (file,) = (hub_cache / "pillow_sdc" / "empty_prompt").iterdir()
     intact = file.read_bytes()
-    file.write_bytes(damage)
+    file.write_bytes(damage(intact))
     np.testing.assert_array_equal(encode_empty_prompt(tokenizer, text_encoder), encoding)
     assert len(text_encoders) == 2
     assert file.read_bytes() == intact

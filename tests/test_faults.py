@@ -13,7 +13,17 @@ import psutil
 import pytest
 from faulty_file_system import register, set_faults
 from PIL import Image
-from small_runs import ENCODING, SIZE, SerialEngine, files_of, make_pictures, row_of, rows_of, unfinished
+from small_runs import (
+    ENCODING,
+    SIZE,
+    SerialEngine,
+    check_that_a_failed_shard_is_made_anew,
+    files_of,
+    make_pictures,
+    row_of,
+    rows_of,
+    unfinished,
+)
 
 from pillow_sdc.runs import local_engine
 from pillow_sdc.runs.local_engine import LocalEngine
@@ -121,6 +131,10 @@ def test_a_picture_that_workers_die_of_does_not_keep_others_out_of_shards(
     assert row_of(place.target, "00.png").error == "its worker died, killed for want of memory or by a crash"
     assert row_of(place.target, "01.png").output == "000000-1.tar::01.sdc"
     assert unfinished(place.target) == []
+
+
+def test_a_shard_of_which_a_picture_failed_is_made_anew(tmp_path: Path) -> None:
+    check_that_a_failed_shard_is_made_anew(LocalEngine(1), tmp_path)
 
 
 @pytest.fixture

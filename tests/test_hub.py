@@ -1,20 +1,26 @@
 """Where parts of models are found: in directories, in the hub's cache, and on a hub that may fail.
 
-Only the names of files matter here, so the repositories hold random bytes.
+The files need only be whole here, so those with weights hold one tensor of random bytes.
 """
 
+import errno
 import hashlib
 import json
+import os
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from hub_stand_in import HubStandIn, run_against, running_hub
+from hub_stand_in import COMMIT, HubStandIn, run_against, running_hub
+from safetensors.numpy import save
 
 from pillow_sdc.errors import ModelUnavailableError
 from pillow_sdc.models import hub
-from pillow_sdc.models.hub import Precision
+from pillow_sdc.models.layout import PARTS, PartName, Precision
 
 SMALL_FILES = [
     "model_index.json",
@@ -44,7 +50,7 @@ REPORT = """
 import json
 from pillow_sdc.errors import ModelUnavailableError
 from pillow_sdc.models import hub
-from pillow_sdc.models.hub import Precision
+from pillow_sdc.models.layout import Precision
 
 def report(act):
     try:
@@ -54,7 +60,7 @@ def report(act):
 
 def locate(model, part, precision):
     found = hub.locate(model, part, precision)
-    return {"variant": found.variant, "files": [str(file) for file in found.files]}
+    return {"weights": [file.name for file in found.weights], "files": [str(file) for file in found.files]}
 
 """
 
@@ -69,8 +75,20 @@ def ask(hub_url: str, home: Path, *expressions: str, **environment: str) -> list
 def save_repository(directory: Path, names: list[str]) -> Path:
     for name in names:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(random.Random(name).randbytes(100_000))
+        (directory / name).write_bytes(content_of(name))
     return directory
+
+
+def content_of(name: str) -> bytes:
+    content = random.Random(name).randbytes(100_000)
+    if name.endswith(".safetensors"):
+        return save({"tensor": np.frombuffer(content, np.uint8)})
+    return b"{}" if name.endswith(".json") else content
+
+
+def save_index(file: Path, *shards: str) -> None:
+    weight_map = {f"tensor {number}": shard for number, shard in enumerate(shards)}
+    file.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
 
 
 @pytest.fixture
@@ -91,7 +109,7 @@ def assert_helpful(message: str, model: str) -> None:
 def test_each_part_is_downloaded_when_it_is_first_asked_for(stand_in: HubStandIn, tmp_path: Path) -> None:
     home = tmp_path / "home"
     (vae,) = ask(stand_in.url, home, "locate('artist/both', 'vae', Precision.HALF)")
-    assert vae["variant"] == "fp16"
+    assert vae["weights"] == ["diffusion_pytorch_model.fp16.safetensors"]
     downloaded = {"model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.fp16.safetensors"}
     assert stand_in.downloads() == downloaded
 
@@ -124,18 +142,18 @@ def test_fetching_brings_what_a_round_trip_needs_and_works_offline_from_then_on(
         stand_in.url,
         tmp_path / "home",
         "str(hub.fetch('artist/both', Precision.FULL))",
-        *(f"locate('artist/both', '{part}', Precision.HALF)" for part in hub.PARTS),
+        *(f"locate('artist/both', '{part}', Precision.HALF)" for part in PARTS),
     )
     assert stand_in.requests == []
     assert again == root
-    assert {part["variant"] for part in parts} == {None}
+    assert not any(".fp16." in name for part in parts for name in part["weights"])
 
 
 def test_the_cache_serves_when_the_hub_is_gone_and_its_absence_is_explained(tmp_path: Path) -> None:
     with running_hub() as stand_in:
         stand_in.repositories["artist/full"] = save_repository(tmp_path / "full", SMALL_FILES + FULL)
         (before,) = ask(stand_in.url, tmp_path / "home", "locate('artist/full', 'vae', Precision.HALF)")
-    assert before["variant"] is None
+    assert before["weights"] == ["diffusion_pytorch_model.safetensors"]
     after, unet = ask(
         stand_in.url,
         tmp_path / "home",
@@ -206,18 +224,18 @@ def test_repositories_that_cannot_serve_are_refused_with_the_reason(stand_in: Hu
 @pytest.mark.parametrize(
     ("precision", "names", "variant"),
     [
-        (Precision.FULL, FULL + HALF, None),
-        (Precision.HALF, FULL + HALF, "fp16"),
-        (Precision.FULL, HALF, "fp16"),
-        (Precision.HALF, FULL, None),
+        (Precision.FULL, FULL + HALF, ""),
+        (Precision.HALF, FULL + HALF, ".fp16"),
+        (Precision.FULL, HALF, ".fp16"),
+        (Precision.HALF, FULL, ""),
     ],
 )
 def test_a_directory_offers_the_wanted_weights_or_else_the_others(
-    precision: Precision, names: list[str], variant: str | None, tmp_path: Path
+    precision: Precision, names: list[str], variant: str, tmp_path: Path
 ) -> None:
     save_repository(tmp_path, SMALL_FILES + names)
     part = hub.locate(str(tmp_path), "unet", precision)
-    assert part.variant == variant
+    assert part.weights == (tmp_path / "unet" / f"diffusion_pytorch_model{variant}.safetensors",)
     assert part.directory == tmp_path / "unet"
     assert hub.fetch(str(tmp_path), precision) == tmp_path
 
@@ -231,7 +249,7 @@ def test_a_directory_offers_the_wanted_weights_or_else_the_others(
         ("tokenizer/vocab.json", "tokenizer"),
     ],
 )
-def test_a_directory_without_a_part_is_refused(removed: str, part: hub.PartName, tmp_path: Path) -> None:
+def test_a_directory_without_a_part_is_refused(removed: str, part: PartName, tmp_path: Path) -> None:
     save_repository(tmp_path, [name for name in SMALL_FILES + FULL + PICKLED if name != removed])
     with pytest.raises(ModelUnavailableError, match=removed) as caught:
         hub.locate(str(tmp_path), part, Precision.FULL)
@@ -244,3 +262,303 @@ def test_a_name_that_is_neither_directory_nor_hub_id_is_refused(model: str) -> N
         hub.locate(model, "vae", Precision.FULL)
     assert_helpful(str(caught.value), model)
     assert "sdc models fetch CompVis/stable-diffusion-v1-4" in str(caught.value)
+
+
+def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_repository(tmp_path / "models" / "mine", SMALL_FILES + FULL)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # which Windows asks
+    part = hub.locate("~/models/mine", "vae", Precision.FULL)
+    assert part.directory == tmp_path / "models" / "mine" / "vae"
+    assert hub.fetch("~/models/mine", Precision.FULL) == tmp_path / "models" / "mine"
+    for name in ("~/models/other", "~no such user/models"):
+        with pytest.raises(ModelUnavailableError, match="neither a directory nor the id"):
+            hub.locate(name, "vae", Precision.FULL)
+
+
+# Weights in several files
+
+
+SHARDED = {
+    None: ("diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model-0000{}-of-00002.safetensors"),
+    "fp16": (
+        "diffusion_pytorch_model.safetensors.index.fp16.json",
+        "diffusion_pytorch_model.fp16-0000{}-of-00002.safetensors",
+    ),
+    "fp16, as diffusers named it until 2024": (
+        "diffusion_pytorch_model.safetensors.fp16.index.json",
+        "diffusion_pytorch_model-0000{}-of-00002.fp16.safetensors",
+    ),
+}
+"""The names of the index and of its files."""
+
+
+def save_sharded(directory: Path, kind: str | None) -> list[str]:
+    """Save a U-Net's weights in two files, and return their names and the index's."""
+    index, shard = (f"unet/{name}" for name in SHARDED[kind])
+    shards = [shard.format(number) for number in (1, 2)]
+    save_repository(directory, shards)
+    save_index(directory / index, *(Path(name).name for name in (*shards, shards[0])))
+    return [index, *shards]
+
+
+@pytest.mark.parametrize("kind", SHARDED)
+def test_weights_in_several_files_are_found_by_their_index(kind: str | None, tmp_path: Path) -> None:
+    save_repository(tmp_path, SMALL_FILES)
+    index, *shards = save_sharded(tmp_path, kind)
+    for precision in Precision:
+        part = hub.locate(str(tmp_path), "unet", precision)
+        assert part.weights == tuple(tmp_path / name for name in shards)
+        assert part.files == (tmp_path / "unet/config.json", tmp_path / index, *part.weights)
+
+
+def test_the_wanted_variant_goes_before_the_number_of_files(tmp_path: Path) -> None:
+    save_repository(tmp_path, [*SMALL_FILES, "unet/diffusion_pytorch_model.safetensors"])
+    shards = save_sharded(tmp_path, "fp16")[1:]
+    full, half = (hub.locate(str(tmp_path), "unet", precision).weights for precision in Precision)
+    assert full == (tmp_path / "unet/diffusion_pytorch_model.safetensors",)
+    assert half == tuple(tmp_path / name for name in shards)
+    (tmp_path / shards[1]).unlink()
+    assert hub.locate(str(tmp_path), "unet", Precision.HALF).weights == full
+
+
+def test_a_file_that_the_index_names_and_that_is_not_there_is_named(tmp_path: Path) -> None:
+    save_repository(tmp_path, SMALL_FILES)
+    index, first, _ = save_sharded(tmp_path, None)
+    (tmp_path / first).unlink()
+    with pytest.raises(ModelUnavailableError, match=f"it has no {first}, which {index} names"):
+        hub.locate(str(tmp_path), "unet", Precision.FULL)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../vae/model.safetensors",
+        "/etc/passwd",
+        "..",
+        "a\\b.safetensors",
+        "C:b.safetensors",
+        "*.safetensors",
+        "b.bin",
+        "",
+    ],
+)
+def test_an_index_that_names_other_files_than_weights_in_its_folder_is_refused(name: str, tmp_path: Path) -> None:
+    save_repository(tmp_path, SMALL_FILES + FULL[3:])
+    save_index(tmp_path / "unet/diffusion_pytorch_model.safetensors.index.json", "fine.safetensors", name)
+    with pytest.raises(ModelUnavailableError, match="which is no safetensors file in its folder"):
+        hub.locate(str(tmp_path), "unet", Precision.FULL)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {}}', '{"weight_map": {"a": 1}}']
+)
+def test_an_index_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
+    save_repository(tmp_path, SMALL_FILES)
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelUnavailableError, match=r"index\.json is "):
+        hub.locate(str(tmp_path), "unet", Precision.FULL)
+
+
+@pytest.mark.parametrize("kind", SHARDED)
+def test_of_weights_in_several_files_those_that_the_index_names_are_downloaded(
+    kind: str | None, stand_in: HubStandIn, tmp_path: Path
+) -> None:
+    repository = save_repository(tmp_path / "sharded", SMALL_FILES + FULL[3:] + PICKLED)
+    names = save_sharded(repository, kind)
+    for other in SHARDED.keys() - {kind}:
+        if other is None or kind is None:
+            save_sharded(repository, other)
+    save_repository(repository, ["unet/diffusion_pytorch_model-00003-of-00003.safetensors"])
+    stand_in.repositories["artist/sharded"] = repository
+    precision = "FULL" if kind is None else "HALF"
+    (unet,) = ask(stand_in.url, tmp_path / "home", f"locate('artist/sharded', 'unet', Precision.{precision})")
+    assert stand_in.downloads() == {"model_index.json", "unet/config.json", *names}
+    stand_in.requests.clear()
+    (again,) = ask(stand_in.url, tmp_path / "home", f"locate('artist/sharded', 'unet', Precision.{precision})")
+    assert stand_in.requests == []
+    assert again == unet
+
+
+# Damage
+
+
+def cache(directory: Path, hub_cache: Path, model: str = "artist/whole") -> Path:
+    """Put a copy of a repository into the hub's cache as the hub does, and return the repository's folder there."""
+    repository = hub_cache / "hub" / f"models--{model.replace('/', '--')}"
+    for number, file in enumerate(sorted(path for path in directory.rglob("*") if path.is_file())):
+        blob = repository / "blobs" / f"{number:040x}"
+        link = repository / "snapshots" / COMMIT / file.relative_to(directory)
+        for path in (blob, link):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(file.read_bytes())
+        link.symlink_to(blob)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return repository
+
+
+@pytest.fixture
+def cached(tmp_path: Path, hub_cache: Path) -> Path:
+    """The folder of ``artist/whole`` in the hub's cache."""
+    return cache(save_repository(tmp_path / "whole", SMALL_FILES + FULL), hub_cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "reason"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "cut", r"is damaged or cut short \(.*\)"),
+        ("unet/diffusion_pytorch_model.safetensors", "empty", r"is damaged or cut short \(.*\)"),
+        ("unet/diffusion_pytorch_model.safetensors", "zeros", r"is damaged or cut short \(.*\)"),
+        ("unet/diffusion_pytorch_model.safetensors", "folder", "is not a file"),
+        ("unet/config.json", "cut", r"is damaged or cut short \(.*\)"),
+        ("unet/config.json", "empty", r"is damaged or cut short \(.*\)"),
+        ("unet/config.json", "zeros", r"is damaged or cut short \(.*\)"),
+        ("model_index.json", "cut", r"is damaged or cut short \(.*\)"),
+        ("model_index.json", "folder", "is not a file"),
+    ],
+)
+def test_damaged_files_are_named_with_what_to_do(cached: Path, name: str, damage: str, reason: str) -> None:
+    file = cached / "snapshots" / COMMIT / name
+    content = file.read_bytes()
+    if damage == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes({"cut": content[:-1], "empty": b"", "zeros": bytes(len(content))}[damage])
+    mend = f"delete {cached} and fetch it again with `sdc models fetch artist/whole`, or name another"
+    for act in (hub.find, hub.locate):
+        with pytest.raises(ModelUnavailableError, match=f"{re.escape(str(file))} {reason}; {mend}"):
+            act("artist/whole", "unet", Precision.FULL)
+    with pytest.raises(ModelUnavailableError, match=f"{re.escape(str(file))} {reason}"):
+        hub.parts_here("artist/whole", Precision.FULL)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "holds '', which is not a commit"),
+        (b"\xff\xfe" * 20, "cannot be read"),
+        (b"../../../else", "which is not a commit"),
+        (COMMIT.encode() + b"\n", "which is not a commit"),
+        (None, "cannot be read \\(Is a directory\\)"),
+    ],
+)
+def test_a_reference_that_names_no_commit_is_an_error_of_its_own(
+    cached: Path, content: bytes | None, reason: str
+) -> None:
+    reference = cached / "refs" / "main"
+    reference.unlink()
+    if content is None:
+        reference.mkdir()
+    else:
+        reference.write_bytes(content)
+    for act in (
+        lambda: hub.find("artist/whole", "vae", Precision.FULL),
+        lambda: hub.locate("artist/whole", "vae", Precision.FULL),
+        lambda: hub.parts_here("artist/whole", Precision.FULL),
+        lambda: hub.is_pipeline("artist/whole"),
+        lambda: hub.fetch("artist/whole", Precision.FULL),
+    ):
+        with pytest.raises(ModelUnavailableError, match=f"refs/main .*{reason}.*; delete {cached} and fetch it again"):
+            act()
+
+
+def test_what_the_hubs_library_stumbles_over_in_its_cache_is_damage(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its version 2.4 does over a listing in ``trees`` that is a list; other versions do not read it."""
+
+    def stumble(*args: Any, **kwargs: Any) -> Any:
+        raise AttributeError("'list' object has no attribute 'get'")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", stumble)
+    with pytest.raises(ModelUnavailableError, match=f"cannot be read .*; delete {cached} and fetch it again"):
+        hub.find("artist/whole", "vae", Precision.FULL)
+
+
+def test_what_may_not_be_read_is_said_to_be_so(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for the system, for the superuser may read all."""
+    forbidden: list[Path] = []
+
+    def refuse(function: Callable[..., Any]) -> Callable[..., Any]:
+        def act(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(path, str | Path) and Path(path) in forbidden:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return function(path, *args, **kwargs)
+
+        return act
+
+    monkeypatch.setattr("os.stat", refuse(os.stat))
+    monkeypatch.setattr("io.open", refuse(open))  # by which a Path is opened
+    snapshot = cached / "snapshots" / COMMIT
+    for path in (
+        cached / "refs" / "main",
+        snapshot,
+        snapshot / "model_index.json",
+        snapshot / "vae" / "config.json",
+        snapshot / "vae" / "diffusion_pytorch_model.safetensors",
+    ):
+        forbidden[:] = [path]
+        with pytest.raises(ModelUnavailableError, match=f"{path} .*Permission denied.*; let this user read {path}, or"):
+            hub.find("artist/whole", "vae", Precision.FULL)
+
+
+@pytest.mark.parametrize("blocked", ["hub", "hub/models--artist--whole", "hub/models--artist--whole/refs"])
+def test_a_file_where_a_folder_of_the_cache_should_be_is_named(hub_cache: Path, blocked: str) -> None:
+    file = hub_cache / blocked
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(ModelUnavailableError, match=f"cannot be read .*; move {file} away"):
+        hub.find("artist/whole", "vae", Precision.FULL)
+
+
+def test_what_links_lead_to_nothing_is_lost_and_downloaded_again(stand_in: HubStandIn, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (vae,) = ask(stand_in.url, home, "locate('artist/both', 'vae', Precision.FULL)")
+    (weights,) = (Path(file) for file in vae["files"] if file.endswith(".safetensors"))
+    weights.resolve().unlink()
+    missing, here, again = ask(
+        stand_in.url,
+        home,
+        "hub.find('artist/both', 'vae', Precision.FULL)",
+        "hub.parts_here('artist/both', Precision.FULL)",
+        "locate('artist/both', 'vae', Precision.FULL)",
+    )
+    assert missing is None
+    assert_helpful(here["error"], "artist/both")
+    assert f"{weights} is a link to a file that is not there" in here["error"]
+    assert again == vae
+
+
+def test_a_snapshot_that_is_gone_is_lost_and_downloaded_again(stand_in: HubStandIn, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (vae,) = ask(stand_in.url, home, "locate('artist/both', 'vae', Precision.FULL)")
+    (snapshot,) = (home / "hub" / "models--artist--both" / "snapshots").iterdir()
+    snapshot.rename(tmp_path / "elsewhere")
+    missing, here, again = ask(
+        stand_in.url,
+        home,
+        "hub.find('artist/both', 'vae', Precision.FULL)",
+        "hub.parts_here('artist/both', Precision.FULL)",
+        "locate('artist/both', 'vae', Precision.FULL)",
+    )
+    assert missing is None
+    assert f"names the snapshot {snapshot.name}, which is not there" in here["error"]
+    assert again == vae
+
+
+@pytest.mark.parametrize("name", ["vae/diffusion_pytorch_model.safetensors", "vae/config.json", "tokenizer/merges.txt"])
+def test_a_git_lfs_pointer_is_called_that(tmp_path: Path, name: str) -> None:
+    save_repository(tmp_path, SMALL_FILES + FULL)
+    (tmp_path / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\n"
+        "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+        "size 334643276\n"
+    )
+    part = name.partition("/")[0]
+    pointer = (
+        f"{tmp_path / name} is a Git LFS pointer, which stands for the file; run `git lfs pull` in {tmp_path / part}"
+    )
+    with pytest.raises(ModelUnavailableError, match=re.escape(pointer)):
+        hub.fetch(str(tmp_path), Precision.FULL)

@@ -15,8 +15,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "fork_safety"),
+    ("deflate",),
     ("container", "options"),
-    ("alpha", "latent_codecs", "models", "preview", "tiling"),
+    ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
     ("plugin", "registration", "operations", "batch"),
     ("__init__",),
@@ -31,6 +32,7 @@ SIDE_BY_SIDE = {
     ("batch", "operations"),
     ("batch", "plugin"),
     ("batch", "registration"),
+    ("operations", "plugin"),
     ("operations", "registration"),
     ("__main__", "cli"),
     ("cli", "report"),
@@ -38,16 +40,18 @@ SIDE_BY_SIDE = {
 }
 """Imports within a layer; ``registration`` reaches the plugin only inside functions, which is tested below."""
 
-HEAVY = {"accelerate", "diffusers", "faiss", "huggingface_hub", "safetensors", "torch", "transformers"}
+HEAVY = {"diffusers", "faiss", "huggingface_hub", "safetensors", "torch", "transformers"}
 
 ALLOWED_PACKAGES = {
     "errors": set(),
     "fork_safety": set(),
+    "deflate": set(),
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss", "threadpoolctl"},
     "models": {"numpy", "threadpoolctl", *HEAVY - {"faiss"}},
     "alpha": {"numpy"},
+    "colour_profiles": {"PIL"},
     "image_codec": {"numpy"},
     "preview": {"numpy"},
     "tiling": {"numpy"},

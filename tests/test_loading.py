@@ -3,8 +3,9 @@
 import logging
 import multiprocessing
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 from hub_stand_in import run_against, running_hub
 from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 
+import pillow_sdc
 from pillow_sdc.errors import ModelUnavailableError, OptionError
-from pillow_sdc.models import Models, clear_cache, denoise, fetch_model, get_models, loading
+from pillow_sdc.models import Models, clear_cache, compact, denoise, fetch_model, get_models, loading
 from pillow_sdc.models.hub import DEFAULT_MODEL
 from pillow_sdc.options import Settings
 
@@ -135,19 +139,195 @@ class TestWithoutCuda:
         assert any(file.suffix == ".safetensors" for file in fetch_model("compact").iterdir())
 
     def test_auto_takes_stable_diffusion_from_the_hubs_cache(
-        self, tiny_pipeline: Path, hub_cache: Path, caplog: pytest.LogCaptureFixture
+        self, cached_default: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        repository = hub_cache / "hub" / "models--CompVis--stable-diffusion-v1-4"
-        shutil.copytree(tiny_pipeline, repository / "snapshots" / ("0" * 40))
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text("0" * 40)
         with caplog.at_level(logging.INFO, "pillow_sdc"):
             models = get_models(Settings())
         assert (models.name, models.device, models.dtype) == (DEFAULT_MODEL, "cpu", "float32")
         assert f"using {DEFAULT_MODEL} on cpu in float32, because it is in the hub's local cache" in caplog.text
-        assert get_models(Settings(model=DEFAULT_MODEL)) is models
+        named = get_models(Settings(model=DEFAULT_MODEL))
+        assert named.autoencoder is models.autoencoder
+        assert named.denoiser is models.denoiser
         assert models.autoencoder.decode(LATENTS).shape == (3, 64, 64)
-        assert fetch_model("auto") == repository / "snapshots" / ("0" * 40)
+        assert fetch_model("auto") == cached_default / "snapshots" / ("0" * 40)
+
+
+@pytest.fixture
+def cached_default(tiny_pipeline: Path, hub_cache: Path) -> Path:
+    """The folder of the default model in the hub's cache, which holds a small one."""
+    repository = hub_cache / "hub" / "models--CompVis--stable-diffusion-v1-4"
+    shutil.copytree(tiny_pipeline, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    return repository
+
+
+# "auto" means what works
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def damage_reference(repository: Path) -> None:
+    (repository / "refs" / "main").write_bytes(b"\xff")
+
+
+def lose_snapshot(repository: Path) -> None:
+    (repository / "refs" / "main").write_text("1" * 40)
+
+
+def cut_weights(repository: Path) -> None:
+    cut(repository / "snapshots" / ("0" * 40) / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def cut_config(repository: Path) -> None:
+    file = repository / "snapshots" / ("0" * 40) / "vae" / "config.json"
+    file.write_text(file.read_text()[:-10])
+
+
+def lose_weights(repository: Path) -> None:
+    file = repository / "snapshots" / ("0" * 40) / "text_encoder" / "model.safetensors"
+    file.unlink()
+    file.symlink_to(repository / "blobs" / "gone")
+
+
+def remove_tensor(repository: Path, part: str = "vae/diffusion_pytorch_model.safetensors") -> None:
+    file = repository / "snapshots" / ("0" * 40) / part
+    weights = load_file(file)
+    del weights[max(weights)]
+    save_file(weights, file)
+
+
+def misshape_tensor(repository: Path) -> None:
+    file = repository / "snapshots" / ("0" * 40) / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["conv_in.weight"] = weights["conv_in.weight"][..., :1].copy()
+    save_file(weights, file)
+
+
+def block_cache(repository: Path) -> None:
+    shutil.rmtree(repository.parent)
+    repository.parent.touch()
+
+
+def change_family(repository: Path) -> None:
+    file = repository / "snapshots" / ("0" * 40) / "vae" / "config.json"
+    file.write_text(file.read_text().replace('"scaling_factor": 0.18215', '"scaling_factor": 0.5'))
+
+
+DAMAGES: dict[Callable[[Path], None], str] = {
+    damage_reference: r"refs/main cannot be read \(.*\); delete .* and fetch it again with `sdc models fetch",
+    lose_snapshot: "refs/main names the snapshot 1{40}, which is not there; .* or fetch one with `sdc",
+    cut_weights: r"unet/diffusion_pytorch_model.safetensors is damaged or cut short \(.*\); delete .* and fetch it",
+    cut_config: r"vae/config.json is damaged or cut short \(.*\); delete .* and fetch it again",
+    lose_weights: "text_encoder/model.safetensors is a link to a file that is not there; .* or fetch one",
+    remove_tensor: "vae cannot be loaded .*the weights lack quant_conv.weight.*; delete .* and fetch it again",
+    misshape_tensor: r"unet cannot be loaded .*conv_in.weight has the shape \[8, 4, 3, 1\], not \[8, 4, 3, 3\].*; del",
+    block_cache: "refs/main cannot be read .*; move .*/hub away, where a folder should be",
+    change_family: r"its vae is not of the SD v1 family \(scaling_factor is 0.5, not 0.18215\)",
+}
+"""What may be wrong with the default model in the hub's cache, and what is said then."""
+
+
+@pytest.fixture
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_has_warned", False)
+
+
+@pytest.mark.usefixtures("_no_cuda", "_nothing_said")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_auto_takes_the_embedded_model_where_the_cache_is_damaged_and_says_so_once(
+    cached_default: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    damage(cached_default)
+    picture = Image.linear_gradient("L").resize((16, 16))
+    for settings in (Settings(), Settings(), Settings(dtype="float32")):
+        with pillow_sdc.configure(**settings._asdict()):
+            decoded = pillow_sdc.decode(pillow_sdc.encode(picture))
+        assert decoded.info["sdc"]["model"] == "compact"
+    (warning,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert warning.name == "pillow_sdc"
+    assert re.fullmatch(
+        f"using compact on cpu in float32, because model '{DEFAULT_MODEL}' is not available: .*{DAMAGES[damage]}.*",
+        warning.getMessage(),
+    )
+
+
+@pytest.mark.parametrize("damage", DAMAGES.keys() - {lose_snapshot, lose_weights})
+def test_a_model_that_is_named_stays_an_error_where_the_cache_is_damaged(
+    cached_default: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(cached_default)
+    models = get_models(Settings(model=DEFAULT_MODEL, device="cpu"))
+    with pytest.raises(ModelUnavailableError, match=DAMAGES[damage]):  # noqa: PT012 - either part may be damaged
+        _ = models.autoencoder
+        _ = models.denoiser
+
+
+def remove_tensor_of_text_encoder(repository: Path) -> None:
+    remove_tensor(repository, "text_encoder/model.safetensors")
+
+
+@pytest.mark.usefixtures("_no_cuda", "_nothing_said")
+def test_what_turns_out_not_to_work_when_it_is_loaded_gives_way_to_the_embedded_model(
+    cached_default: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    remove_tensor_of_text_encoder(cached_default)
+    models = get_models(Settings())
+    first = models.autoencoder
+    assert (models.name, models.denoiser, models.name) == (DEFAULT_MODEL, None, "compact")
+    assert models.autoencoder is get_models(Settings(model="compact")).autoencoder is not first
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "using compact on cpu in float32, because" in caplog.text
+    assert "the weights lack" in caplog.text
+    with pytest.raises(ModelUnavailableError, match="the weights lack"):
+        _ = get_models(Settings(model=DEFAULT_MODEL)).denoiser
+
+
+@pytest.mark.usefixtures("_no_cuda", "_nothing_said")
+def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model(cached_default: Path) -> None:
+    remove_tensor_of_text_encoder(cached_default)
+    models = get_models(Settings())
+    barrier = Barrier(16)
+
+    def use(_: int) -> object:
+        barrier.wait()
+        return models.denoiser
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(use, range(16))) == {None}
+
+
+@pytest.mark.usefixtures("_nothing_said")
+def test_where_the_embedded_model_is_damaged_too_that_is_the_error(
+    cached_default: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_tensor_of_text_encoder(cached_default)
+    monkeypatch.setattr(compact, "WEIGHTS", tmp_path / "nothing")
+    models = get_models(Settings(device="cpu"))
+    assert models.denoiser is None  # which compact needs none of
+    for _ in range(2):
+        with pytest.raises(ModelUnavailableError, match="install pillow-sdc again"):
+            _ = models.autoencoder
+
+
+@pytest.mark.usefixtures("_nothing_said")
+def test_auto_on_cuda_takes_the_embedded_model_where_nothing_can_be_downloaded(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a stand-in for CUDA, on which nothing is computed."""
+    import torch
+
+    monkeypatch.setattr(loading, "_choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(compact, "load_autoencoder", lambda device, dtype: (device, dtype))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    models = get_models(Settings())
+    assert (models.name, models.device) == (DEFAULT_MODEL, "cuda")
+    assert models.autoencoder == ("cuda", "float16")
+    assert models.name == "compact"
+    assert "using compact on cuda in float16, because" in caplog.text
+    assert "the hub" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

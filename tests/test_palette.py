@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pillow_sdc.deflate import deflate
 from pillow_sdc.errors import CorruptFileError, OptionError
 from pillow_sdc.latent_codecs import PaletteCodec
-from pillow_sdc.latent_codecs.deflate import deflate
 from pillow_sdc.latent_codecs.dithering import dither
 from pillow_sdc.latent_codecs.eight_bit import ROUNDING_VARIANCE, STEP, from_levels, round_levels, to_levels
 from pillow_sdc.latent_codecs.palette_design import design_palette, shortest_path

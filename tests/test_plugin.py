@@ -1,5 +1,6 @@
 import copy
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import pillow_sdc
@@ -523,6 +525,54 @@ def test_register_twice_changes_nothing() -> None:
     assert Image.ID.count("SDC") == before == 1
 
 
+def test_registering_is_for_the_pillow_that_is_imported_now(file_bytes: bytes) -> None:
+    script = """
+import io, sys
+import pillow_sdc
+from PIL import Image as before
+
+data = sys.stdin.buffer.read()
+pillow_sdc.configure(model=sys.argv[1], device="cpu", denoise_steps=0)
+
+
+def try_all():
+    from PIL import Image
+
+    opened = Image.open(io.BytesIO(data))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opened.save(saved := io.BytesIO(), "SDC", exif=exif)
+    batch = pillow_sdc.encode_batch([opened, Image.new("L", (8, 8))], exif=exif)
+    assert saved.getvalue() == pillow_sdc.encode(opened, exif=exif) == batch[0]
+    made = [opened, Image.open(saved), pillow_sdc.decode(data), pillow_sdc.read_preview(data)]
+    made += [*pillow_sdc.decode_batch([data]), pillow_sdc.decode_latents(pillow_sdc.read_latents(data))]
+    for image in made:
+        image.load()
+        assert isinstance(image, Image.Image)
+    return Image
+
+
+assert try_all() is before
+old = before.open(io.BytesIO(data))
+for name in [name for name in sys.modules if name.partition(".")[0] == "PIL"]:
+    del sys.modules[name]
+pillow_sdc.register()
+assert try_all() is not before
+
+# And what the program holds of the Pillow from before goes on, too.
+old.load()
+for image in (old, before.open(io.BytesIO(data))):
+    assert isinstance(image, before.Image)
+    image.save(saved := io.BytesIO(), "SDC")
+    assert saved.getvalue() == pillow_sdc.encode(image) == pillow_sdc.encode_batch([image])[0]
+"""
+    model = pillow_sdc.settings().model
+    command = [sys.executable, "-c", script, model]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PILLOW_SDC_AUTOLOAD": "0"}
+    done = subprocess.run(command, input=file_bytes, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_arrays_and_images_encode_alike() -> None:
     image = picture()
     assert pillow_sdc.encode(image) == pillow_sdc.encode(np.asarray(image)) == saved(image)
@@ -546,13 +596,98 @@ def test_files_are_read_from_their_start_wherever_they_are(file_bytes: bytes) ->
         function(file)
 
 
-def test_files_may_come_in_small_pieces(file_bytes: bytes) -> None:
+@pytest.fixture(params=[1, 3, 16])
+def trickle(request: pytest.FixtureRequest) -> type[io.BytesIO]:
+    """A file that returns fewer bytes than it is asked for, though more are there."""
+
     class Trickle(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            return super().read(16 if size is None or size < 0 else min(size, 16))
+            return super().read(request.param if size is None or size < 0 else min(size, request.param))
 
-    assert pillow_sdc.info(Trickle(file_bytes)) == pillow_sdc.info(file_bytes)
-    assert pillow_sdc.decode(Trickle(file_bytes)).size == (40, 24)
+    return Trickle
+
+
+def test_files_may_come_in_small_pieces(trickle: type[io.BytesIO], file_bytes: bytes) -> None:
+    assert pillow_sdc.info(trickle(file_bytes)) == pillow_sdc.info(file_bytes)
+    assert pillow_sdc.decode(trickle(file_bytes)).size == (40, 24)
+    with Image.open(trickle(file_bytes)) as image:
+        image.verify()
+    (decoded,) = pillow_sdc.decode_batch([trickle(file_bytes)])
+    assert decoded.size == (40, 24)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_what_comes_in_small_pieces_is_not_truncated(
+    trickle: type[io.BytesIO], allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = with_alpha(picture(mode="RGBA"))
+    data = saved(image, exif=b"MM" + bytes(200), icc_profile=bytes(300), xmp=b"<x/>", dpi=(72, 72))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", allowed)
+    opened = Image.open(trickle(data))
+    assert opened.info["exif"] == b"Exif\0\0MM" + bytes(200)
+    stored = opened.read_stored()  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(stored.quantised.latents, pillow_sdc.read_latents(data))
+    np.testing.assert_array_equal(stored.alpha, np.asarray(image.getchannel("A")))
+
+
+def test_streams_are_read_to_their_end(file_bytes: bytes) -> None:
+    class Stream(io.BytesIO):
+        def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    class Reader:
+        def __init__(self, data: bytes) -> None:
+            self.read = io.BytesIO(data).read
+
+    for kind in (Stream, Reader):
+        assert pillow_sdc.info(kind(file_bytes)) == pillow_sdc.info(file_bytes)  # type: ignore[arg-type]
+        assert pillow_sdc.decode(kind(file_bytes)).size == (40, 24)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [None, 5, [b"GIF89a"], Image.new("L", (1, 1)), np.zeros(3, np.uint8)])
+def test_what_is_not_a_file_is_refused_by_its_kind(source: Any) -> None:
+    for function in (pillow_sdc.decode, pillow_sdc.info, pillow_sdc.read_latents, pillow_sdc.read_preview):
+        with pytest.raises(TypeError, match=f"type {type(source).__name__} is not a file; give a path, the bytes of"):
+            function(source)
+
+
+def files_of(data: bytes, path: Path) -> Iterator[Any]:
+    """Give a file in all the ways in which one can be given."""
+    path.write_bytes(data)
+    yield from (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data))
+    with path.open("rb") as file:
+        yield file
+        assert not file.closed
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF", "TIFF", "SDC"])
+def test_files_of_any_format_are_encoded_as_the_pictures_they_hold(tmp_path: Path, file_format: str) -> None:
+    buffer = io.BytesIO()
+    picture().save(buffer, file_format)
+    with Image.open(buffer) as image:
+        expected = saved(image, codec="uint8")
+        latents = pillow_sdc.encode_latents(image)
+    for source in files_of(buffer.getvalue(), tmp_path / "photo"):
+        assert pillow_sdc.encode(source, codec="uint8") == expected
+        np.testing.assert_array_equal(pillow_sdc.encode_latents(source), latents)
+
+
+@pytest.mark.parametrize("image", [None, 5, [[1, 2], [3, 4]], [Image.new("L", (1, 1))], object()])
+def test_what_is_not_a_picture_is_refused_by_its_kind(image: Any) -> None:
+    for function in (pillow_sdc.encode, pillow_sdc.encode_latents):
+        with pytest.raises(
+            TypeError, match=f"type {type(image).__name__} is not a picture; give a picture of Pillow's, a"
+        ):
+            function(image)
+
+
+def test_files_that_are_not_pictures_are_refused_as_by_pillow(tmp_path: Path) -> None:
+    for source in files_of(b"text", tmp_path / "photo.png"):
+        for function in (pillow_sdc.encode, pillow_sdc.encode_latents):
+            with pytest.raises(UnidentifiedImageError):
+                function(source)
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        pillow_sdc.encode("missing.png")
 
 
 @pytest.mark.parametrize(
@@ -563,9 +698,28 @@ def test_arrays_that_are_no_pictures_are_refused(array: Any) -> None:
         pillow_sdc.encode(array)
 
 
-@pytest.mark.parametrize("mode", ["P", "HSV", "RGBa"])
-def test_latents_are_made_of_the_formats_modes_only(mode: str) -> None:
-    with pytest.raises(ValueError, match=f"mode {mode}; expected L, RGB, LA, RGBA"):
+def test_tensors_that_are_pictures_are_arrays() -> None:
+    import torch
+
+    samples = torch.from_numpy(np.array(picture()))
+    assert pillow_sdc.encode(samples, codec="uint8") == saved(picture(), codec="uint8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"shape \(3, 24, 40\) and type uint8; expected uint8 \(H, W\["):
+        pillow_sdc.encode(samples.permute(2, 0, 1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected uint8"):
+        pillow_sdc.encode(samples.bfloat16())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["P", "HSV", "RGBa", "1", "CMYK"])
+def test_latents_are_made_of_what_save_stores(mode: str) -> None:
+    image = picture(mode="RGBA" if mode == "RGBa" else "RGB").convert(mode)
+    stored = Image.open(io.BytesIO(saved(image)))
+    expected = pillow_sdc.encode_latents(image.convert(stored.mode))
+    np.testing.assert_array_equal(pillow_sdc.encode_latents(image), expected)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16"])
+def test_latents_are_not_made_of_modes_that_would_lose_precision(mode: str) -> None:
+    with pytest.raises(OSError, match=f"cannot write mode {mode} as SDC"):
         pillow_sdc.encode_latents(Image.new(mode, (8, 8)))
 
 
@@ -592,9 +746,25 @@ def test_latents_become_the_picture_that_their_file_is() -> None:
     assert pillow_sdc.decode_latents(latents, size=(33, 17)).size == (33, 17)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_latents_may_be_a_tensor(dtype: str) -> None:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    latents = torch.tensor(np.random.default_rng(0).standard_normal((4, 3, 5)), dtype=getattr(torch, dtype))
+    expected = pillow_sdc.decode_latents(latents.float().numpy(), noise_variance=0.03).tobytes()
+    given = latents.to(device).requires_grad_()
+    assert pillow_sdc.decode_latents(given, noise_variance=torch.tensor(0.03)).tobytes() == expected  # type: ignore[arg-type]
+    assert pillow_sdc.decode_latents(given.mT.contiguous().mT, noise_variance=0.03).tobytes() == expected
+    with pytest.raises(ValueError, match=r"latents of shape \(1, 4, 3, 5\); expected \(4, h, w\)"):
+        pillow_sdc.decode_latents(given[None])
+
+
 @pytest.mark.parametrize(
     ("latents", "size", "message"),
     [
+        (np.full((4, 2, 2), 1e300), None, "not finite"),
         (np.zeros((4, 2)), None, r"expected \(4, h, w\)"),
         (np.full((4, 2, 2), np.nan), None, "not finite"),
         (np.zeros((4, 2, 2)), (8, 16), "size 8×16 is not covered by 2×2 latents"),
@@ -603,7 +773,7 @@ def test_latents_become_the_picture_that_their_file_is() -> None:
 )
 def test_latents_that_are_none_are_refused(latents: Any, size: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        pillow_sdc.decode_latents(latents.astype(np.float32), size=size)
+        pillow_sdc.decode_latents(latents, size=size)
 
 
 def test_an_empty_exif_costs_nothing() -> None:

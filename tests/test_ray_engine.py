@@ -14,7 +14,17 @@ import deadly_pictures
 import pytest
 from deadly_pictures import deadly
 from PIL import Image
-from small_runs import ENCODING, SETTINGS, files_of, make_pictures, members_of, picture, row_of, rows_of
+from small_runs import (
+    ENCODING,
+    SETTINGS,
+    check_that_a_failed_shard_is_made_anew,
+    files_of,
+    make_pictures,
+    members_of,
+    picture,
+    row_of,
+    rows_of,
+)
 from typer.testing import CliRunner
 
 import pillow_sdc
@@ -104,6 +114,11 @@ def test_two_actors_write_what_encode_gives_and_a_second_run_finds_it_done(tmp_p
     (source / "truncated.png").unlink()
     again = run(str(source), str(target), ENCODING, engine)
     assert (again.total, again.pictures, again.found, again.failed) == (0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_shard_of_which_a_picture_failed_is_made_anew(tmp_path: Path) -> None:
+    check_that_a_failed_shard_is_made_anew(RayEngine(1), tmp_path)
 
 
 @pytest.mark.usefixtures("cluster")

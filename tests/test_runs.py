@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,9 @@ from pillow_sdc.runs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row,
 from pillow_sdc.runs.running import LOCK, Progress, run
 from pillow_sdc.runs.tasks import Conversion, Kind, Task
 from pillow_sdc.runs.work import Worker
+
+ALL = dataclasses.replace(ENCODING, columns=("*",))
+"""All pictures of each sample of a tar shard."""
 
 GOLDEN = (Path(__file__).parent / "golden" / "palette-rgb-200x150.sdc").read_bytes()
 
@@ -179,7 +183,7 @@ def test_a_parquet_shard_of_no_rows_keeps_its_columns(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     columns = pa.table({"photo": pa.array([], pa.binary()), "label": pa.array([], pa.int8())})
     parquet.write_table(columns, tmp_path / "in" / "a.parquet")
-    column = dataclasses.replace(ENCODING, column="photo")
+    column = dataclasses.replace(ENCODING, columns=("photo",))
     assert done(tmp_path / "in", tmp_path / "out", column, tasks=1).failed == 0
     assert parquet.read_schema(tmp_path / "out" / "a.parquet").names == ["photo", "label"]
     done(tmp_path / "in", tmp_path / "out", column, tasks=0)
@@ -261,6 +265,21 @@ def test_the_manifest_tells_of_decoded_pictures_too(pictures: Path, tmp_path: Pa
     assert row.bits_per_pixel == pytest.approx(8 * (row.source_bytes or 0) / (24 * 16), rel=0.01)
 
 
+def test_the_manifest_tells_what_was_left_out(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with Image.open(io.BytesIO(picture())) as image:
+        image.save(tmp_path / "in" / "a.gif", save_all=True, append_images=[image.convert("L")])
+        image.save(tmp_path / "in" / "b.png", exif=b"II*\0\x08\0\0\0\0\0" + bytes(70_000))
+    progress = done(tmp_path / "in", tmp_path / "out")
+    assert (progress.pictures, progress.remarks) == (2, 1)
+    assert row_of(tmp_path / "out", "a.gif").remark == "has several frames, of which the first is taken"
+    assert row_of(tmp_path / "out", "b.png").remark is None
+    progress = done(tmp_path / "out", tmp_path / "back", dataclasses.replace(DECODING, suffix=".jpg"))
+    assert (progress.pictures, progress.remarks) == (2, 1)
+    assert row_of(tmp_path / "back", "b.sdc").remark == "left out of the JPEG file: EXIF (70,010 bytes)"
+    assert row_of(tmp_path / "back", "b.sdc").output == "b.jpg"
+
+
 @pytest.mark.parametrize("to", [None, Kind.FILES])
 def test_the_manifest_tells_of_pictures_within_shards_and_of_these(tar: Path, tmp_path: Path, to: Kind | None) -> None:
     done(tar, tmp_path / "out", to=to)
@@ -278,7 +297,7 @@ def test_the_manifest_tells_of_rows_of_tables_by_their_numbers(table: Path, tmp_
 
 
 def test_rows_are_what_they_were_when_they_are_read() -> None:
-    rows = [Row("a"), Row("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5)]
+    rows = [Row("a"), Row("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5, "remark")]
     assert read_rows(as_parquet(rows)) == rows
     assert read_rows(as_parquet([])) == []
 
@@ -297,10 +316,17 @@ def test_rows_are_written_now_and_then_so_that_few_are_lost(tmp_path: Path, monk
 
 def test_the_last_row_of_a_source_and_of_an_output_is_the_valid_one(tmp_path: Path) -> None:
     manifest = Manifest(Store(tmp_path))
-    for row in (Row("a", "1"), Row("b", "2"), Row("c", "3"), Row("a"), Row("d", "2"), Row("c", "4")):
+    rows = [
+        *(Row("a", "1"), Row("b", "2"), Row("c", "3"), Row("a", error="bad"), Row("d", "2"), Row("c", "4")),
+        *(Row("e", "5", error="some failed"), Row("f", error="bad"), Row("g", error="bad"), Row("g", "6")),
+    ]
+    for row in rows:
         manifest.add([row])
         manifest.write()
-    assert Manifest(Store(tmp_path)).outputs() == {"d": "2", "c": "4"}
+    account = Manifest(Store(tmp_path)).account()
+    assert account.done == {"d": "2", "c": "4", "g": "6"}
+    assert account.stale == {"a": "1", "e": "5"}
+    assert account.failed == {"a", "e", "f"}
 
 
 def test_a_damaged_part_of_the_manifest_is_named(pictures: Path, tmp_path: Path) -> None:
@@ -458,6 +484,287 @@ def test_a_shard_that_is_there_but_of_another_source_is_reported(tar: Path, tmp_
         assert (tmp_path / "out" / "a.tar").read_bytes() == before
 
 
+# Which pictures of a shard
+
+
+def depth_map() -> bytes:
+    """Return the file of a picture that SDC cannot hold."""
+    buffer = io.BytesIO()
+    Image.new("I;16", (6, 4), 1000).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("to", [None, Kind.FILES])
+def test_what_lies_beside_photographs_is_kept_byte_for_byte_there_and_back(tmp_path: Path, to: Kind | None) -> None:
+    rest = {"0.depth.png": depth_map(), "0.json": b"{}", "1.seg.png": picture(9), "._1.jpg": b"x", "1.webp.txt": b""}
+    photographs = {"0.image.png": picture(0), "1.jpg": picture(1, "JPEG")}
+    make_tar(tmp_path / "in" / "a.tar", sorted({**rest, **photographs}.items()))
+    progress = done(tmp_path / "in", tmp_path / "out", to=to)
+    assert (progress.pictures, progress.failed) == (2, 0)
+    store = Store(tmp_path / "out")
+    kept = (
+        members_of(store.read("a.tar"))
+        if to is None
+        else {path.removeprefix("a/"): store.read(path) for path in files_of(tmp_path / "out")}
+    )
+    assert kept.keys() == {*rest, "0.image.sdc", "1.sdc"}
+    assert rest.items() <= kept.items()
+    assert is_picture(kept["0.image.sdc"])
+    assert is_picture(kept["1.sdc"])
+    done(tmp_path / "in", tmp_path / "out", to=to, tasks=0)
+    if to is None:
+        assert done(tmp_path / "out", tmp_path / "back", DECODING).pictures == 2
+        back = members_of((tmp_path / "back" / "a.tar").read_bytes())
+        assert back.keys() == {*rest, "0.image.png", "1.png"}
+        assert rest.items() <= back.items()
+
+
+def test_pictures_are_named_and_those_that_were_failures_before_are_none_any_more(tmp_path: Path) -> None:
+    members = {"0.image.png": picture(), "0.depth.png": depth_map(), "0.bits": picture(1)}
+    make_tar(tmp_path / "in" / "a.tar", list(members.items()))
+    assert done(tmp_path / "in", tmp_path / "out", ALL).failed == 2  # the sample is left out
+    named = dataclasses.replace(ENCODING, columns=("image", "bits"))
+    progress = done(tmp_path / "in", tmp_path / "out", named)
+    assert (progress.pictures, progress.failed) == (2, 0)
+    kept = members_of((tmp_path / "out" / "a.tar").read_bytes())
+    assert sorted(kept) == ["0.depth.png", "0.image.sdc", "0.sdc"]
+    assert kept["0.depth.png"] == members["0.depth.png"]
+    done(tmp_path / "in", tmp_path / "out", named, tasks=0)
+
+
+@pytest.mark.parametrize(
+    ("members", "columns", "error"),
+    [
+        (["0.a.png", "0.b.png"], (), "'0' has several pictures, a.png, b.png, and it is not clear .* --column"),
+        (["0.png", "0.b.png"], ("jpg",), r"no sample has a member 'jpg'; there are png, b\.png"),
+    ],
+)
+def test_a_tar_shard_of_which_it_is_not_clear_what_to_convert_is_an_error(
+    tmp_path: Path, members: list[str], columns: tuple[str, ...], error: str
+) -> None:
+    make_tar(tmp_path / "in" / "a.tar", [(name, picture()) for name in members])
+    conversion = dataclasses.replace(ENCODING, columns=columns)
+    for _ in range(2):
+        progress = done(tmp_path / "in", tmp_path / "out", conversion, tasks=1)
+        assert (progress.pictures, progress.failed) == (0, 1)
+        assert re.search(error, errors_of(progress)["a.tar"])
+        assert files_of(tmp_path / "out") == []
+
+
+def test_all_sdc_files_of_a_sample_are_decoded_unless_one_is_named(tmp_path: Path) -> None:
+    members = {"0.left.sdc": GOLDEN, "0.right.sdc": GOLDEN, "0.png": b"kept"}
+    make_tar(tmp_path / "in" / "a.tar", list(members.items()))
+    assert done(tmp_path / "in", tmp_path / "out", DECODING).pictures == 2
+    assert list(members_of((tmp_path / "out" / "a.tar").read_bytes())) == ["0.png", "0.left.png", "0.right.png"]
+    left = dataclasses.replace(DECODING, columns=("left",))
+    assert done(tmp_path / "in", tmp_path / "out2", left).pictures == 1
+    assert list(members_of((tmp_path / "out2" / "a.tar").read_bytes())) == ["0.right.sdc", "0.png", "0.left.png"]
+
+
+@pytest.mark.parametrize("to", [None, Kind.FILES])
+def test_several_columns_of_a_table_are_converted(tmp_path: Path, to: Kind | None) -> None:
+    (tmp_path / "in").mkdir()
+    columns = {"left": [picture(0), None], "right": [picture(1), picture(2)], "mask": [b"a", b"b"]}
+    parquet.write_table(pa.table(columns), tmp_path / "in" / "a.parquet")
+    both = dataclasses.replace(ENCODING, columns=("left", "right"))
+    assert done(tmp_path / "in", tmp_path / "out", both, to=to).pictures == 3
+    if to is None:
+        after = columns_of((tmp_path / "out" / "a.parquet").read_bytes())
+        assert (after["left"][1], after["mask"]) == (None, [b"a", b"b"])
+        assert all(map(is_picture, (after["left"][0], *after["right"])))
+        assert row_of(tmp_path / "out", "::1.right").output == "a.parquet::1.right"
+    else:
+        names = ["00000000.left.sdc", "00000000.right.sdc", "00000001.right.sdc"]
+        assert files_of(tmp_path / "out") == [f"a/{name}" for name in names]
+    done(tmp_path / "in", tmp_path / "out", both, to=to, tasks=0)
+
+
+def test_columns_are_refused_where_there_are_no_shards(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"--column names pictures of shards, and in {pictures} there are none"):
+        done(pictures, tmp_path / "out", ALL)
+
+
+# Failed before
+
+
+BAD = b"no picture"
+
+
+def make_shard(folder: Path, kind: str, pictures: Sequence[bytes]) -> Path:
+    """Make a shard of pictures and what goes along, and return its folder."""
+    if kind == "tar":
+        members = [
+            (f"{n}.{end}", data) for n, one in enumerate(pictures) for end, data in (("png", one), ("cls", b"7"))
+        ]
+        make_tar(folder / "a.tar", members)
+    else:
+        folder.mkdir(exist_ok=True)
+        parquet.write_table(pa.table({"image": pictures, "label": range(len(pictures))}), folder / "a.parquet")
+    return folder
+
+
+def content_of(target: Path) -> dict[str, bytes]:
+    return {path: (target / path).read_bytes() for path in files_of(target)}
+
+
+shards = pytest.mark.parametrize("kind", ["tar", "parquet"])
+ways = pytest.mark.parametrize("to", [None, Kind.FILES])
+
+
+@shards
+@ways
+def test_a_shard_of_which_pictures_fail_is_made_anew_until_none_does(
+    tmp_path: Path, kind: str, to: Kind | None
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_shard(source, kind, [picture(0), BAD, BAD])
+    for _ in range(2):
+        assert done(source, out, to=to, tasks=1).failed == 2
+        shard = row_of(out, f"a.{kind}")
+        assert (shard.output, shard.error) == ("a" if to else f"a.{kind}", "2 of its pictures failed")
+    make_shard(source, kind, [picture(0), picture(1), BAD])
+    progress = done(source, out, to=to, tasks=1)
+    assert (progress.failed, len(progress.errors)) == (1, 1)
+    make_shard(source, kind, [picture(0), picture(1), picture(2)])
+    assert done(source, out, to=to, tasks=1).failed == 0
+    assert row_of(out, f"a.{kind}").error is None
+    done(source, out, to=to, tasks=0)
+    done(source, tmp_path / "expected", to=to)
+    assert content_of(out) == content_of(tmp_path / "expected")
+
+
+@ways
+def test_what_failed_when_it_was_overwritten_is_not_taken_for_done(tmp_path: Path, to: Kind | None) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_shard(source, "tar", [picture(0), picture(1)])
+    (source / "b.png").write_bytes(picture(2))
+    done(source, out, to=to)
+    before = content_of(out)
+    make_shard(source, "tar", [picture(0), BAD])
+    (source / "b.png").write_bytes(BAD)
+    for conversion in (again(), ENCODING, ENCODING):
+        assert done(source, out, conversion, to=to, tasks=2).failed == 2
+    assert content_of(out)["b.sdc"] == before["b.sdc"]
+    make_shard(source, "tar", [picture(0), picture(3)])
+    (source / "b.png").write_bytes(picture(4))
+    assert done(source, out, to=to, tasks=2).failed == 0
+    done(source, out, to=to, tasks=0)
+    done(source, tmp_path / "expected", to=to)
+    assert content_of(out) == content_of(tmp_path / "expected")
+    assert content_of(out) != before
+
+
+@shards
+def test_a_shard_is_not_replaced_by_one_that_lacks_more(tmp_path: Path, kind: str) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    done(make_shard(source, kind, [picture(0), BAD, picture(2)]), out)
+    before = content_of(out)
+    make_shard(source, kind, [BAD, picture(1), BAD])
+    for _ in range(2):
+        (error,) = done(source, out, tasks=1).errors
+        assert error.error == (
+            f"a.{kind} is kept as it is: it lacks 1 of its pictures, and now 2 failed, first "
+            f"{source}/a.{kind}::0{'.png' * (kind == 'tar')}: not a picture that Pillow can read"
+        )
+        assert content_of(out) == before
+    make_shard(source, kind, [BAD, picture(1), picture(2)])
+    assert done(source, out, tasks=1).failed == 1
+    assert content_of(out) != before
+    (out / f"a.{kind}").unlink()  # what is not there is not kept
+    assert done(make_shard(source, kind, [BAD, BAD, picture(2)]), out, tasks=1).failed == 2
+    assert done(make_shard(source, kind, [BAD, BAD, BAD]), out, again(), tasks=1).failed == 3
+
+
+def test_a_shard_that_cannot_be_read_any_more_leaves_the_one_that_is_there(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    done(make_shard(source, "tar", [picture(0), BAD]), out)
+    before = content_of(out)
+    (source / "a.tar").write_bytes((source / "a.tar").read_bytes()[:-9000])
+    for conversion in (ENCODING, again(), ENCODING):
+        assert "tar file" in errors_of(done(source, out, conversion, tasks=1))["a.tar"]
+        assert content_of(out) == before
+    make_shard(source, "tar", [picture(0), picture(1)])
+    assert done(source, out, tasks=1).failed == 0
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("conversion", [ENCODING, again(ENCODING)])
+@shards
+def test_a_run_that_was_killed_while_it_replaced_a_shard_is_not_taken_to_have_done_so(
+    tmp_path: Path, kind: str, conversion: Conversion, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_shard(source, kind, [picture(0), BAD if conversion is ENCODING else picture(1)])
+    done(source, out)
+    there = content_of(out)
+    make_shard(source, kind, [picture(0), picture(2)])
+    publish, write, remove = Store._publish, Manifest.write, Store.remove
+
+    def publish_and_die(store: Store, *arguments: Any) -> None:
+        if not before:
+            publish(store, *arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_publish", publish_and_die)
+        patch.setattr(Store, "remove", lambda store, path: None)
+        patch.setattr(Manifest, "write", lambda manifest: None)
+        with pytest.raises(Killed):
+            run(str(source), str(out), conversion, SerialEngine())
+    assert (Manifest.write, Store.remove) == (write, remove)
+    assert (content_of(out) == there) == before
+    progress = done(source, out, tasks=1)
+    assert (progress.pictures, progress.failed) == (2, 0)
+    done(source, out, tasks=0)
+    done(source, tmp_path / "expected")
+    assert content_of(out) == content_of(tmp_path / "expected")
+
+
+def test_a_worker_that_died_after_it_replaced_a_shard_does_it_again(tmp_path: Path) -> None:
+    class Twice(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            Worker(source, target, conversion).do(tasks[0])
+            yield from super().__call__(tasks, source, target, conversion)
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    done(make_shard(source, "tar", [picture(0), BAD]), out)
+    make_shard(source, "tar", [picture(0), picture(1)])
+    progress = run(str(source), str(out), ENCODING, Twice())
+    assert (progress.pictures, progress.failed) == (2, 0)
+    assert unfinished(out) == []
+    done(source, out, tasks=0)
+
+
+@pytest.mark.parametrize("to", [Kind.TAR, Kind.PARQUET])
+def test_files_that_could_not_be_packed_are_tried_again(pictures: Path, tmp_path: Path, to: Kind) -> None:
+    (pictures / "bad.png").write_bytes(BAD)
+    assert done(pictures, tmp_path / "out", to=to, tasks=1).failed == 1
+    before = content_of(tmp_path / "out")
+    for _ in range(2):
+        progress = done(pictures, tmp_path / "out", to=to, tasks=1)
+        assert (progress.pictures, progress.failed) == (0, 1)
+        assert content_of(tmp_path / "out") == before
+    (pictures / "bad.png").write_bytes(picture(9))
+    assert done(pictures, tmp_path / "out", to=to, tasks=1).pictures == 1
+    assert files_of(tmp_path / "out") == [f"000000.{to}", f"000001.{to}"]
+    done(pictures, tmp_path / "out", to=to, tasks=0)
+
+
+def test_a_shard_without_pictures_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    make_tar(tmp_path / "in" / "a.tar", [("0.txt", b"x")])
+    done(tmp_path / "in", tmp_path / "out", tasks=1)
+    done(tmp_path / "in", tmp_path / "out", tasks=0)
+    (tmp_path / "out" / "a.tar").unlink()
+    done(tmp_path / "in", tmp_path / "out", tasks=1)
+    assert files_of(tmp_path / "out") == ["a.tar"]
+
+
 # Bad sources
 
 
@@ -482,7 +789,7 @@ def test_pictures_of_a_shard_that_would_become_one_file_do_not_replace_each_othe
     ]
     make_tar(tmp_path / "in" / "x.tar", members)
     for _ in range(2):
-        progress = done(tmp_path / "in", tmp_path / "out", to=Kind.FILES, tasks=1)
+        progress = done(tmp_path / "in", tmp_path / "out", ALL, to=Kind.FILES, tasks=1)
         assert files_of(tmp_path / "out") == [f"x/{name}" for name in ("a.bmp.sdc", "a.sdc", "a.txt", "b.sdc")]
         assert (tmp_path / "out" / "x" / "a.txt").read_bytes() == b"first"
         assert {row.source.partition("::")[2]: row.error for row in progress.errors} == {
@@ -522,7 +829,8 @@ def test_a_picture_that_its_new_format_cannot_hold_is_reported(tmp_path: Path) -
         image.putalpha(7)
         (tmp_path / "in" / "a.sdc").write_bytes(pillow_sdc.encode(image, **ENCODING.settings))
     progress = done(tmp_path / "in", tmp_path / "out", dataclasses.replace(DECODING, suffix=".jpg"))
-    assert errors_of(progress) == {"a.sdc": "cannot write mode RGBA as JPEG"}
+    reason = "JPEG cannot hold a picture of mode RGBA and 24×16 pixels: cannot write mode RGBA as JPEG; PNG can"
+    assert errors_of(progress) == {"a.sdc": reason}
     assert files_of(tmp_path / "out") == []
 
 
@@ -538,7 +846,7 @@ def test_of_a_shard_a_bad_picture_is_left_out(tmp_path: Path, to: Kind, expected
         ("c.txt", b"c"),
     ]
     make_tar(tmp_path / "in" / "b.tar", members)
-    progress = done(tmp_path / "in", tmp_path / "out", to=to)
+    progress = done(tmp_path / "in", tmp_path / "out", ALL, to=to)
     errors = errors_of(progress)
     assert errors["b.tar::c.png"] == "not a picture that Pillow can read"
     if to is Kind.TAR:
@@ -546,7 +854,6 @@ def test_of_a_shard_a_bad_picture_is_left_out(tmp_path: Path, to: Kind, expected
         assert errors["b.tar::c.bmp"] == "left out, for another picture of its sample failed"
     else:
         assert files_of(tmp_path / "out") == sorted([*expected, "b/c.bmp.sdc"])
-    done(tmp_path / "in", tmp_path / "out", to=to, tasks=int(to is Kind.FILES))
 
 
 def test_of_a_table_a_bad_picture_is_null(tmp_path: Path) -> None:
@@ -588,7 +895,7 @@ def test_of_a_corrupt_shard_that_becomes_files_those_before_the_damage_are_kept(
 
 
 def test_a_wrong_column_is_said(table: Path, tmp_path: Path) -> None:
-    progress = done(table, tmp_path / "out", dataclasses.replace(ENCODING, column="label"))
+    progress = done(table, tmp_path / "out", dataclasses.replace(ENCODING, columns=("label",)))
     assert errors_of(progress) == {"a.parquet": "there is no column 'label' of bytes; the columns are image, label"}
     assert files_of(tmp_path / "out") == []
 
@@ -833,3 +1140,13 @@ def test_a_folder_of_the_source_that_cannot_be_read_ends_the_run(
     with pytest.raises(ConnectionResetError):
         done(f"{remote.partition(':')[0]}://{tmp_path}/in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_are_given_a_models_directory_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # which Windows asks
+    monkeypatch.chdir(tmp_path)
+    for name in ("~/tiny", "tiny", str(tmp_path / "tiny")):
+        conversion = dataclasses.replace(ENCODING, settings={"model": name}).resolved()
+        assert conversion.settings["model"] == str(tmp_path / "tiny")

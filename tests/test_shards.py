@@ -23,10 +23,12 @@ from small_runs import DECODING, ENCODING, make_tar, members_of
 
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.files import parquet_shards, tar_shards
+from pillow_sdc.files.members import Members
 from pillow_sdc.files.parquet_shards import COLUMN, ParquetShard
 from pillow_sdc.files.samples import LONGEST_FILE, Sample
 from pillow_sdc.files.stores import Entry, Store
 from pillow_sdc.files.tar_shards import TarShard
+from pillow_sdc.runs.manifest import Account
 from pillow_sdc.runs.planning import plan
 from pillow_sdc.runs.tasks import Conversion, Kind, Task
 
@@ -37,12 +39,14 @@ def wanted(path: PurePath) -> bool:
     return path.suffix in (".png", ".jpg")
 
 
-def read_tar(data: bytes, count: int = 16) -> list[Sample]:
-    return [sample for samples in tar_shards.read(io.BytesIO(data), wanted, count) for sample in samples]
+def read_tar(data: bytes, count: int = 16, members: Members | None = None) -> list[Sample]:
+    """Return the samples of a tar file, with all pictures unless others are asked for."""
+    file = io.BytesIO(data)
+    return [sample for samples in tar_shards.read(file, members or Members(wanted), count) for sample in samples]
 
 
-def read_parquet(data: bytes, column: str | None = None, count: int = 16) -> list[Sample]:
-    return [s for samples in parquet_shards.read(io.BytesIO(data), wanted, count, column) for s in samples]
+def read_parquet(data: bytes, *columns: str) -> list[Sample]:
+    return [sample for samples in parquet_shards.read(io.BytesIO(data), columns, 16) for sample in samples]
 
 
 def tar_of(tmp_path: Path, *names: str) -> bytes:
@@ -74,9 +78,9 @@ def written_tar(path: Path, samples: list[Sample], failing: Collection[str] = ()
 
 
 def test_files_of_one_name_are_a_sample_wherever_its_first_dot_is(tmp_path: Path) -> None:
-    names = ["1/a.png", "1/a.json", "1/a.seg.txt", "2/a.png", "v1.0/b.x.png", "v1.0/b.y.png", "LICENCE", ".hidden.png"]
+    names = ["1/a.png", "1/a.json", "1/a.seg.txt", "2/a.png", "v1.0/b.x.png", "v1.0/b.y.png", "./c.png", "c.txt"]
     samples = read_tar(tar_of(tmp_path, *names))
-    assert [sample.name for sample in samples] == ["1/a", "2/a", "v1.0/b", "LICENCE", ".hidden.png"]
+    assert [sample.name for sample in samples] == ["1/a", "2/a", "v1.0/b", "c"]
     assert pictures_of(samples)[0] == {"1/a.png": b"1/a.png"}
     assert samples[0].rest == {"1/a.json": b"1/a.json", "1/a.seg.txt": b"1/a.seg.txt"}
     assert list(pictures_of(samples)[2]) == ["v1.0/b.x.png", "v1.0/b.y.png"]
@@ -85,7 +89,7 @@ def test_files_of_one_name_are_a_sample_wherever_its_first_dot_is(tmp_path: Path
 @pytest.mark.parametrize("count", [1, 2, 3, 100])
 def test_samples_come_so_many_at_a_time(tmp_path: Path, count: int) -> None:
     data = tar_of(tmp_path, *[f"{number}.{suffix}" for number in range(5) for suffix in ("png", "txt")])
-    together = list(tar_shards.read(io.BytesIO(data), wanted, count))
+    together = list(tar_shards.read(io.BytesIO(data), Members(wanted), count))
     assert [len(samples) for samples in together] == [
         len(range(start, min(start + count, 5))) for start in range(0, 5, count)
     ]
@@ -109,6 +113,29 @@ def test_samples_stay_samples_for_who_groups_them_as_webdataset_does(tmp_path: P
     written = members_of(written_tar(tmp_path / "b.tar", read_tar(tar_of(tmp_path, *names))))
     keys = [name[: name.index(".", name.rindex("/"))] for name in written]
     assert [(key, len(list(group))) for key, group in itertools.groupby(keys)] == [("./x/a", 2), ("./x/b", 2)]
+
+
+def test_what_belongs_to_no_sample_is_kept_without_a_name_and_parts_none(tmp_path: Path) -> None:
+    loose = ["LICENCE", "x/.hidden.png", "./._a.png", "__meta__/a.png", "./__x__/b.txt", "v1.0/README"]
+    names = ["a.png", *loose, "a.txt", "__a__.png", "x/__b__/c.png"]
+    samples = read_tar(tar_of(tmp_path, *names))
+    assert [(sample.name, *sample.pictures, *sample.rest) for sample in samples] == [
+        *[("", name) for name in loose],
+        ("a", "a.png", "a.txt"),
+        ("__a__", "__a__.png"),
+        ("x/__b__/c", "x/__b__/c.png"),
+    ]
+    written = members_of(written_tar(tmp_path / "b.tar", samples, ["a.png"]))
+    assert {name: written[name] for name in loose} == {name: name.encode() for name in loose}
+    assert "a.txt" not in written
+
+
+@pytest.mark.parametrize("names", [["a.png", "b.txt", "b.txt"], ["a.png", "a.txt", "LICENCE", "a.png"]])
+def test_a_sample_with_two_members_of_one_name_is_refused_for_one_would_be_lost(
+    tmp_path: Path, names: list[str]
+) -> None:
+    with pytest.raises(CorruptFileError, match=f"the sample '{names[-1][0]}' has two members called {names[-1]}"):
+        read_tar(tar_of(tmp_path, *names))
 
 
 def test_pictures_that_differ_in_their_suffixes_alone_stay_apart(tmp_path: Path) -> None:
@@ -188,7 +215,7 @@ def test_a_shard_of_nothing_is_a_tar_file(tmp_path: Path) -> None:
 def test_samples_before_the_damage_are_read(tmp_path: Path) -> None:
     data = tar_of(tmp_path, "a.png", "b.png", "c.png", "d.png")
     for length in (1024 * 3 + 100, 1024 * 3):  # within the last sample, and before it
-        samples = tar_shards.read(io.BytesIO(data[:length]), wanted, 16)
+        samples = tar_shards.read(io.BytesIO(data[:length]), Members(wanted), 16)
         assert pictures_of(list(next(samples))) == [{"a.png": b"a.png"}, {"b.png": b"b.png"}]  # c may have had more
         with pytest.raises(CorruptFileError, match="truncated tar file"):
             next(samples)
@@ -252,7 +279,7 @@ def test_a_member_that_claims_a_huge_size_is_refused_before_it_is_read(kind: byt
     member.type, member.size = kind, LONGEST_FILE + 1
     file = Endless(member.tobuf() + bytes(1 << 20))
     with pytest.raises(CorruptFileError, match=r"a\.png has 268,435,457 bytes, more than 268,435,456"):
-        list(tar_shards.read(file, wanted, 1))
+        list(tar_shards.read(file, Members(wanted), 1))
 
 
 def test_a_sparse_member_that_grows_huge_is_refused() -> None:
@@ -306,6 +333,7 @@ def parquet_of(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = 
     return buffer.getvalue()
 
 
+FIELDS = {"image": pa.binary(), "label": pa.int64()}
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 STRUCTS = [{"bytes": b"a", "path": "x/a.png"}, None, {"bytes": b"b", "path": None}, {"bytes": None, "path": "c.png"}]
 
@@ -319,9 +347,9 @@ def test_pictures_in_structs_are_replaced_and_all_else_is_kept(tmp_path: Path) -
     metadata = {"huggingface": json.dumps({"info": {"features": {"photo": {"_type": "Image"}}}}), "own": "thing"}
     data = parquet_of({"label": [labels, pa.int16()], "photo": [STRUCTS, STRUCT]}, metadata)
     samples = read_parquet(data)
-    assert pictures_of(samples) == [{"photo": b"a"}, {}, {"photo": b"b"}, {}]
+    assert pictures_of(samples) == [{"0": b"a"}, {}, {"2": b"b"}, {}]
     names = converted(samples, ParquetShard(tmp_path / "b.parquet"))
-    assert names == [{"photo": "0"}, {}, {"photo": "2"}, {}]
+    assert names == [{"0": "0"}, {}, {"2": "2"}, {}]
     table = table_of(tmp_path / "b.parquet")
     assert table.schema.equals(parquet.read_schema(io.BytesIO(data)), check_metadata=True)
     assert table["label"].to_pylist() == labels
@@ -333,46 +361,172 @@ def test_pictures_in_structs_are_replaced_and_all_else_is_kept(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
 def test_pictures_in_bytes_are_replaced(tmp_path: Path, kind: pa.DataType) -> None:
     data = parquet_of({"png": [[b"a", None, b"b"], kind], "other": [[b"x", b"y", b"z"], pa.binary()]})
-    converted(read_parquet(data), ParquetShard(tmp_path / "b.parquet"))
+    converted(read_parquet(data, "png"), ParquetShard(tmp_path / "b.parquet"))
     table = table_of(tmp_path / "b.parquet")
     assert table.to_pydict() == {"png": [b"A", None, b"B"], "other": [b"x", b"y", b"z"]}
     assert table.schema.field("png").type == kind
 
 
 def test_a_picture_that_failed_is_null_in_its_row_even_where_none_was_allowed(tmp_path: Path) -> None:
-    schema = pa.schema([pa.field("image", pa.binary(), nullable=False), pa.field("label", pa.int64())])
+    schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in FIELDS.items()])
     buffer = io.BytesIO()
     parquet.write_table(pa.table({"image": [b"a", b"b"], "label": [1, 2]}, schema), buffer)
     samples = read_parquet(buffer.getvalue())
     shard = ParquetShard(tmp_path / "b.parquet")
-    assert shard.add(samples[0], {"image": None}, ".sdc") == {}
-    assert shard.add(samples[1], {"image": b"B"}, ".sdc") == {"image": "1"}
+    assert shard.add(samples[0], {"0": None}, ".sdc") == {}
+    assert shard.add(samples[1], {"1": b"B"}, ".sdc") == {"1": "1"}
     shard.close()
-    assert table_of(tmp_path / "b.parquet").to_pydict() == {"image": [None, b"B"], "label": [1, 2]}
+    table = table_of(tmp_path / "b.parquet")
+    assert table.to_pydict() == {"image": [None, b"B"], "label": [1, 2]}
+    assert [field.nullable for field in table.schema] == [True, False]
 
 
-def test_the_likeliest_column_is_taken_unless_one_is_named() -> None:
-    data = parquet_of({"jpg": [[b"1"], pa.binary()], "image": [[b"2"], pa.binary()], "x": [[b"3"], pa.binary()]})
-    assert pictures_of(read_parquet(data)) == [{"image": b"2"}]
-    assert pictures_of(read_parquet(data, "x")) == [{"x": b"3"}]
-    data = parquet_of({"image": [[b"2"], pa.binary()], "x": [[{"bytes": b"3", "path": ""}], STRUCT]})
-    assert pictures_of(read_parquet(data)) == [{"x": b"3"}]
+def features(**kinds: Any) -> dict[str, str]:
+    """Return the metadata by which Hugging Face's datasets say what a table's columns are."""
+    return {"huggingface": json.dumps({"info": {"features": kinds}})}
 
 
-@pytest.mark.parametrize("column", ["label", "missing"])
-def test_a_column_that_holds_no_bytes_is_refused(column: str) -> None:
+AUDIO, IMAGE = {"_type": "Audio"}, {"_type": "Image"}
+SOUNDS = [[{"bytes": b"1", "path": "a.wav"}], STRUCT]
+CELLS = [[{"bytes": b"2", "path": "a.png"}], STRUCT]
+BYTES = [[b"3"], pa.binary()]
+
+
+@pytest.mark.parametrize(
+    ("columns", "metadata", "picture"),
+    [
+        ({"sound": SOUNDS, "photo": CELLS, "image": BYTES}, features(sound=AUDIO, photo=IMAGE), b"2"),
+        ({"sound": SOUNDS, "photo": BYTES}, features(sound=AUDIO, photo=IMAGE), b"3"),
+        ({"sound": SOUNDS, "image": CELLS}, None, b"2"),
+        ({"jpg": CELLS, "image": BYTES}, {"huggingface": "no JSON"}, b"3"),
+        ({"jpg": CELLS, "image": BYTES}, {"huggingface": '{"info": [1]}'}, b"3"),
+        ({"jpg": CELLS, "image": BYTES}, features(image={"_type": "Value", "dtype": "binary"}), b"3"),
+        ({"images": [[[b"1"]], pa.list_(pa.binary())], "image": CELLS}, features(images=[IMAGE], gone=IMAGE), b"2"),
+    ],
+)
+def test_the_pictures_are_in_the_column_that_the_table_says_or_in_image(
+    columns: Mapping[str, Any], metadata: Mapping[str, str] | None, picture: bytes
+) -> None:
+    assert pictures_of(read_parquet(parquet_of(columns, metadata))) == [{"0": picture}]
+
+
+def test_columns_are_named(tmp_path: Path) -> None:
+    data = parquet_of({"sound": SOUNDS, "photo": CELLS, "image": BYTES}, features(photo=IMAGE))
+    assert pictures_of(read_parquet(data, "image")) == [{"0": b"3"}]
+    samples = read_parquet(data, "image", "photo", "image")
+    assert pictures_of(samples) == [{"0.image": b"3", "0.photo": b"2"}]
+    assert converted(samples, ParquetShard(tmp_path / "b.parquet"), ["0.photo"]) == [{"0.image": "0.image"}]
+    assert table_of(tmp_path / "b.parquet").to_pylist() == [{"sound": SOUNDS[0][0], "photo": None, "image": b"3"}]
+
+
+@pytest.mark.parametrize("columns", [["label"], ["missing"], ["image", "missing"]])
+def test_a_column_that_holds_no_bytes_is_refused(columns: list[str]) -> None:
     data = parquet_of({"image": [[b"1"], pa.binary()], "label": [[1], pa.int64()]})
-    with pytest.raises(ValueError, match=f"no column '{column}' of bytes; the columns are image, label"):
-        read_parquet(data, column)
+    with pytest.raises(ValueError, match=f"no column '{columns[-1]}' of bytes; the columns are image, label"):
+        read_parquet(data, *columns)
 
 
-def test_no_likely_column_is_refused() -> None:
-    data = parquet_of({"data": [[b"1"], pa.binary()], "image": [["a.png"], pa.string()]})
-    with pytest.raises(ValueError, match="none of the columns data, image is likely to hold pictures; name one"):
+@pytest.mark.parametrize(
+    ("columns", "metadata", "message"),
+    [
+        (
+            {"before": CELLS, "after": CELLS, "image": CELLS},
+            features(before=IMAGE, after=IMAGE),
+            "the columns before, after hold pictures; choose with --column",
+        ),
+        (
+            {"sound": SOUNDS, "data": BYTES, "image": [["a.png"], pa.string()]},
+            features(sound=AUDIO),
+            r"it is not clear which column holds the pictures: of those of bytes \(sound, data\) none .*--column",
+        ),
+        ({"image": [["a.png"], pa.string()]}, None, r"of those of bytes \(there are none\) none is called 'image'"),
+    ],
+)
+def test_columns_of_which_it_is_not_clear_which_is_meant_are_refused(
+    columns: Mapping[str, Any], metadata: Mapping[str, str] | None, message: str
+) -> None:
+    data = parquet_of(columns, metadata)
+    with pytest.raises(ValueError, match=message):
         read_parquet(data)
+    with pytest.raises(ValueError, match=message):
+        parquet_shards.no_rows(io.BytesIO(data), ())
+
+
+UNLIKE = {
+    "dictionary": pa.array(["a", "b", "a", None]).dictionary_encode(),
+    "ordered": pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 1], pa.int8()), pa.array(["a", "b"]), ordered=True),
+    "large_binary": pa.array([b"a", None, b"", b"b"], pa.large_binary()),
+    "string_view": pa.array(["a", None, "", "b" * 30], pa.string_view()),
+    "nulls": pa.nulls(4),
+    "timestamp": pa.array([1, 2, None, 3], pa.timestamp("ns", "UTC")),
+    "list": pa.array([[b"1"], None, [], [None]], pa.large_list(pa.binary())),
+    "map": pa.array([[("a", 1)], None, [], [("b", None)]], pa.map_(pa.string(), pa.int8())),
+    "struct": pa.array([{"a": {"b": [1]}, "c": "x"}, None, {"a": None, "c": None}, {"a": {"b": None}, "c": "y"}]),
+    "sound": pa.array([{"bytes": b"1", "path": "a.wav"}, None, {"bytes": None, "path": "b.wav"}, None], STRUCT),
+    "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes([n] * 16) for n in range(4)], pa.binary(16))),
+    "tensor": pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.int8(), [2]), pa.array([[n, n] for n in range(4)], pa.list_(pa.int8(), 2))
+    ),
+}
+"""Columns that are easily changed by being read and written."""
+
+
+@pytest.mark.parametrize("column", UNLIKE)
+@pytest.mark.parametrize("nullable", [True, False])
+def test_other_columns_come_through_unchanged(
+    tmp_path: Path, column: str, nullable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_shards, "BUFFERED", 10)  # several row groups
+    values = UNLIKE[column] if nullable else pa.array(range(4), pa.int16())
+    fields = [pa.field("image", STRUCT), pa.field(column, values.type, nullable, {"of": "the field"})]
+    table = pa.table([pa.array(STRUCTS, STRUCT), values], pa.schema(fields, {"own": "thing", **features(image=IMAGE)}))
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, row_group_size=3)
+    before = parquet.read_table(io.BytesIO(buffer.getvalue()))
+    converted(read_parquet(buffer.getvalue()), ParquetShard(tmp_path / "b.parquet"))
+    after = table_of(tmp_path / "b.parquet")
+    assert after.schema.equals(before.schema, check_metadata=True)
+    assert after[column].combine_chunks().equals(before[column].combine_chunks())
+    assert after["image"].to_pylist()[0] == {"bytes": b"A", "path": "x/a.sdc"}
+
+
+def test_other_parts_of_a_pictures_cell_come_through_unchanged(tmp_path: Path) -> None:
+    kind = pa.struct([("taken", pa.timestamp("ns")), ("path", pa.large_string()), ("bytes", pa.large_binary())])
+    cells = pa.array([{"taken": None, "path": "b.png", "bytes": b"a"}] * 3, kind)
+    taken = pa.array([1, None, 3], pa.timestamp("ns"))
+    cells = pa.StructArray.from_arrays([taken, cells.field(1), cells.field(2)], fields=list(kind))
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"image": cells}), buffer)
+    converted(read_parquet(buffer.getvalue()), ParquetShard(tmp_path / "b.parquet"))
+    after = table_of(tmp_path / "b.parquet")["image"].combine_chunks()
+    assert after.type == kind
+    assert after.field(0).equals(taken)
+    assert after.field(1).to_pylist() == ["b.sdc"] * 3
+    assert after.field(2).to_pylist() == [b"A"] * 3
+
+
+def test_a_dictionary_is_not_counted_again_for_each_row(tmp_path: Path) -> None:
+    words = pa.array(["a" * 100_000, "b"] * 500).dictionary_encode()
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"image": [b"a"] * 1000, "word": words}), buffer)
+    converted(read_parquet(buffer.getvalue()), ParquetShard(tmp_path / "b.parquet"))
+    assert parquet.ParquetFile(tmp_path / "b.parquet").num_row_groups == 1
+
+
+def test_a_small_file_takes_little_more_than_its_pictures_and_keeps_statistics_of_labels(tmp_path: Path) -> None:
+    picture, sound = random.Random(0).randbytes(4000), random.Random(1).randbytes(4000)
+    cell = {"bytes": picture, "path": "a.png"}
+    data = parquet_of(
+        {"image": [[cell], STRUCT], "label": [[7], pa.int8()], "more": [[[sound]], pa.list_(pa.binary())]}
+    )
+    converted(read_parquet(data), ParquetShard(tmp_path / "b.parquet"))
+    assert (tmp_path / "b.parquet").stat().st_size < 8000 + 3000
+    group = parquet.ParquetFile(tmp_path / "b.parquet").metadata.row_group(0)
+    limits = {part.path_in_schema: part.statistics and part.statistics.max for part in map(group.column, range(4))}
+    assert limits == {"image.bytes": None, "image.path": "a.sdc", "label": 7, "more.list.element": None}
 
 
 def test_damaged_files_are_refused() -> None:
@@ -383,7 +537,7 @@ def test_damaged_files_are_refused() -> None:
         with pytest.raises(CorruptFileError, match="damaged Parquet file"):
             read_parquet(data)
         with pytest.raises(CorruptFileError, match="damaged Parquet file"):
-            parquet_shards.no_rows(io.BytesIO(data))
+            parquet_shards.no_rows(io.BytesIO(data), ())
     with pytest.raises(CorruptFileError, match="damaged Parquet file"):
         read_parquet(bytes(flipped))
 
@@ -392,7 +546,7 @@ def test_rows_come_so_many_at_a_time_whatever_the_row_groups(tmp_path: Path) -> 
     pictures = [f"{number:04}".encode() for number in range(100)]
     data = parquet_of({"image": [pictures, pa.binary()]}, row_group_size=7)
     assert parquet.ParquetFile(io.BytesIO(data)).num_row_groups == 15
-    together = list(parquet_shards.read(io.BytesIO(data), wanted, 16))
+    together = list(parquet_shards.read(io.BytesIO(data), (), 16))
     assert max(map(len, together)) == 16
     samples = [sample for samples in together for sample in samples]
     assert [sample.name for sample in samples] == [str(number) for number in range(100)]
@@ -411,9 +565,9 @@ def test_rows_are_written_before_there_are_too_many_in_memory(tmp_path: Path, mo
 
 def test_a_file_of_no_rows_keeps_its_columns(tmp_path: Path) -> None:
     data = parquet_of({"photo": [[], STRUCT], "label": [[], pa.int8()]}, {"own": "thing"})
-    assert read_parquet(data) == []
+    assert read_parquet(data, "photo") == []
     shard = ParquetShard(tmp_path / "b.parquet")
-    assert shard.add(parquet_shards.no_rows(io.BytesIO(data)), {}, ".sdc") == {}
+    assert shard.add(parquet_shards.no_rows(io.BytesIO(data), ["photo"]), {}, ".sdc") == {}
     shard.close()
     table = table_of(tmp_path / "b.parquet")
     assert table.num_rows == 0
@@ -461,11 +615,14 @@ def planned(
     to: Kind | None = None,
     shard_size: int = 1000,
     done: Mapping[str, str] | None = None,
+    stale: Mapping[str, str] | None = None,
+    failed: Collection[str] = (),
     there: Collection[str] = (),
 ) -> list[Task]:
     entries = [Entry(path, len(path)) for path in paths]
-    done = {f"memory://in/{source}": output for source, output in (done or {}).items()}
-    return plan(STORE, entries, conversion, to=to, shard_size=shard_size, done=done, there=set(there))
+    outputs = [{f"memory://in/{source}": output for source, output in (part or {}).items()} for part in (done, stale)]
+    account = Account(*outputs, {f"memory://in/{source}" for source in (*failed, *(stale or {}))})
+    return plan(STORE, entries, conversion, to=to, shard_size=shard_size, account=account, there=set(there))
 
 
 def goals(tasks: list[Task]) -> list[tuple[tuple[str, ...], str, str]]:
@@ -585,6 +742,27 @@ def test_shards_of_which_all_files_are_there_are_left_out() -> None:
     tasks = planned("a.tar", "b.tar", "c.tar", to=Kind.FILES, done=done, there=["a/1.sdc", "b/2.sdc"])
     assert [task.target for task in tasks] == ["b", "c"]
     assert [task.target for task in planned("a.tar", done=done, there=["a/1.sdc"])] == ["a.tar"]
+
+
+def test_what_failed_is_planned_again_and_may_replace_what_it_became_before() -> None:
+    paths = ["a.png", "b.png", "c.png"]
+    (task,) = planned(
+        *paths, done={"a.png": "a.sdc"}, stale={"b.png": "b.sdc"}, failed=["c.png"], there=["a.sdc", "b.sdc"]
+    )
+    assert (task.sources, task.stale) == (("b.png", "c.png"), {"b.sdc"})
+    with pytest.raises(ValueError, match=r"in/a\.png would become a\.sdc, which memory://in/x\.png became already"):
+        planned("a.png", stale={"x.png": "a.sdc"}, there=["a.sdc"])
+
+
+@pytest.mark.parametrize(("to", "target"), [(None, "a.tar"), (Kind.FILES, "a")])
+def test_a_shard_of_which_something_failed_is_planned_again(to: Kind | None, target: str) -> None:
+    inside = {"a.tar::1.png": "a/1.sdc", "b.tar::1.png": "b/1.sdc"}
+    stale = {"a.tar": target, "a.tar::2.png": "a/2.sdc"}
+    failed = ["a.tar::3.png", "x::b.tar::4.png"]
+    there = ["a.tar", "b.tar", *inside.values()]
+    done = {"b.tar": "b" if to else "b.tar", **inside}
+    (task,) = planned("a.tar", "b.tar", to=to, done=done, stale=stale, failed=failed, there=there)
+    assert (task.target, task.stale, task.missing) == (target, {target, "a/2.sdc"}, 2)
 
 
 def test_what_another_source_became_is_not_taken_for_this_ones() -> None:

@@ -3,10 +3,14 @@
 import errno
 import io
 import os
+import tarfile
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faulty_file_system import FaultyFileSystem, register, set_faults
@@ -159,6 +163,39 @@ def test_an_archive_is_a_store(tmp_path: Path) -> None:
         store, entries = found(source)
         assert entries == [(path, 2)]
         assert store.read(path) == b"cc"
+
+
+class MovingOn(io.BytesIO):
+    """A file that lets other threads go on where it was moved to, before it is read there."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        place = super().seek(offset, whence)
+        threading.Event().wait(0.001)
+        return place
+
+
+@pytest.mark.parametrize("url", ["tar://::{}", "dir://::tar://::{}", "simplecache::tar://::{}"])
+def test_threads_take_turns_where_an_archive_is_one_file(tmp_path: Path, url: str) -> None:
+    contents = {f"{number}.txt": os.urandom(30_000) for number in range(8)}
+    path = tmp_path / "archive.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, data in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    store = Store(url.format(path))
+    files: Any = store._files
+    while not hasattr(files, "tar"):
+        files = files.fs
+    files.tar.fileobj = MovingOn(path.read_bytes())
+
+    def streamed(name: str) -> bytes:
+        with store.opened(name) as file:
+            return file.read()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert dict(zip(contents, threads.map(store.read, contents), strict=True)) == contents
+        assert dict(zip(contents, threads.map(streamed, contents), strict=True)) == contents
 
 
 def test_names_that_are_no_utf8_are_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import batch, compare, decode, doctor, encode, info, models, view
+from . import batch, compare, decode, doctor, encode, info, models, streams, view
 from .help import prose
 
 EXAMPLES = """[bold]Examples[/]
@@ -24,7 +24,7 @@ EXAMPLES = """[bold]Examples[/]
 
 
 class _Group(TyperGroup):
-    """Typer's, but quick.
+    """Typer's, but quick, and not dependent on the standard streams.
 
     Typer gives its own options, for help and for completion, no value where they are not used, and imports pydantic,
     for a tenth of a second, to find out that no value is one. The flag False needs no such thing.
@@ -36,6 +36,10 @@ class _Group(TyperGroup):
             if getattr(parameter, "is_flag", False) and parameter.default is None:
                 parameter.default = False
         return parameters
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        streams.prepare()
+        return super().main(*args, **kwargs)
 
 
 app = typer.Typer(

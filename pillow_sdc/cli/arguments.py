@@ -11,6 +11,7 @@ import typer
 from .messages import misuse
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
+_PIXEL_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 _MODEL_PANEL = "Model"
 _FILES_PANEL = "Files"
 _SIZE_PANEL = "Size and quality"
@@ -38,6 +39,16 @@ def bytes_of(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ki|mi|k|m|)b?", text.strip(), re.IGNORECASE)
     if match is None or (number := int(float(match[1]) * _UNITS[match[2].lower()])) < 1:
         raise typer.BadParameter(f"{text!r} is no size in bytes; write for instance 2000, 2k, 5kB or 2KiB")
+    return number
+
+
+def pixels_of(text: str) -> int:
+    """Return the number of pixels that a text such as ``400000000``, ``400M`` or ``none`` stands for; 0 is no limit."""
+    if text.strip().lower() == "none":
+        return 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(k|m|g|)", text.strip(), re.IGNORECASE)
+    if match is None or (number := int(float(match[1]) * _PIXEL_UNITS[match[2].lower()])) < 1:
+        raise typer.BadParameter(f"{text!r} is no number of pixels; write for instance 400000000, 400M, or none")
     return number
 
 
@@ -92,7 +103,24 @@ Metadata = Annotated[
         rich_help_panel=_FILES_PANEL,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; errors are still printed.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        parser=pixels_of,
+        metavar="PIXELS",
+        help="Largest picture that is opened: 400000000, 400M, or [bold]none[/] for any. Unless given, Pillow's limit "
+        "of 178,956,970 pixels, which protects from files that decode to more than the memory holds.",
+        show_default=False,
+        rich_help_panel=_FILES_PANEL,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="No progress bar, no summary, and no word of files left out; errors are still printed."
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks and warnings, and which model is used and why.")]
 Model = Annotated[
     str | None,

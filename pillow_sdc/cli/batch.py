@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import summary_of
+from ..files import left_out
 from ..runs.tasks import Conversion, Kind
 from .arguments import (
     CodecOption,
@@ -20,6 +21,7 @@ from .arguments import (
     Dtype,
     DtypeOption,
     Force,
+    MaxPixels,
     Metadata,
     Model,
     PaletteSize,
@@ -28,7 +30,7 @@ from .arguments import (
     TargetSize,
     codec_options,
 )
-from .messages import FAILED, INTERRUPTED, misuse, say
+from .messages import FAILED, INTERRUPTED, as_line, misuse, say
 
 if TYPE_CHECKING:
     from ..runs.running import Engine, Progress
@@ -47,6 +49,8 @@ EXAMPLES = """[bold]Examples[/]
 [cyan]sdc batch "s3://bucket/train-*.tar" s3://bucket/sdc/[/]   shards to shards, in an object store
 
 [cyan]sdc batch data.parquet out/ --column photo[/]   a column of a table
+
+[cyan]sdc batch train.tar out/ --column left.jpg --column right.jpg[/]   two pictures of each sample
 
 [cyan]sdc batch archive/ pictures/ --decode --format jpg[/]   back to pictures
 
@@ -96,15 +100,20 @@ def batch(
         int, typer.Option(min=1, help="Pictures of a shard into which files are packed.", rich_help_panel=_STORE_PANEL)
     ] = 1000,
     column: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Column of a Parquet file that holds pictures; the likeliest unless given.",
+            metavar="NAME",
+            help=(
+                "Which pictures of a shard to convert: a column of a Parquet file, or what follows the first dot in a "
+                "tar shard's file names, such as [bold]jpg[/] or [bold]depth.png[/]. May be given several times."
+            ),
             show_default=False,
             rich_help_panel=_STORE_PANEL,
         ),
     ] = None,
     force: Force = False,
     metadata: Metadata = True,
+    max_pixels: MaxPixels = None,
     engine: Annotated[
         EngineName,
         typer.Option(
@@ -162,8 +171,9 @@ def batch(
 ) -> None:
     """Convert whole folders, tar shards (WebDataset) or Parquet files, here or in object stores.
 
-    What is in the target already is not done again, so a run that was cut off goes on where it ended. Outputs appear
-    whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of what came of each picture.
+    What is in the target already is not done again, so a run that was cut off goes on where it ended, and what failed
+    is tried again. Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of
+    what each picture became.
     """
     save_options = codec_options(quality, target_size, codec, palette_size, dither)
     _check_decoding(decode, bool(save_options), format_name)
@@ -175,8 +185,9 @@ def batch(
         settings={name: value for name, value in settings.items() if value is not None},
         keep_metadata=metadata,
         overwrite=force,
-        column=column,
+        columns=tuple(column or ()),
         batch_size=batch_size,
+        max_pixels=max_pixels,
     )
     with _told(engine, debug), _shown(quiet) as report:
         from ..runs.running import run
@@ -244,6 +255,8 @@ def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
         with _bar(quiet) as (update, tell):
 
             def report(progress: "Progress") -> None:
+                if not latest and not quiet and progress.omitted:
+                    tell(left_out.described(progress.omitted), None)
                 latest[:] = [progress]
                 for row in progress.errors:
                     tell(row.error or "", row.source)
@@ -256,7 +269,7 @@ def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
 
 
 @contextmanager
-def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[str, str], None]]]":
+def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[str, str | None], None]]]":
     """Give what shows how far a run is, and what says of something what went wrong with it, above the bar."""
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None, say
@@ -280,8 +293,9 @@ def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[s
             fields = {"pictures": progress.pictures, "rate": rate, "saved": _saved(progress)}
             bar.update(task, total=progress.total, completed=progress.done, refresh=True, **fields)
 
-        def tell(message: str, about: str) -> None:
-            bar.console.print(f"sdc: {about}: {message}", markup=False, highlight=False, soft_wrap=True)
+        def tell(message: str, about: str | None) -> None:
+            words = as_line(message, about)
+            bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
         yield update, tell
 
@@ -295,6 +309,8 @@ def _summary(progress: "Progress", seconds: float) -> str:
     words = [f"{progress.pictures:,} pictures"]
     if progress.found:
         words.append(f"{progress.found:,} were there already")
+    if progress.remarks:
+        words.append(f"{progress.remarks:,} with a remark in the manifest")
     if progress.failed:
         words.append(f"{progress.failed:,} failed")
     sizes = f"{progress.source_bytes:,} bytes in, {progress.output_bytes:,} bytes out"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import summary_of
+from ..files.pictures import is_picture
+from ..files.pixel_limit import pixel_limit
 from ..files.writing import check_absent, write_whole
-from .arguments import Debug, DenoiseSteps, Device, Force, Model, Quiet, bytes_of, configured
-from .messages import Failures, misuse
-from .sources import STREAM, find
+from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
+from .messages import Failures, announce, misuse
+from .sources import find, opened
 
 if TYPE_CHECKING:
     from pillow_sdc.report.photographs import Photograph
@@ -72,6 +73,7 @@ def compare(
         bool,
         typer.Option("--crop", help="Judge the middle 512×512 pixels, as the article does.", rich_help_panel=_PANEL),
     ] = False,
+    max_pixels: MaxPixels = None,
     force: Force = False,
     model: Model = None,
     device: Device = None,
@@ -97,18 +99,19 @@ def compare(
         raise misuse(f"{error.name or error} is not installed; install pillow-sdc[report]") from None
 
     failures = Failures(debug)
-    with failures.of():
+    with failures.of(), pixel_limit(max_pixels), configured(model=model, device=device, denoise_steps=denoise_steps):
         _check_target(output, force)
-        photographs = _read(photos, crop)
+        photographs = _read(photos, crop, failures, quiet)
+        if not photographs:
+            failures.end()
         steps = evaluation.count_steps(len(photographs), len(curve))
-        settings = configured(model=model, device=device, denoise_steps=denoise_steps)
-        with settings, _progress(steps, quiet) as begin:
+        with _progress(steps, quiet) as begin:
             result = evaluation.evaluate(photographs, Choice(quality, target_size), curve, begin)
         write_whole(output / PAGE, html.render(result).encode(), force)
         write_whole(output / SHEET, sheet.draw_sheet(result), force)
         write_whole(output / JSON, figures.to_json(result).encode(), force)
         write_whole(output / CSV, figures.to_csv(result).encode(), force)
-        typer.echo(output / PAGE)
+        announce(output / PAGE)
     failures.end()
 
 
@@ -137,25 +140,15 @@ def _parse_qualities(text: str) -> list[int]:
     return qualities
 
 
-def _read(names: list[str], crop: bool) -> "list[Photograph]":
-    """Return the photographs that are named.
-
-    Raises:
-        OSError: One cannot be read.
-    """
-    from pillow_sdc.report.photographs import CROP, crop_centre, is_picture, read_photograph
+def _read(names: list[str], crop: bool, failures: Failures, quiet: bool) -> "list[Photograph]":
+    """Return the photographs that are named and can be read."""
+    from pillow_sdc.report.photographs import CROP, crop_centre, read_photograph
 
     photographs = []
-    for source in find(names, is_picture):
-        if source.path is None:
-            raise misuse(f"standard input ({STREAM}) cannot be compared; name files")
-        if source.path.is_dir():
-            raise misuse(f"there are no pictures in {source.path}")
-        try:
-            photograph = read_photograph(source.path, str(source.below))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise OSError(f"{source.path}: {summary_of(error)}") from error
-        photographs.append(crop_centre(photograph, CROP) if crop else photograph)
+    for source in find(names, is_picture, failures, quiet=quiet):
+        with failures.of(source), opened(source) as file:
+            photograph = read_photograph(file, str(source.below))
+            photographs.append(crop_centre(photograph, CROP) if crop else photograph)
     return photographs
 
 

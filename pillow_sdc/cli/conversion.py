@@ -33,16 +33,24 @@ class _Tally:
         self.bytes_out += bytes_out
 
 
-def run(jobs: Sequence[Job], convert: Convert, *, force: bool, quiet: bool, debug: bool) -> None:
+def run(jobs: Sequence[Job], convert: Convert, failures: Failures, *, force: bool, quiet: bool, debug: bool) -> None:
     """Do the jobs one after another, a failed one no hindrance to the next, and sum up on standard error.
 
+    Args:
+        jobs: What is to be done.
+        convert: Does it.
+        failures: Takes jobs that fail; holds what failed before there were jobs.
+        force: Whether files that are there are overwritten.
+        quiet: Whether there is no progress bar and no summary.
+        debug: Whether warnings are shown.
+
     Raises:
-        typer.Exit: Some job failed, or the user interrupted.
+        typer.Exit: Something failed, or the user interrupted.
     """
     if any(job.target is None for job in jobs) and sys.stdout.isatty():
         raise misuse("a picture is not written to a terminal; redirect it, or name a file with --output")
     start = time.perf_counter()
-    failures, tally = Failures(debug), _Tally()
+    failed_before, tally = failures.count, _Tally()
     interrupted = False
     with progress(len(jobs), quiet) as (begin, end), _warnings(debug):
         try:
@@ -54,7 +62,8 @@ def run(jobs: Sequence[Job], convert: Convert, *, force: bool, quiet: bool, debu
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
-        say(f"interrupted; {len(jobs) - tally.done - failures.count} of {len(jobs)} files were not done")
+        left = len(jobs) - tally.done - (failures.count - failed_before)
+        say(f"interrupted; {left} of {len(jobs)} files were not done")
     if not quiet:
         typer.echo(_summary(tally, failures.count, time.perf_counter() - start), err=True)
     if interrupted:

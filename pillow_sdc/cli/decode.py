@@ -5,7 +5,8 @@ from typing import IO, Annotated
 
 import typer
 
-from ..files.pictures import check_sdc, format_of, is_sdc, picture_file
+from ..files.pictures import check_sdc, format_of, is_sdc, is_written
+from ..files.pixel_limit import pixel_limit
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -13,13 +14,14 @@ from .arguments import (
     Dtype,
     DtypeOption,
     Force,
+    MaxPixels,
     Metadata,
     Model,
     Output,
     Quiet,
     configured,
 )
-from .messages import misuse
+from .messages import Failures, misuse, say
 from .sources import STREAM, Source, find, is_folder, plan
 
 EXAMPLES = """[bold]Examples[/]
@@ -56,6 +58,7 @@ def decode(
         ),
     ] = None,
     metadata: Metadata = True,
+    max_pixels: MaxPixels = None,
     force: Force = False,
     model: Model = None,
     device: Device = None,
@@ -69,22 +72,24 @@ def decode(
     Nothing is overwritten without [bold]--force[/], a file is written whole or not at all, and one that fails does not
     stop the others.
     """
-    found = find(sources, is_sdc)
-    if format_name is None and output not in (None, STREAM) and not is_folder(output, found):
+    failures = Failures(debug)
+    found = find(sources, is_sdc, failures, quiet=quiet)
+    if format_name is None and output not in (None, STREAM) and not is_folder(output, found, is_written):
         format_name = Path(output).suffix
         if not format_name:
             raise misuse(f"{output} has no suffix that says which format; add one, or write {output}/ for a folder")
     suffix = "." + (format_name or "png").lower().removeprefix(".")
     file_format = _format_of(suffix)
-    jobs = plan(found, output, suffix)
+    jobs = plan(found, output, suffix, is_written)
 
     from .conversion import run
 
     def convert(file: IO[bytes], source: Source) -> bytes:
-        return _decoded(file, file_format, keep_metadata=metadata)
+        return _decoded(file, source, file_format, keep_metadata=metadata)
 
-    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps):
-        run(jobs, convert, force=force, quiet=quiet, debug=debug)
+    settings = configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps)
+    with settings, pixel_limit(max_pixels):
+        run(jobs, convert, failures, force=force, quiet=quiet, debug=debug)
 
 
 def _format_of(suffix: str) -> str:
@@ -94,11 +99,16 @@ def _format_of(suffix: str) -> str:
         raise misuse(str(error)) from None
 
 
-def _decoded(file: IO[bytes], file_format: str, *, keep_metadata: bool) -> bytes:
+def _decoded(file: IO[bytes], source: Source, file_format: str, *, keep_metadata: bool) -> bytes:
     from PIL import Image
+
+    from ..files.other_formats import picture_file
 
     check_sdc(file.read(16))
     file.seek(0)
     with Image.open(file, formats=["SDC"]) as image:
         image.load()
-        return picture_file(image, file_format, keep_metadata=keep_metadata)
+        data, remark = picture_file(image, file_format, keep_metadata=keep_metadata)
+    if remark is not None:
+        say(remark, source)
+    return data

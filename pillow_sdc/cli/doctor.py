@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 _DISTRIBUTIONS = ("pillow-sdc", "pillow", "numpy", "torch", "diffusers", "transformers", "huggingface-hub", "faiss-cpu")
 _SIDE = 64
+_QUALITY = 20
+"""Low enough that there is noise for the denoiser."""
+
 _MARKS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "fails": typer.colors.RED}
 
 
@@ -51,7 +54,7 @@ def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None
         with checks.of("model"):
             checks.cuda()
             choice = checks.model(settings)
-            checks.round_trip(choice)
+            checks.round_trip(choice, settings.model)
     if checks.failed:
         typer.echo(f"\n{typer.style('Decoding would fail here.', fg=typer.colors.RED)}")
         raise typer.Exit(FAILED)
@@ -73,6 +76,8 @@ class _Checks:
         """Say of an error that this fails."""
         try:
             yield
+        except typer.Exit:
+            raise
         except Exception as error:
             self.say("fails", name, summary_of(error))
             if self._debug:
@@ -143,50 +148,56 @@ class _Checks:
             self.say("ok", "CUDA", "none: torch finds no device")
 
     def model(self, settings: "Settings") -> "Choice":
+        from ..models.hub import DEFAULT_MODEL
         from . import local_models
 
         choice = local_models.choose(settings)
+        default = local_models.find_model(DEFAULT_MODEL) if settings.model == "auto" else None
         reason = f": {choice.reason}" if choice.reason else ", as the settings say"
-        self.say("ok", "decodes", f"{choice.model} on {choice.device} in {choice.dtype}{reason}")
+        mark = "note" if default is not None and default.damage else "ok"
+        self.say(mark, "decodes", f"{choice.model} on {choice.device} in {choice.dtype}{reason}")
         return choice
 
-    def round_trip(self, choice: "Choice") -> None:
-        """Encode and decode a small picture, with the chosen model if it is here."""
+    def round_trip(self, choice: "Choice", model: str) -> None:
+        """Encode and decode a small picture, with the model of the settings if it is here."""
         import io
 
         from PIL import Image
 
         import pillow_sdc
 
-        name = choice.model
-        if not self._is_here(name):
-            name = "compact"
+        from . import local_models
+
+        name = model if self._is_here(choice.model, model) else "compact"
         gradient = Image.linear_gradient("L").resize((_SIDE, _SIDE))
-        with self.of("round trip"):
-            data, encoding = _timed(lambda: pillow_sdc.encode(gradient, model=name))
+        with self.of("round trip"), local_models.reasons_said() as reasons:
+            data, encoding = _timed(lambda: pillow_sdc.encode(gradient, model=name, quality=_QUALITY))
             with pillow_sdc.configure(model=name):
                 picture, decoding = _timed(lambda: pillow_sdc.decode(io.BytesIO(data)))
+            for reason in reasons:
+                self.say("note", "auto", f"{choice.model} does not work here: {reason}")
             report = picture.info["sdc"]
             denoiser = f", {report['denoise_steps']} steps of {report['denoiser']}" if report["denoiser"] else ""
             self.say(
                 "ok",
                 "round trip",
-                f"{_SIDE}×{_SIDE} with {name}: encoded in {encoding:.2f} s, decoded in {decoding:.2f} s{denoiser},"
-                " loading included",
+                f"{_SIDE}×{_SIDE} with {report['model']}: encoded in {encoding:.2f} s, decoded in {decoding:.2f} s"
+                f"{denoiser}, loading included",
             )
 
-    def _is_here(self, name: str) -> bool:
+    def _is_here(self, name: str, asked: str) -> bool:
         from ..models import compact
         from . import local_models
 
         if name == compact.NAME:
             return True
         found = local_models.find_model(name)
-        if found is not None and not found.missing:
-            return True
+        if found is not None and (found.damage or not found.missing):
+            return True  # what is damaged will say so itself
         lacks = f"of {name} {', '.join(found.missing)} is" if found else f"{name} is"
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-            self.say("fails", "download", f"{lacks} not here, and HF_HUB_OFFLINE forbids asking the hub")
+            mark = "note" if asked == "auto" else "fails"
+            self.say(mark, "download", f"{lacks} not here, and HF_HUB_OFFLINE forbids asking the hub")
         else:
             self.say(
                 "note", "download", f"{lacks} not here: decoding would download it, as sdc models fetch {name} does"

@@ -7,6 +7,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from ..files.pictures import is_picture, is_sdc, open_picture
+from ..files.pixel_limit import pixel_limit
 from .arguments import (
     CodecOption,
     Debug,
@@ -15,6 +16,7 @@ from .arguments import (
     Dtype,
     DtypeOption,
     Force,
+    MaxPixels,
     Metadata,
     Model,
     Output,
@@ -25,7 +27,7 @@ from .arguments import (
     codec_options,
     configured,
 )
-from .messages import misuse, say
+from .messages import Failures, misuse, say
 from .sources import STREAM, Source, find, is_folder, plan
 
 EXAMPLES = """[bold]Examples[/]
@@ -59,6 +61,7 @@ def encode(
     palette_size: PaletteSize = None,
     dither: Dither = None,
     metadata: Metadata = True,
+    max_pixels: MaxPixels = None,
     force: Force = False,
     model: Model = None,
     device: Device = None,
@@ -68,28 +71,30 @@ def encode(
 ) -> None:
     """Write pictures as .sdc files.
 
-    Anything that Pillow opens will do; of a picture with several frames the first is taken. Nothing is overwritten
-    without [bold]--force[/], a file is written whole or not at all, and one that fails does not stop the others.
+    Anything that Pillow opens will do, with a plugin such as pillow-heif where one is installed; of a picture with
+    several frames the first is taken. Nothing is overwritten without [bold]--force[/], a file is written whole or not
+    at all, and one that fails does not stop the others.
     """
     save_options = codec_options(quality, target_size, codec, palette_size, dither)
-    found = find(sources, is_picture)
-    if output not in (None, STREAM) and not is_folder(output, found) and not is_sdc(Path(output)):
+    failures = Failures(debug)
+    found = find(sources, is_picture, failures, quiet=quiet)
+    if output not in (None, STREAM) and not is_folder(output, found, is_sdc) and not is_sdc(Path(output)):
         raise misuse(f"{output} does not end in .sdc; for a folder to be made, write {output}/")
-    jobs = plan(found, output, ".sdc")
+    jobs = plan(found, output, ".sdc", is_sdc)
     from .conversion import run
 
     def convert(file: IO[bytes], source: Source) -> bytes:
         return _encoded(file, source, save_options, keep_metadata=metadata)
 
-    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value):
-        run(jobs, convert, force=force, quiet=quiet, debug=debug)
+    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value), pixel_limit(max_pixels):
+        run(jobs, convert, failures, force=force, quiet=quiet, debug=debug)
 
 
 def _encoded(file: IO[bytes], source: Source, save_options: dict[str, Any], *, keep_metadata: bool) -> bytes:
-    image, metadata, frames = open_picture(file, keep_metadata=keep_metadata)
+    image, metadata_options, remark = open_picture(file, keep_metadata=keep_metadata)
     with image:
-        if frames > 1:
-            say(f"has {frames} frames, of which the first is taken", source)
+        if remark is not None:
+            say(remark, source)
         buffer = io.BytesIO()
-        image.save(buffer, "SDC", **save_options, **metadata)
+        image.save(buffer, "SDC", **save_options, **metadata_options)
         return buffer.getvalue()

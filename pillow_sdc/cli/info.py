@@ -18,7 +18,17 @@ EXAMPLES = """[bold]Examples[/]
 
 [cyan]sdc encode photo.jpg -o - | sdc info -[/]"""
 
-_CHUNK_NAMES = {"P": "latents", "A": "alpha", "e": "EXIF", "i": "colour profile", "x": "XMP", "d": "resolution"}
+_CHUNK_NAMES = {
+    "P": "latents",
+    "A": "alpha",
+    "d": "resolution",
+    "e": "EXIF",
+    "f": "EXIF, deflated",
+    "i": "colour profile",
+    "j": "colour profile, deflated",
+    "x": "XMP",
+    "y": "XMP, deflated",
+}
 
 
 def info(
@@ -39,7 +49,7 @@ def info(
     which Stable Diffusion has as much noise as quantisation left: denoising starts there.
     """
     failures = Failures(debug)
-    sources = find(files, is_sdc)
+    sources = find(files, is_sdc, failures, quiet=False)
     descriptions = []
     for source in sources:
         with failures.of(source), opened(source) as file:

@@ -2,30 +2,36 @@
 
 import json
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import models, options
+from ..errors import ModelUnavailableError
 from ..models import hub
 from ..models.diffusers_models import SCALING_FACTORS
-from ..models.hub import Precision, find, is_pipeline
+from ..models.layout import PIPELINE_INDEX, Precision
 
 _EITHER = Precision.FULL
 """Finds weights of any variant; only the order of preference differs."""
 
 
 class LocalModel(NamedTuple):
-    """A model of which at least the autoencoder is here.
+    """A model of which at least the autoencoder is here, or of which something is damaged.
 
     Attributes:
         directory: Holds the model.
         is_pipeline: Whether it has, or should have, a denoiser of its own.
         missing: Parts of a pipeline that are not here.
+        damage: Why it cannot be used, and what to do about it; ``None`` if nothing is known to be wrong.
     """
 
     directory: Path
     is_pipeline: bool
     missing: tuple[str, ...]
+    damage: str | None = None
 
 
 class Choice(NamedTuple):
@@ -43,25 +49,34 @@ def find_model(model: str) -> LocalModel | None:
     Raises:
         ModelUnavailableError: The name is neither a directory that holds a model nor the id of a repository.
     """
-    autoencoder = find(model, "vae", _EITHER)
+    folder = hub.folder_of(model)
+    try:
+        missing = models.check_model(model, _EITHER)
+    except ModelUnavailableError as error:
+        return LocalModel(folder, False, (), str(error))
+    autoencoder = hub.find(model, "vae", _EITHER)
     if autoencoder is None:
         return None
-    if not is_pipeline(model):
+    if not hub.is_pipeline(model):
         return LocalModel(autoencoder.directory, False, ())
-    return LocalModel(autoencoder.directory.parent, True, _missing_parts(model))
+    return LocalModel(autoencoder.directory.parent, True, missing)
 
 
 def cached_models() -> list[tuple[str, LocalModel]]:
     """Return the models of Stable Diffusion v1's latent space in the hub's local cache, by their ids."""
-    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+    from huggingface_hub import constants
 
-    try:
-        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    except CacheNotFound:
-        return []
-    ids = sorted(repository.repo_id for repository in repositories if repository.repo_type == "model")
-    found = ((repository_id, find_model(repository_id)) for repository_id in ids if repository_id.count("/") == 1)
-    return [(name, model) for name, model in found if model is not None and _is_of_the_family(model)]
+    # Not by the hub's scan_cache_dir, which a single damaged repository may stop.
+    prefix = "models" + constants.REPO_ID_SEPARATOR
+    cache = Path(constants.HF_HUB_CACHE)
+    folders = sorted(cache.glob(f"{prefix}*")) if os.path.isdir(cache) else []  # noqa: PTH112 - never raises
+    ids = [folder.name.removeprefix(prefix).replace(constants.REPO_ID_SEPARATOR, "/") for folder in folders]
+    found = [
+        (repository_id, find_model(repository_id))
+        for repository_id, folder in zip(ids, folders, strict=True)
+        if repository_id.count("/") == 1 and _may_be_of_the_family(folder)
+    ]
+    return [(name, model) for name, model in found if model is not None]
 
 
 def choose(settings: options.Settings) -> Choice:
@@ -72,49 +87,49 @@ def choose(settings: options.Settings) -> Choice:
         ModelUnavailableError: The device cannot be used here.
     """
     models.clear_cache()  # the reason is logged when the choice is made, and that is once
+    with reasons_said() as reasons:
+        chosen = models.get_models(settings)
+    return Choice(chosen.name, chosen.device, chosen.dtype, reasons[0] if reasons else "")
+
+
+@contextmanager
+def reasons_said() -> Iterator[list[str]]:
+    """Give the reasons that are logged in the block for what ``auto`` stands for."""
     logger = logging.getLogger("pillow_sdc")
-    messages: list[str] = []
-    handler = _Listener(messages)
+    handler = _Listener()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        chosen = models.get_models(settings)
+        yield handler.reasons
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
-    reason = next((message.partition(", because ")[2] for message in messages if ", because " in message), "")
-    return Choice(chosen.name, chosen.device, chosen.dtype, reason)
 
 
 class _Listener(logging.Handler):
-    def __init__(self, messages: list[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._messages = messages
+        self.reasons: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._messages.append(record.getMessage())
+        _, because, reason = record.getMessage().partition(", because ")
+        if because:
+            self.reasons.append(reason)
 
 
-def _missing_parts(model: str) -> tuple[str, ...]:
-    from ..errors import ModelUnavailableError
-
-    missing = []
-    for part in hub.PARTS:
-        try:
-            here = find(model, part, _EITHER) is not None
-        except ModelUnavailableError:  # so it is said of directories
-            here = False
-        if not here:
-            missing.append(part)
-    return tuple(missing)
+def _may_be_of_the_family(repository: Path) -> bool:
+    """Tell whether a repository in the hub's cache is of SD v1's family, or was before it was damaged."""
+    return any(_is_of_the_family(snapshot) for snapshot in repository.glob("snapshots/*"))
 
 
-def _is_of_the_family(model: LocalModel) -> bool:
-    folder = model.directory / "vae" if model.is_pipeline else model.directory
+def _is_of_the_family(snapshot: Path) -> bool:
+    is_pipeline = os.path.lexists(snapshot / PIPELINE_INDEX)
+    folder = snapshot / "vae" if is_pipeline else snapshot
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    usual = SCALING_FACTORS.get(config.get("_class_name"))  # which is the default where none is named
+        usual = SCALING_FACTORS.get(config.get("_class_name"))
+    except (OSError, ValueError, AttributeError):
+        return is_pipeline
+    # The usual is the default where none is named.
     return usual is not None and config.get("latent_channels", 4) == 4 and config.get("scaling_factor", usual) == usual

@@ -1,8 +1,8 @@
-"""What the commands say when something goes wrong: one line on standard error, ``sdc: PATH: message``."""
+"""What the commands say: one line on standard error, ``sdc: PATH: message``."""
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -12,15 +12,26 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: some file failed, the command makes no sense, Ctrl-C."""
 
 
+def as_line(message: str, about: object = None) -> str:
+    """Return what is printed of a message, about a file or the command as a whole."""
+    return f"sdc: {message}" if about is None else f"sdc: {about}: {message}"
+
+
 def say(message: str, about: object = None) -> None:
     """Print a line on standard error."""
-    typer.echo(f"sdc: {message}" if about is None else f"sdc: {about}: {message}", err=True)
+    typer.echo(as_line(message, about), err=True)
 
 
 def misuse(message: str) -> typer.Exit:
     """Say why a command makes no sense, and return what to raise then."""
     say(message)
     return typer.Exit(MISUSED)
+
+
+def announce(path: object) -> None:
+    """Print on standard output where something was written; that it is written does not depend on the printing."""
+    with suppress(typer.Exit):
+        typer.echo(path)
 
 
 class Failures:
@@ -35,7 +46,7 @@ class Failures:
         """End the block at an error, and go on after it."""
         try:
             yield
-        except (typer.Exit, BrokenPipeError):  # whoever read standard output has gone, and need not be told
+        except typer.Exit:
             raise
         except Exception as error:
             self.count += 1

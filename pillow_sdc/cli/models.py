@@ -1,13 +1,17 @@
 """``sdc models``: which there are, where they are, and how to get one."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .arguments import Debug
 from .help import prose
-from .messages import FAILED, Failures, say
+from .messages import FAILED, Failures, announce, say
+
+if TYPE_CHECKING:
+    from .local_models import LocalModel
 
 LIST_EXAMPLES = """[bold]Examples[/]
 
@@ -51,7 +55,7 @@ def list_models(debug: Debug = False) -> None:
     """List the models that are on this machine, and say which one [bold]auto[/] takes.
 
     Those are the one that comes with the package, those in the Hugging Face hub's cache that are of Stable Diffusion
-    v1's latent space, and the one that the settings name. Nothing is downloaded.
+    v1's latent space, and the one that the settings name. What is damaged is named. Nothing is downloaded.
     """
     failures = Failures(debug)
     with failures.of():
@@ -71,9 +75,7 @@ def list_models(debug: Debug = False) -> None:
                 else:
                     found[settings.model] = named
         for name, model in found.items():
-            missing = f", without {', '.join(model.missing)}" if model.missing else ""
-            kind = "pipeline" if model.is_pipeline else "autoencoder alone"
-            rows.append((name, _megabytes(model.directory), f"{kind}{missing}, in {model.directory}"))
+            rows.append((name, _megabytes(model.directory), _description(model)))
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for name, size, text in rows:
             typer.echo(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {text}")
@@ -90,12 +92,12 @@ def fetch(model: ModelName, debug: Debug = False) -> None:
     with failures.of():
         import pillow_sdc
 
-        typer.echo(pillow_sdc.fetch_model(model))
+        announce(pillow_sdc.fetch_model(model))
     failures.end()
 
 
 def where(model: ModelName, debug: Debug = False) -> None:
-    """Print the directory that holds a model, or say that it is not here; nothing is downloaded."""
+    """Print the directory that holds a model, or say that it is not here or damaged; nothing is downloaded."""
     failures = Failures(debug)
     with failures.of():
         from ..models import compact
@@ -107,6 +109,9 @@ def where(model: ModelName, debug: Debug = False) -> None:
             return
         name = DEFAULT_MODEL if model == "auto" else model
         found = local_models.find_model(name)
+        if found is not None and found.damage:
+            say(found.damage)
+            raise typer.Exit(FAILED)
         if found is None or found.missing:
             what = f"without its {' and '.join(found.missing)}" if found else "not on this machine"
             say(f"{what}; sdc models fetch {name} brings it", about=name)
@@ -120,9 +125,17 @@ def _embedded(weights: Path) -> str:
     return "comes with the package: " + ", ".join(f"{path.stem} {_megabytes(path)}" for path in networks)
 
 
+def _description(model: "LocalModel") -> str:
+    if model.damage:
+        return model.damage
+    missing = f", without {', '.join(model.missing)}" if model.missing else ""
+    kind = "pipeline" if model.is_pipeline else "autoencoder alone"
+    return f"{kind}{missing}, in {model.directory}"
+
+
 def _megabytes(path: Path) -> str:
     """Return the size of a file, or of all files in a folder, links followed."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if os.path.isfile(file)]  # noqa: PTH113 - never raises
     return f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"
 
 

@@ -1,18 +1,26 @@
 """From what the user names (files, folders, patterns, ``-``) to the files that are meant, and to where each goes."""
 
+import errno
+import fnmatch
 import glob
 import io
 import os
+import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from .messages import misuse
+from ..files import left_out
+from .messages import Failures, misuse, say
 
 STREAM = "-"
 """Stands for standard input or output."""
+
+Pattern = tuple[str, ...]
+"""The parts of a path, with wildcards."""
 
 
 class Source(NamedTuple):
@@ -21,13 +29,22 @@ class Source(NamedTuple):
     Attributes:
         path: The file; ``None`` is standard input.
         below: Where it lies below the folder that the user named; the file's name alone if the user named the file.
+        named: Whether the user named the file itself, not a folder or a pattern.
     """
 
     path: Path | None
     below: Path
+    named: bool = True
 
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
+
+    @property
+    def has_name(self) -> bool:
+        """Whether it has a name and a folder to write under and into, unlike ``-``, ``/dev/stdin`` and ``<(…)``."""
+        if self.path is None:
+            return False
+        return self.path.parent not in (Path("/dev"), Path("/dev/fd")) and not self.path.match("/proc/*/fd/*")
 
 
 class Job(NamedTuple):
@@ -37,16 +54,25 @@ class Job(NamedTuple):
     target: Path | None
 
 
-def find(names: Sequence[str], wanted: Callable[[Path], bool]) -> list[Source]:
+def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failures, *, quiet: bool) -> list[Source]:
     """Return the files that are meant, in the order of the names, each once.
 
-    What is named itself is meant, whatever it is. Of a folder and its sub-folders those files are that are ``wanted``;
-    a folder without any stands for itself, so that reading it fails.
+    What is named itself is meant, whatever it is. Of a folder and its sub-folders those files are that are ``wanted``.
+    Left out, too, is what is hidden, as in patterns, and links to folders are not followed.
+
+    Args:
+        names: Files, folders, patterns, or ``-``.
+        wanted: Tells of a file in a folder whether it is meant.
+        failures: Takes folders that cannot be read, and those in which nothing is meant.
+        quiet: Whether nothing is said of what was left out, hidden files apart, of which nothing is said ever.
     """
     found: dict[str, Source] = {}
+    omitted = Counter[str]()
     for name in names:
-        for source in [Source(None, Path(STREAM))] if name == STREAM else _below(name, wanted):
-            found.setdefault(STREAM if source.path is None else os.path.realpath(source.path), source)
+        for source in [Source(None, Path(STREAM))] if name == STREAM else _meant(name, wanted, failures, omitted):
+            found.setdefault(_place(source.path), source)
+    if omitted and not quiet:
+        say(left_out.described(omitted))
     return list(found.values())
 
 
@@ -58,28 +84,28 @@ def names_one_file(names: Sequence[str]) -> bool:
     return names[0] == STREAM or path.is_file() or not (path.is_dir() or glob.has_magic(names[0]))
 
 
-def plan(sources: Sequence[Source], target: str | None, suffix: str) -> list[Job]:
-    """Return where each source goes: beside itself, into a folder, or, if it is the only one, to a file.
+def plan(sources: Sequence[Source], target: str | None, suffix: str, meant: Callable[[Path], bool]) -> list[Job]:
+    """Return where each source goes: beside itself, into a folder, or, if it alone is named, to a file.
 
     Args:
         sources: As :func:`find` returns them.
         target: A folder, a file, ``-`` for standard output, or ``None``.
         suffix: What takes the place of the sources' suffixes.
+        meant: Tells whether a path is that of a file to be written, as :func:`is_folder` wants it.
 
     Raises:
         typer.Exit: Two sources would go to one target, or a source to nowhere.
     """
-    if target == STREAM or (target is None and any(source.path is None for source in sources)):
-        if len(sources) != 1:
+    if target == STREAM or (target is None and not all(source.has_name for source in sources)):
+        if len(sources) > 1:
             raise misuse(f"standard input and output take one picture; {len(sources)} are named")
-        return [Job(sources[0], None)]
-    if target is not None and not is_folder(target, sources):
+        return [Job(source, None) for source in sources]
+    if target is not None and not is_folder(target, sources, meant):
         return [Job(sources[0], Path(target))]
-    if any(source.path is None for source in sources):
-        raise misuse(f"standard input has no name to be given in {target}; name a file with --output")
     jobs: dict[str, Job] = {}
     for source in sources:
-        assert source.path is not None  # noqa: S101 - refused above
+        if source.path is None or not source.has_name:
+            raise misuse(f"{source} has no name to be given in {target}; name a file with --output")
         goal = (source.path if target is None else Path(target, source.below)).with_suffix(suffix)
         key = os.path.normcase(goal.absolute())
         if key in jobs:
@@ -88,56 +114,127 @@ def plan(sources: Sequence[Source], target: str | None, suffix: str) -> list[Job
     return list(jobs.values())
 
 
-def is_folder(target: str, sources: Sequence[Source]) -> bool:
+def is_folder(target: str, sources: Sequence[Source], meant: Callable[[Path], bool]) -> bool:
     """Tell whether a target is a folder, there already or to be made.
 
+    Args:
+        target: What the user named.
+        sources: What goes there; of a folder or a pattern that is never a file, however many match.
+        meant: Tells whether a path is that of a file of the kind that is written.
+
     Raises:
-        typer.Exit: It is a file, but there are several sources.
+        typer.Exit: It is a file, or called as one, but several sources may be meant.
     """
     if target.endswith(("/", os.sep)) or Path(target).is_dir():
         return True
-    several = len(sources) > 1 or any(len(source.below.parts) > 1 for source in sources)
+    several = len(sources) != 1 or not sources[0].named
     if several and Path(target).exists():
-        raise misuse(f"{target} is a file, and there are several sources; name a folder")
+        raise misuse(f"{target} is a file, and there may be several sources; name a folder")
+    if several and meant(Path(target)):
+        raise misuse(f"{target} is called as a file, and there may be several sources; for a folder, write {target}/")
     return several
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[IO[bytes]]:
-    """Open a source for reading.
+    """Open a source for reading; it is seekable, for pipes are read to their end.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is a folder, in which there is nothing that is meant.
     """
     if source.path is None:
         yield io.BytesIO(sys.stdin.buffer.read())
-    elif source.path.is_dir():
-        raise ValueError("there is nothing of the kind in this folder")
-    else:
-        with source.path.open("rb") as file:
-            yield file
+        return
+    with source.path.open("rb") as file:
+        yield file if file.seekable() else io.BytesIO(file.read())
 
 
-def _below(name: str, wanted: Callable[[Path], bool]) -> list[Source]:
-    path = Path(name)
+def _place(path: Path | None) -> str:
+    """Return what is the same for all ways to write a path; links to one file are different files, as elsewhere."""
+    return STREAM if path is None else os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
+
+
+def _meant(name: str, wanted: Callable[[Path], bool], failures: Failures, omitted: Counter[str]) -> list[Source]:
+    path, before = Path(name), failures.count
     if path.is_dir():
-        return _within(path, wanted) or [Source(path, Path(path.name))]
-    if path.exists() or not glob.has_magic(name):
+        found = _within(path, ("**", "*"), wanted, failures, omitted)
+        reason: Exception = ValueError("there is nothing of the kind in this folder")
+    elif path.exists() or not glob.has_magic(name):
         return [Source(path, Path(path.name))]
-    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 - which knows no "~" either
-    root = _fixed_part(path)
-    files = [Source(match, match.relative_to(root)) for match in matches if not match.is_dir()]
-    return files or [Source(path, Path(path.name))]
-
-
-def _within(folder: Path, wanted: Callable[[Path], bool]) -> list[Source]:
-    found = []
-    for directory, folders, files in os.walk(folder):
-        folders.sort()
-        paths = (Path(directory, name) for name in sorted(files))
-        found += [Source(path, path.relative_to(folder)) for path in paths if wanted(path)]
+    else:
+        root = _fixed_part(path)
+        found = _within(root, path.relative_to(root).parts, lambda match: True, failures, omitted)
+        reason = FileNotFoundError(errno.ENOENT, "no file matches this pattern")
+    if not found and failures.count == before:
+        with failures.of(path):
+            raise reason
     return found
+
+
+def _within(
+    root: Path, pattern: Pattern, wanted: Callable[[Path], bool], failures: Failures, omitted: Counter[str]
+) -> list[Source]:
+    """Return the files below a folder that match a pattern and are wanted, folder by folder."""
+    found = []
+    waiting: list[tuple[Path, set[Pattern]]] = [(root, {pattern})]
+    while waiting:
+        folder, patterns = waiting.pop()
+        entries: list[os.DirEntry[str]] = []
+        with failures.of(folder), os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        folders: list[tuple[Path, set[Pattern]]] = []
+        for entry in entries:
+            rest = {left for one in patterns for left in _after(one, entry.name)}
+            path, kind = folder / entry.name, _kind_of(entry) if rest else None
+            if kind == stat.S_IFDIR and (within := rest - {()}):
+                if _is_link(entry):
+                    omitted[left_out.LINKED_FOLDER] += 1
+                else:
+                    folders.append((path, within))
+            elif kind not in (None, stat.S_IFDIR) and () in rest:
+                if not wanted(path):
+                    omitted[left_out.kind_of(path)] += 1
+                elif kind != stat.S_IFREG:
+                    omitted[left_out.SPECIAL] += 1
+                else:
+                    found.append(Source(path, path.relative_to(root), named=False))
+        waiting += reversed(folders)
+    return found
+
+
+def _after(pattern: Pattern, name: str) -> Iterator[Pattern]:
+    """Yield what may follow a name in a path that matches a pattern, where the name itself fits; () is the end.
+
+    Hidden names fit what begins as they do alone.
+    """
+    first, rest = pattern[0], pattern[1:]
+    hidden = left_out.is_hidden(name)
+    if first == "**":
+        if not hidden:
+            yield pattern
+        yield from _after(rest or ("*",), name)
+    elif fnmatch.fnmatch(name, first) and (not hidden or first.startswith(name[0])):
+        yield rest
+
+
+def _kind_of(entry: "os.DirEntry[str]") -> int:
+    """Return the kind of what an entry is or links to, as ``stat`` has it.
+
+    A link that leads nowhere is taken for a file: opening it tells what is wrong.
+    """
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    try:
+        return stat.S_IFMT(entry.stat().st_mode)
+    except OSError:
+        return stat.S_IFREG
+
+
+def _is_link(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry leads elsewhere: a symbolic link or, on Windows, a junction."""
+    return entry.is_symlink() or bool(getattr(entry, "is_junction", bool)())
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -8,14 +8,18 @@ import typer
 
 from ..files.writing import check_absent, write_whole
 from .arguments import Debug, Force
-from .messages import Failures, misuse
-from .sources import STREAM, Source, opened
+from .messages import Failures, announce, misuse
+from .sources import STREAM, Source, is_folder, opened
 
 EXAMPLES = """[bold]Examples[/]
 
 [cyan]sdc view photo.sdc[/]   writes photo-latents.png
 
-[cyan]sdc view photo.sdc -o sheet.png[/]"""
+[cyan]sdc view photo.sdc -o sheet.png[/]
+
+[cyan]sdc view photo.sdc -o sheets/[/]   a folder"""
+
+_END = "-latents.png"
 
 
 def view(
@@ -25,8 +29,8 @@ def view(
         typer.Option(
             "--output",
             "-o",
-            metavar="PNG",
-            help="The picture to write; without it, the source's name with -latents.png.",
+            metavar="TARGET",
+            help=f"The PNG to write, or a folder for it; without it, beside the source, with {_END} to its name.",
             show_default=False,
         ),
     ] = None,
@@ -39,11 +43,7 @@ def view(
     any model and, of palette files, the palette as swatches in the colours that the preview gives them.
     """
     source = Source(None if file == STREAM else Path(file), Path(Path(file).name))
-    if output is None and source.path is None:
-        raise misuse("standard input has no name; name the sheet with --output")
-    target = Path(output) if output is not None else Path(file).with_name(f"{Path(file).stem}-latents.png")
-    if target.suffix.lower() != ".png":
-        raise misuse(f"{target} does not end in .png")
+    target = _target_of(source, output)
     failures = Failures(debug)
     with failures.of(source):
         check_absent(target, force)
@@ -53,5 +53,24 @@ def view(
         with opened(source) as stream:
             sheet.draw(stream, Path(file).name).save(buffer, "PNG", optimize=True)
         write_whole(target, buffer.getvalue(), force)
-        typer.echo(target)
+        announce(target)
     failures.end()
+
+
+def _target_of(source: Source, output: str | None) -> Path:
+    """Return where the sheet of a source goes.
+
+    Raises:
+        typer.Exit: It is not the name of a PNG, or the source has no name to be given to the sheet.
+    """
+    if output is not None and not is_folder(output, [source], _is_png):
+        if not _is_png(Path(output)):
+            raise misuse(f"{output} does not end in .png; for a folder to be made, write {output}/")
+        return Path(output)
+    if source.path is None or not source.has_name:
+        raise misuse(f"{source} has no name; name the sheet with --output")
+    return Path(source.path.parent if output is None else output, f"{source.path.stem}{_END}")
+
+
+def _is_png(path: Path) -> bool:
+    return path.suffix.lower() == ".png"

@@ -1,17 +1,19 @@
-"""Parquet files with pictures in a column, as bytes or as Hugging Face's ``struct<bytes, path>``.
+"""Parquet files with pictures in columns, as bytes or as Hugging Face's ``struct<bytes, path>``.
 
 https://huggingface.co/docs/datasets/image_dataset
 """
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CorruptFileError
-from .samples import Sample, Wanted, renamed
+from .samples import Sample, renamed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,46 +21,62 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet",)
 
 COLUMN = "image"
-LIKELY_NAMES = (COLUMN, "img", "picture", "photo", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "sdc")
-"""Columns of bytes that are taken for pictures, the first that is there, unless one is named."""
+"""The column of pictures, where neither the user nor the table names another."""
 
 BUFFERED = 1 << 25
 """Bytes of rows that are gathered before they are written, as a row group."""
 
 
-def read(file: IO[bytes], wanted: Wanted, count: int, column: str | None = None) -> Iterator[Sequence[Sample]]:
+@dataclass(frozen=True, eq=False)
+class TableRow:
+    """A row of a Parquet file, or none.
+
+    Attributes:
+        table: With this row alone.
+        columns: Those that hold the row's pictures, by the pictures' names.
+    """
+
+    table: "pa.Table"
+    columns: Mapping[str, str]
+
+
+def read(file: IO[bytes], named: Sequence[str], count: int) -> Iterator[Sequence[Sample]]:
     """Read rows, so many at a time.
+
+    A picture is called by the number of its row, such as ``3``, or ``3.left`` where several columns are named.
 
     Args:
         file: A seekable file.
-        wanted: Asked of nothing, for rows need not name their pictures' files.
+        named: Columns of pictures; the table's own if there are none.
         count: How many rows at a time.
-        column: Of the pictures; the likeliest unless given.
 
     Raises:
         OSError: The file is damaged or cannot be read.
-        ValueError: There is no such column, or none that is likely.
+        ValueError: There is no such column, or it is not clear which is meant.
     """
     from pyarrow import parquet
 
     with _damage_told(), parquet.ParquetFile(file) as shard:
-        name = column_of(shard.schema_arrow, column)
+        columns = columns_of(shard.schema_arrow, named)
+        schema = _nullable(shard.schema_arrow, columns)
         first = 0
         for batch in shard.iter_batches(batch_size=count):
-            yield [_sample(batch, i, first + i, name) for i in range(batch.num_rows)]
+            yield [_sample(batch.slice(i, 1), schema, first + i, columns) for i in range(batch.num_rows)]
             first += batch.num_rows
 
 
-def no_rows(file: IO[bytes]) -> Sample:
+def no_rows(file: IO[bytes], named: Sequence[str]) -> Sample:
     """Return a sample without any rows, which gives a shard the columns of a file even if that has none either.
 
     Raises:
         OSError: The file is damaged or cannot be read.
+        ValueError: There is no such column, or it is not clear which is meant.
     """
     from pyarrow import parquet
 
     with _damage_told():
-        return Sample("", {}, parquet.read_schema(file).empty_table())
+        schema = parquet.read_schema(file)
+    return Sample("", {}, TableRow(_nullable(schema, columns_of(schema, named)).empty_table(), {}))
 
 
 @contextmanager
@@ -74,25 +92,29 @@ def _damage_told() -> Iterator[None]:
         raise CorruptFileError(f"damaged Parquet file: {error}") from error
 
 
-def column_of(schema: "pa.Schema", named: str | None) -> str:
-    """Return the column that holds pictures.
+def columns_of(schema: "pa.Schema", named: Sequence[str]) -> list[str]:
+    """Return the columns that hold pictures: those that are named, or the one by the table's metadata, or ``image``.
 
     Raises:
-        ValueError: There is no such column, or none that is likely.
+        ValueError: There is no such column, or it is not clear which is meant.
     """
-    import pyarrow as pa
-
-    if named is not None:
-        if named not in schema.names or not _holds_bytes(schema.field(named).type):
-            raise ValueError(f"there is no column {named!r} of bytes; the columns are {', '.join(schema.names)}")
-        return named
-    for field in schema:
-        if pa.types.is_struct(field.type) and _holds_bytes(field.type):
-            return str(field.name)
-    for name in LIKELY_NAMES:
-        if name in schema.names and _holds_bytes(schema.field(name).type):
-            return name
-    raise ValueError(f"none of the columns {', '.join(schema.names)} is likely to hold pictures; name one")
+    usable = [field.name for field in schema if _holds_bytes(field.type)]
+    for name in named:
+        if name not in usable:
+            raise ValueError(f"there is no column {name!r} of bytes; the columns are {', '.join(schema.names)}")
+    if named:
+        return list(dict.fromkeys(named))
+    marked = _images_by_metadata(schema)
+    images = [name for name in usable if name in marked]
+    if len(images) > 1:
+        raise ValueError(f"the columns {', '.join(images)} hold pictures; choose with --column, in Python column=")
+    if images or COLUMN in usable:
+        return images or [COLUMN]
+    listed = ", ".join(usable) or "there are none"
+    raise ValueError(
+        f"it is not clear which column holds the pictures: of those of bytes ({listed}) none is called {COLUMN!r}, or "
+        "an image by the table's metadata; name it with --column, in Python column="
+    )
 
 
 class ParquetShard:
@@ -105,86 +127,116 @@ class ParquetShard:
         self._size = 0
 
     def add(self, sample: Sample, pictures: Mapping[str, bytes | None], suffix: str) -> Mapping[str, str]:
-        """Append a row: that of another Parquet file with another picture, or, for a file's sample, a new one."""
+        """Append a row: that of another Parquet file with other pictures, or, for a file's sample, a new one."""
         import pyarrow as pa
 
-        names = {}
-        row = sample.rest
-        for column, data in pictures.items():
-            name = sample.name
-            if sample.rest is None:
-                name = renamed(name, suffix)
-                cell = None if data is None else {"bytes": data, "path": name}
-                row = pa.Table.from_pylist([{COLUMN: cell}], _own_schema())
-            else:
-                row = _with_picture(row, column, data, suffix)
-            if data is not None:
-                names[column] = name
-        if row is None or (sample.rest is None and not names):
-            return names  # a file's picture failed, and there is no row that was there before
-        self._rows.append(row)
-        self._size += row.nbytes
+        done = {name: data for name, data in pictures.items() if data is not None}
+        if isinstance(sample.rest, TableRow):
+            names = {name: name for name in done}
+            table = sample.rest.table
+            for name, data in pictures.items():
+                table = _with_picture(table, sample.rest.columns[name], data, suffix)
+        else:
+            names = {name: renamed(name, suffix) for name in done}
+            cells = [{"bytes": data, "path": names[name]} for name, data in done.items()]
+            table = pa.Table.from_pylist([{COLUMN: cell} for cell in cells], _own_schema())
+        self._rows.append(table)
+        self._size += sum(column.nbytes for column in table.columns if not pa.types.is_dictionary(column.type))
         if self._size > BUFFERED:
             self._flush()
         return names
 
     def close(self) -> None:
         """Write what remains."""
-        from pyarrow import parquet
-
         self._flush()
         if self._writer is None:
-            parquet.write_table(_own_schema().empty_table(), self._path)
-        else:
-            self._writer.close()
+            self._writer = _writer(self._path, _own_schema())
+        self._writer.close()
 
     def _flush(self) -> None:
         import pyarrow as pa
-        from pyarrow import parquet
 
         if not self._rows:
             return
         if self._writer is None:
-            schema = self._rows[0].schema
-            columns = [column.with_nullable(True) for column in schema]  # for pictures that failed
-            self._writer = parquet.ParquetWriter(self._path, pa.schema(columns, schema.metadata))
-        rows = [pa.Table.from_arrays(row.columns, schema=self._writer.schema) for row in self._rows]
-        self._writer.write_table(pa.concat_tables(rows).combine_chunks())
+            self._writer = _writer(self._path, self._rows[0].schema)
+        self._writer.write_table(pa.concat_tables(self._rows).combine_chunks())
         self._rows, self._size = [], 0
+
+
+def _writer(path: Path, schema: "pa.Schema") -> Any:
+    """Begin a file without statistics of bytes, of which nobody asks for the least, and which take as much as a row."""
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(schema.empty_table(), buffer)
+    stored = parquet.ParquetFile(buffer).schema
+    leaves = [stored.column(index) for index in range(len(stored))]
+    others = [leaf.path for leaf in leaves if (leaf.physical_type, leaf.logical_type.type) != ("BYTE_ARRAY", "NONE")]
+    return parquet.ParquetWriter(path, schema, write_statistics=others)
+
+
+def _images_by_metadata(schema: "pa.Schema") -> set[str]:
+    """Return the columns that are images by the metadata that Hugging Face's datasets write, if there are any."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name for name, kind in features.items() if isinstance(kind, Mapping) and kind.get("_type") == "Image"}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return set()
 
 
 def _holds_bytes(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+        return any(field.name == "bytes" and _is_bytes(field.type) for field in kind)
+    return _is_bytes(kind)
 
 
-def _sample(batch: "pa.RecordBatch", index: int, row: int, column: str) -> Sample:
+def _is_bytes(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    cell = batch.column(column)[index]
-    if isinstance(cell, pa.StructScalar):
-        cell = cell["bytes"] if cell.is_valid else None
-    data = None if cell is None else cell.as_py()
-    pictures = {} if data is None else {column: partial(bytes, data)}
-    return Sample(str(row), pictures, pa.Table.from_batches([batch.slice(index, 1)]))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _with_picture(row: "pa.Table", column: str, data: bytes | None, suffix: str) -> "pa.Table":
+def _nullable(schema: "pa.Schema", columns: Sequence[str]) -> "pa.Schema":
+    """Return a schema that allows nulls in some columns, for pictures that fail."""
     import pyarrow as pa
 
-    index = row.schema.get_field_index(column)
-    field = row.schema.field(index)
-    cell: Any = data
-    if pa.types.is_struct(field.type) and data is not None:
-        cell = {**row.column(index)[0].as_py(), "bytes": data}
-        if cell.get("path"):
-            cell["path"] = renamed(cell["path"], suffix)
-    elif pa.types.is_struct(field.type):
-        cell = None
-    return row.set_column(index, field, [pa.array([cell], field.type)])
+    fields = [field.with_nullable(True) if field.name in columns else field for field in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+def _sample(row: "pa.RecordBatch", schema: "pa.Schema", number: int, columns: Sequence[str]) -> Sample:
+    import pyarrow as pa
+
+    names = {column: str(number) if len(columns) == 1 else f"{number}.{column}" for column in columns}
+    pictures = {}
+    for column, name in names.items():
+        cell = row.column(column)[0]
+        if isinstance(cell, pa.StructScalar):
+            cell = cell["bytes"] if cell.is_valid else None
+        if (data := None if cell is None else cell.as_py()) is not None:
+            pictures[name] = partial(bytes, data)
+    table = pa.Table.from_arrays(row.columns, schema=schema)
+    return Sample(str(number), pictures, TableRow(table, dict(zip(names.values(), names, strict=True))))
+
+
+def _with_picture(table: "pa.Table", column: str, data: bytes | None, suffix: str) -> "pa.Table":
+    import pyarrow as pa
+
+    index = table.schema.get_field_index(column)
+    field = table.schema.field(index)
+    if data is None or not pa.types.is_struct(field.type):
+        cell = pa.array([data], field.type)
+    else:
+        before = table.column(index).chunk(0)
+        parts = {part.name: before.field(number) for number, part in enumerate(field.type)}
+        parts["bytes"] = pa.array([data], parts["bytes"].type)
+        if "path" in parts and (path := parts["path"][0].as_py()):
+            parts["path"] = pa.array([renamed(path, suffix)], parts["path"].type)
+        cell = pa.StructArray.from_arrays(list(parts.values()), fields=list(field.type))
+    return table.set_column(index, field, [cell])
 
 
 def _own_schema() -> "pa.Schema":

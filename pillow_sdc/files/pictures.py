@@ -1,16 +1,22 @@
 """From a file of any format that Pillow knows to a picture, and back."""
 
-import io
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from ..container import MAX_METADATA_BYTES, pack_dpi
 from ..errors import NotSdcError
+from .plugins import format_of_suffix, open_image, remedy
 
 if TYPE_CHECKING:
     from PIL import Image
 
-NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG"}
-"""What encoding passes by: our own files, and those that Pillow recognises but needs other programs for."""
+NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG", *(() if sys.platform == "win32" else ("WMF",))}
+"""What encoding leaves out: our own files, and those that Pillow recognises but cannot decode by itself."""
+
+_OF_ONE_PICTURE = {"MPO", "PSD"}
+"""Formats of which the further frames are views, thumbnails or layers of the first."""
 
 
 class OpenedPicture(NamedTuple):
@@ -18,13 +24,13 @@ class OpenedPicture(NamedTuple):
 
     Attributes:
         image: Pillow's, loaded.
-        metadata: What ``save`` must be told so that they are kept.
-        frames: How many the file has; the first is taken.
+        options: What ``save`` must be given so that its metadata are kept, or dropped.
+        remark: What of the file is not stored, in one line for the user; ``None`` if all is.
     """
 
     image: "Image.Image"
-    metadata: dict[str, Any]
-    frames: int
+    options: Mapping[str, Any]
+    remark: str | None
 
 
 def is_sdc(path: PurePath) -> bool:
@@ -34,10 +40,24 @@ def is_sdc(path: PurePath) -> bool:
 
 def is_picture(path: PurePath) -> bool:
     """Tell whether a file is taken for a picture of another format: by its suffix, if Pillow can decode such files."""
+    file_format = format_of_suffix(path.suffix.lower())
+    return file_format not in NOT_DECODED and reads(file_format)
+
+
+def reads(file_format: str | None) -> bool:
+    """Tell whether Pillow reads files of a format; ``None`` is no format."""
     from PIL import Image
 
-    file_format = Image.registered_extensions().get(path.suffix.lower())
-    return file_format in Image.OPEN and file_format not in NOT_DECODED
+    return file_format in Image.OPEN
+
+
+def is_written(path: PurePath) -> bool:
+    """Tell whether a file's suffix is that of a format which decoding writes."""
+    try:
+        format_of(path.suffix.lower())
+    except ValueError:
+        return False
+    return True
 
 
 def format_of(suffix: str) -> str:
@@ -48,31 +68,63 @@ def format_of(suffix: str) -> str:
     """
     from PIL import Image
 
-    file_format = Image.registered_extensions().get(suffix)
+    file_format = format_of_suffix(suffix)
     if file_format is None or file_format not in Image.SAVE or file_format == "SDC":
         name = suffix.removeprefix(".")
-        raise ValueError(f"{name!r} is no format that Pillow writes; png, jpg, webp and tiff are some")
+        advice = remedy(suffix) or "png, jpg, webp and tiff are some"
+        raise ValueError(f"{name!r} is no format that Pillow writes; {advice}")
     return file_format
 
 
 def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
-    """Open a picture of any format for storing it as SDC.
+    """Open the first picture of a file of any format, for storing it as SDC.
 
     Raises:
         OSError: Pillow cannot read it (``UnidentifiedImageError`` if it is no picture).
     """
-    from PIL import Image
+    from . import depth, metadata
 
+    image, has_more = _open_first(file)
+    depth.check_planes(image)
+    remarks = ["has several frames, of which the first is taken"] if has_more else []
+    if depth.is_cut(image):
+        remarks.append("has more than 8 bits a sample, which are cut to 8")
+    tags = metadata.exif_tags(image)
+    image.load()
+    options, left_out = _kept(image, tags) if keep_metadata else (metadata.NONE, [])
+    if left_out:
+        remarks.append(metadata.left_out(left_out, "SDC"))
+    return OpenedPicture(image, options, "; ".join(remarks) or None)
+
+
+def _open_first(file: IO[bytes]) -> "tuple[Image.Image, bool]":
+    """Open a picture, and tell whether others follow it. They are not counted: that may take long, or fail."""
+    image = open_image(file)
+    try:
+        return image, image.format not in _OF_ONE_PICTURE and getattr(image, "is_animated", False)
+    except Exception:  # the next one is damaged, and this picture no longer where it was in the file
+        file.seek(0)
+        return open_image(file), True
+
+
+def _kept(image: "Image.Image", tags: Collection[int]) -> tuple[Mapping[str, Any], list[str]]:
+    """Return those metadata that an SDC file holds, as options of ``save``, and what people call the others.
+
+    The colour profile is an option only where it is dropped: the plugin takes it from the picture, unless the colours
+    that it stores are others.
+    """
     from . import metadata
 
-    image = Image.open(file)
-    frames = getattr(image, "n_frames", 1)
-    if image.format == "MPO":  # whose other frames are views and thumbnails of the first
-        frames = 1
-    image.load()
-    if not keep_metadata:
-        metadata.strip(image)
-    return OpenedPicture(image, metadata.save_options(image), frames)
+    found = metadata.read(image, tags)
+    left_out = ["EXIF that is damaged"] if tags and "exif" not in found else []
+    sizes = {key: len(pack_dpi(value) if key == "dpi" else value) for key, value in found.items()}
+    options = {key: value for key, value in found.items() if key != "icc_profile"}
+    while sum(sizes.values()) > MAX_METADATA_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        left_out.append(metadata.described(largest, found[largest]))
+        options[largest] = None
+        del sizes[largest]
+    return options, left_out
 
 
 def check_sdc(data: bytes) -> None:
@@ -85,18 +137,3 @@ def check_sdc(data: bytes) -> None:
 
     if not accepts(data):
         raise NotSdcError("not an SDC file")
-
-
-def picture_file(image: "Image.Image", file_format: str, *, keep_metadata: bool) -> bytes:
-    """Return a decoded picture as the bytes of a file of another format.
-
-    Raises:
-        OSError: The format cannot hold such a picture.
-    """
-    from . import metadata
-
-    if not keep_metadata:
-        metadata.strip(image)
-    buffer = io.BytesIO()
-    image.save(buffer, file_format, **metadata.save_options_for(image, file_format))
-    return buffer.getvalue()

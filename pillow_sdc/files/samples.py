@@ -1,9 +1,9 @@
 """What a file or a shard holds, sample by sample."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 Wanted = Callable[[PurePosixPath], bool]
 """Tells of a file's name whether it is that of a picture that is meant."""
@@ -17,8 +17,8 @@ class Sample:
     """What belongs together: a picture's file, the files of one key of a tar shard, a row of a Parquet file.
 
     Attributes:
-        name: What it is called within its file or shard.
-        pictures: What reads each picture, by its file's name, or in a Parquet file by its column's.
+        name: What it is called within its file or shard; empty for what belongs to no sample there.
+        pictures: What reads each picture that is to be converted, by its name.
         rest: What goes along, as its kind of shard keeps it.
     """
 
@@ -45,9 +45,6 @@ class Shard(Protocol):
     def close(self) -> None:
         """Write what remains; the shard is whole then. The second time nothing happens."""
 
-
-ReadShard = Callable[[IO[bytes], Wanted, int], Iterator[Sequence[Sample]]]
-"""Reads a file's samples, so many at a time."""
 
 WriteShard = Callable[[Path], Shard]
 """Begins a shard."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
+from ..fork_safety import ForkSafeLock
 from .writing import write_whole
 
 Result = TypeVar("Result")
@@ -33,6 +34,9 @@ FINAL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENA
 
 READ_AHEAD = 1 << 20
 """Bytes that are read at least of a file that is not on this machine."""
+
+_TURN = ForkSafeLock()
+"""Held by the thread that reads an archive, or from an FTP server."""
 
 
 class Entry(NamedTuple):
@@ -74,6 +78,7 @@ class Store:
         """Whether the file system lists all below a folder at once, as object stores do."""
         self._renames = kind.mv is not AbstractFileSystem.mv
         """Whether it is one of those that may be left with half a file, and can rename files."""
+        self._takes_turns = _takes_turns(self._files)
 
     def __str__(self) -> str:
         return self.url or "/"
@@ -289,7 +294,11 @@ class Store:
             retry=retry_if_exception(_may_pass),
             reraise=True,
         )
-        return attempts(act)
+        return attempts(self._in_turn, act) if self._takes_turns else attempts(act)
+
+    def _in_turn(self, act: Callable[[], Result]) -> Result:
+        with _TURN:
+            return act()
 
 
 class _Resumed(io.RawIOBase):
@@ -345,6 +354,21 @@ class _Resumed(io.RawIOBase):
         if file is not None:
             with suppress(Exception):
                 file.close()
+
+
+def _takes_turns(files: Any) -> bool:
+    """Tell whether a file system reads all through one file or connection, whose place threads would move under others.
+
+    fsspec keeps file systems apart by thread, but a store is shared by threads.
+    """
+    from fsspec.archive import AbstractArchiveFileSystem
+    from fsspec.implementations.ftp import FTPFileSystem
+
+    while files is not None:
+        if isinstance(files, AbstractArchiveFileSystem | FTPFileSystem):
+            return True
+        files = getattr(files, "fs", None)  # of one that caches
+    return False
 
 
 def _name(about: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ https://github.com/webdataset/webdataset
 
 import gzip
 import io
-import itertools
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,25 +14,35 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
 
 from ..errors import CorruptFileError
-from .samples import LONGEST_FILE, Sample, Wanted, renamed_together
+from .members import Members
+from .samples import LONGEST_FILE, Sample, renamed_together
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 _GZIP = b"\x1f\x8b"
+_METADATA = re.compile(r"__[^/]*__(/|$)")
 
 
-def read(file: IO[bytes], wanted: Wanted, count: int) -> Iterator[Sequence[Sample]]:
+def read(file: IO[bytes], members: Members, count: int) -> Iterator[Sequence[Sample]]:
     """Read samples, so many at a time.
 
+    A member that WebDataset gives to no sample is one of its own here, without a name and without pictures.
+
+    Args:
+        file: A readable file.
+        members: Tells which members are pictures to convert.
+        count: How many samples at a time.
+
     Raises:
-        OSError: The file is damaged or cannot be read.
+        OSError: The file is damaged or cannot be read, or a sample has two members of one name.
+        ValueError: It is not clear which members are to be converted, or those that are named are not there.
     """
     is_compressed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
     content: Any = gzip.GzipFile(fileobj=file) if is_compressed else file
     try:
         with tarfile.open(fileobj=content, mode="r|", tarinfo=_Member) as archive:
-            yield from _together(_samples(archive, wanted), count)
+            yield from _together(_samples(archive, members), count)
             _check_end(archive)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error) as error:
         raise CorruptFileError(f"damaged tar file: {error}") from error
@@ -40,10 +50,17 @@ def read(file: IO[bytes], wanted: Wanted, count: int) -> Iterator[Sequence[Sampl
         raise CorruptFileError(f"truncated tar file: {error}") from error
 
 
-def key_of(name: str) -> str:
-    """Return what the files of one sample have in common: the name up to the first dot of its last part."""
+def key_of(name: str) -> str | None:
+    """Return what the files of one sample have in common: the name up to the first dot of its last part.
+
+    There is none, as in WebDataset, for hidden files, files without a dot, and what is in folders such as ``__meta__``.
+    WebDataset itself takes hidden files in a folder for a sample that is called as the folder.
+    """
     path = PurePosixPath(name)
-    return str(path.with_name(path.name.partition(".")[0])) if path.name.partition(".")[0] else name
+    key, dot, _ = path.name.partition(".")
+    if not key or not dot or _METADATA.match(str(path)):
+        return None
+    return str(path.with_name(key))
 
 
 class TarShard:
@@ -118,16 +135,32 @@ def _check_end(archive: tarfile.TarFile) -> None:
             raise CorruptFileError("damaged tar file: more follows its end")
 
 
-def _samples(archive: tarfile.TarFile, wanted: Wanted) -> Iterator[Sample]:
-    files = ((member.name, _content(archive, member)) for member in archive if member.isreg())
-    for key, together in itertools.groupby(files, lambda file: key_of(file[0])):
-        pictures, rest = {}, {}
-        for name, data in together:
-            if wanted(PurePosixPath(name)):
-                pictures[name] = partial(bytes, data)
-            else:
-                rest[name] = data
-        yield Sample(key, pictures, rest)
+def _samples(archive: tarfile.TarFile, members: Members) -> Iterator[Sample]:
+    current: str | None = None
+    files: dict[str, bytes] = {}
+    for member in archive:
+        if not member.isreg():
+            continue
+        name, key, data = member.name, key_of(member.name), _content(archive, member)
+        if key is None:
+            yield Sample("", {}, {name: data})
+            continue
+        if current is not None and key != current:
+            yield _sample(current, files, members)
+            files = {}
+        if name in files:
+            raise CorruptFileError(f"the sample {key!r} has two members called {name}")
+        current = key
+        files[name] = data
+    if current is not None:
+        yield _sample(current, files, members)
+    members.check()
+
+
+def _sample(key: str, files: Mapping[str, bytes], members: Members) -> Sample:
+    pictures = members.pictures(key, list(files))
+    rest = {name: data for name, data in files.items() if name not in pictures}
+    return Sample(key, {name: partial(bytes, files[name]) for name in pictures}, rest)
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -8,6 +8,7 @@ symbols. The parts, from the bottom: :mod:`.range_coder`, :mod:`.mixtures`, :mod
 :mod:`.sensitivity`, :mod:`.context_stream`.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,22 +30,36 @@ MIN_QUALITY, MAX_QUALITY, DEFAULT_QUALITY = 1, 100, 50
 COARSEST, FINEST = 10240, 819
 """Steps of the lowest and the highest quality, in :data:`STEP_UNIT`; between them they form a geometric series."""
 
+LARGEST_STEP = (1 << 14) - 1
+"""The largest step that a payload can hold; it is coarser than that of the lowest quality."""
+
 LARGEST_LATENT = 32.0
 """Latents are clamped to this; those of photographs seldom exceed 6."""
 
 _HEAD_BYTES = 3
-_STEP_BITS = 14
+_STEP_BITS = LARGEST_STEP.bit_length()
 _TRELLIS, _STRETCHED = 1 << _STEP_BITS, 2 << _STEP_BITS
 
 _CLOSE_ENOUGH = 0.998
 """Share of the bytes given that need not be exceeded by further search."""
 _MOST_TRIALS = 16
+_LATENTS_PER_RUNG, _MOST_RUNGS_APART = 256, 40
+"""How far apart the qualities are that are tried: 1 for fewer than 512 latents, 16 for 64×64, 40 for many."""
 
 
 def step_of(quality: int) -> int:
-    """Return the step of a quality from 1 to 100, in :data:`STEP_UNIT`."""
+    """Return the step of a quality from 1 to 100, in :data:`STEP_UNIT`; below 1 the series goes on."""
     share = (quality - MIN_QUALITY) / (MAX_QUALITY - MIN_QUALITY)
     return round(COARSEST * math.pow(FINEST / COARSEST, share))
+
+
+def _ladder() -> list[int]:
+    """Return the steps of all qualities, the best first, those that follow in the series, and the largest step."""
+    steps = map(step_of, itertools.count(MAX_QUALITY, -1))
+    return [*itertools.takewhile(lambda step: step < LARGEST_STEP, steps), LARGEST_STEP]
+
+
+_LADDER = _ladder()
 
 
 @dataclass(frozen=True)
@@ -101,26 +116,30 @@ class ContextCodec:
         return EntropyModel(network_arrays(NEWEST), step, stretched=self.stretched, trellis=self.trellis)
 
     def encode_within(self, latents: NDArray[np.float32], payload_bytes: int) -> bytes:
-        """Return the best payload of latents ``(4, h, w)`` that is no longer than so many bytes.
+        """Return the payload with the finest step of latents ``(4, h, w)`` that is no longer than so many bytes.
 
-        Steps between those of the qualities are used, too; ``quality`` is not.
+        Steps between those of the qualities are used, too, and coarser ones, up to :data:`LARGEST_STEP`; ``quality`` is
+        not. Bytes do not always fall where the step grows: those of small pictures and flat ones waver. So steps are
+        tried from the finest on until one fits. For fewer than 512 latents, such as 176×176 pixels have, these are the
+        steps of all qualities, and the result is never coarser than the best quality that fits. For more latents they
+        lie farther apart.
 
-        Raises:
-            OptionError: Even that of the lowest quality is longer.
+        Returns:
+            The payload, or the shortest that was found where none fits.
         """
 
         def encode(step: int) -> bytes:
-            return self.encode_with_step(latents, step)
+            with single_threaded_blas():
+                return self.encode_with_step(latents, step)
 
-        coarsest = encode(COARSEST)
-        if len(coarsest) > payload_bytes:
-            raise OptionError(
-                f"quality {MIN_QUALITY} takes {len(coarsest)} bytes of payload; no more than {payload_bytes} are there"
-            )
-        finest = encode(FINEST)
-        if len(finest) <= payload_bytes:
-            return finest
-        return _search(encode, (FINEST, len(finest)), (COARSEST, coarsest), payload_bytes)
+        apart = min(max(1, latents[0].size // _LATENTS_PER_RUNG), _MOST_RUNGS_APART)
+        too_long: list[tuple[int, bytes]] = []
+        for step in [*_LADDER[:-1:apart], LARGEST_STEP]:
+            payload = encode(step)
+            if len(payload) <= payload_bytes:
+                return _search(encode, too_long[-1], (step, payload), payload_bytes) if too_long else payload
+            too_long.append((step, payload))
+        return min((payload for _, payload in too_long), key=len)
 
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
@@ -168,14 +187,16 @@ _VARIANCE_LEFT = 13 / 16
 """Shrinking halves one of the four components of the noise, which otherwise is alike in all."""
 
 
-def _search(encode: Callable[[int], bytes], too_fine: tuple[int, int], fitting: tuple[int, bytes], most: int) -> bytes:
-    """Return the longest payload found that fits, between a step that is too fine and one that is not.
+def _search(
+    encode: Callable[[int], bytes], too_long: tuple[int, bytes], fitting: tuple[int, bytes], most: int
+) -> bytes:
+    """Return the payload with the finest step found that fits, between a step that does not and one that does.
 
     Bytes fall about as a straight line in the logarithm of the step; the line through the ends is followed, and then
-    the end that it misses is brought up to it (the Illinois variant of regula falsi; Dowell and Jarratt 1971).
+    the end that it misses is brought up to it (regula falsi, as Anderson and Björck 1973 have it).
     """
-    (fine, longer), (coarse, best) = too_fine, fitting
-    above, below = float(longer - most), float(len(best) - most)
+    (fine, longer), (coarse, best) = too_long, fitting
+    above, below = float(len(longer) - most), _below(best, most)
     for _ in range(_MOST_TRIALS):
         if coarse - fine <= 1 or len(best) >= _CLOSE_ENOUGH * most:
             break
@@ -184,8 +205,19 @@ def _search(encode: Callable[[int], bytes], too_fine: tuple[int, int], fitting: 
         step = min(max(step, fine + 1), coarse - 1)
         payload = encode(step)
         if len(payload) > most:
-            fine, above, below = step, float(len(payload) - most), below / 2
+            excess = float(len(payload) - most)
+            fine, above, below = step, excess, below * _weight(excess / above)
         else:
-            best = max(best, payload, key=len)
-            coarse, below, above = step, min(float(len(payload) - most), -0.5), above / 2
+            room = _below(payload, most)
+            coarse, best, below, above = step, payload, room, above * _weight(room / below)
     return best
+
+
+def _below(payload: bytes, most: int) -> float:
+    """Return how far a payload is below what it may have, as a negative number, never zero."""
+    return min(float(len(payload) - most), -0.5)
+
+
+def _weight(left: float) -> float:
+    """Return what the far end of a line is multiplied by, after its near end has moved and so much of it is left."""
+    return 1 - left if left < 1 else 0.5

@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..deflate import deflate, inflate, inflate_truncated
 from ..errors import CorruptFileError, OptionError, TruncatedFileError
-from .deflate import deflate, inflate, inflate_truncated
 from .eight_bit import ROUNDING_VARIANCE, STEP, from_levels, to_levels
 from .interfaces import QuantisedLatents
 from .palette_design import design_palette, shortest_path

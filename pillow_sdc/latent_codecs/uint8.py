@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..deflate import deflate, inflate
 from ..errors import CorruptFileError, TruncatedFileError
-from .deflate import deflate, inflate
 from .eight_bit import ROUNDING_VARIANCE, from_levels, round_levels, to_levels
 from .interfaces import QuantisedLatents
 

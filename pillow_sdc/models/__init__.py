@@ -6,7 +6,7 @@ diffusers, transformers and huggingface_hub are imported when a model is first u
 
 from .denoising import denoise
 from .interfaces import Autoencoder, Denoiser
-from .loading import Models, clear_cache, fetch_model, get_models
+from .loading import Models, check_model, clear_cache, fetch_model, get_models
 from .noise_schedule import NoiseSchedule
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Denoiser",
     "Models",
     "NoiseSchedule",
+    "check_model",
     "clear_cache",
     "denoise",
     "fetch_model",

@@ -8,6 +8,7 @@ import copy
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..options import Settings
+from .checkpoint import check_tensors, fill
 from .compilation import CompiledOnRecurrence
 from .failures import computing, finite, loading
 from .hub import Part, unavailable
@@ -49,18 +51,19 @@ def load_autoencoder(part: Part, device: str, dtype: str) -> "DiffusersAutoencod
         ModelUnavailableError: It is another kind of autoencoder, of another latent space, or its files are damaged.
         ModelFailedError: The device has too little memory.
     """
-    network = _load_network(part, tuple(SCALING_FACTORS), dtype)
-    # Both kinds of autoencoder halve the resolution between one block and the next.
-    downsampling = 2 ** (len(network.config.block_out_channels) - 1)
-    wanted = {
-        "in_channels": 3,
-        "out_channels": 3,
-        "latent_channels": 4,
-        "downsampling": _DOWNSAMPLING,
-        "scaling_factor": SCALING_FACTORS[type(network).__name__],
-    }
-    _check_family(part, {**network.config, "downsampling": downsampling}, wanted)
+    with loading(part):
+        network = _filled(_empty_autoencoder(part), part, dtype)
     return DiffusersAutoencoder(_place(network, device))
+
+
+def check_autoencoder(part: Part) -> None:
+    """Check whether :func:`load_autoencoder` would load it, as far as that can be told without reading its weights.
+
+    Raises:
+        ModelUnavailableError: As there.
+    """
+    with loading(part):
+        check_tensors(_empty_autoencoder(part), part.weights, _present_name)
 
 
 def load_denoiser(
@@ -81,16 +84,22 @@ def load_denoiser(
         ModelFailedError: The device has too little memory.
     """
     schedule = _load_schedule(scheduler)
-    network = _load_network(unet, ("UNet2DConditionModel",), dtype)
-    wanted = {
-        "in_channels": 4,
-        "out_channels": 4,
-        "cross_attention_dim": prompt.shape[1],
-        "addition_embed_type": None,
-        "class_embed_type": None,
-    }
-    _check_family(unet, network.config, wanted)
+    with loading(unet):
+        network = _empty_unet(unet)
+        _check_family(unet, network.config, {"cross_attention_dim": prompt.shape[1]})
+        network = _filled(network, unet, dtype)
     return DiffusersDenoiser(unet.model, _place(network, device), schedule, prompt)
+
+
+def check_denoiser(unet: Part, scheduler: Part) -> None:
+    """Check whether :func:`load_denoiser` would load them, as far as that can be told without reading the weights.
+
+    Raises:
+        ModelUnavailableError: As there.
+    """
+    _load_schedule(scheduler)
+    with loading(unet):
+        check_tensors(_empty_unet(unet), unet.weights, _present_name)
 
 
 class DiffusersAutoencoder:
@@ -144,7 +153,8 @@ class DiffusersDenoiser:
         self._name = name
         self._network = network
         self._schedule = schedule
-        self._prompt = to_tensor(prompt[np.newaxis], network)
+        with computing("moving the prompt to the device"):
+            self._prompt = to_tensor(prompt[np.newaxis], network)
         self._predict: Callable[..., torch.Tensor] = _predict
 
     @property
@@ -189,27 +199,59 @@ def _predict(network: Any, diffused: "torch.Tensor", times: "torch.Tensor", prom
     return network(diffused, times, prompts).sample  # type: ignore[no-any-return]
 
 
-def _load_network(part: Part, class_names: tuple[str, ...], dtype: str) -> Any:
-    """Load one of diffusers' models, complete and in safetensors or not at all; it is left on the CPU."""
+def _empty_autoencoder(part: Part) -> Any:
+    network = _empty_network(part, tuple(SCALING_FACTORS))
+    # Both kinds of autoencoder halve the resolution between one block and the next.
+    downsampling = 2 ** (len(network.config.block_out_channels) - 1)
+    wanted = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "downsampling": _DOWNSAMPLING,
+        "scaling_factor": SCALING_FACTORS[type(network).__name__],
+    }
+    _check_family(part, {**network.config, "downsampling": downsampling}, wanted)
+    return network
+
+
+def _empty_unet(part: Part) -> Any:
+    network = _empty_network(part, ("UNet2DConditionModel",))
+    wanted = {"in_channels": 4, "out_channels": 4, "addition_embed_type": None, "class_embed_type": None}
+    _check_family(part, network.config, wanted)
+    return network
+
+
+def _empty_network(part: Part, class_names: tuple[str, ...]) -> Any:
+    """Return one of diffusers' models as its configuration says, its tensors on the device ``meta``.
+
+    Not by ``from_pretrained``, which meanwhile replaces functions of torch for all threads of the process.
+    """
     import diffusers
     import torch
 
-    with loading(part):
-        class_name = json.loads((part.directory / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    config = json.loads((part.directory / "config.json").read_text(encoding="utf-8"))
+    class_name = config.get("_class_name")
     if class_name not in class_names:
         raise unavailable(part.model, f"{part.directory.name} is a {class_name}, not {' or '.join(class_names)}")
-    with loading(part), quiet_loading():
-        network, info = getattr(diffusers, class_name).from_pretrained(
-            part.directory,
-            variant=part.variant,
-            torch_dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        if info["missing_keys"]:  # diffusers would leave them random
-            raise ValueError(f"the weights lack {min(info['missing_keys'])}")
+    with quiet_loading(), torch.device("meta"):
+        return getattr(diffusers, class_name).from_config(config)
+
+
+def _filled(network: Any, part: Part, dtype: str) -> Any:
+    """Return an empty network with the weights of its part; it is left on the CPU."""
+    import torch
+
+    fill(network, part.weights, getattr(torch, dtype), _present_name)
     return network.eval().requires_grad_(False)
+
+
+_ATTENTION_OF_2022 = re.compile(r"(\.attentions\.\d+)\.(query|key|value|proj_attn)\.")
+_PRESENT_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _present_name(name: str) -> str:
+    """Return the name that diffusers has for a tensor today; in 2022, as in SD v1.4, it had others for attention."""
+    return _ATTENTION_OF_2022.sub(lambda match: f"{match[1]}.{_PRESENT_NAMES[match[2]]}.", name)
 
 
 def _check_family(part: Part, found: Mapping[str, object], wanted: Mapping[str, object]) -> None:

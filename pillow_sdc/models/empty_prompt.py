@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .checkpoint import fill
 from .failures import computing, finite, loading
 from .hub import Part
 from .quiet_loading import quiet_loading
 
 _NAME = "empty_prompt"
+_CHECKSUM = "sha256"
 _logger = logging.getLogger("pillow_sdc")
 
 
@@ -54,41 +56,38 @@ def _path_for(tokenizer: Part, text_encoder: Part) -> Path:
 
 
 def _read(path: Path) -> NDArray[np.float32] | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import safe_open
 
     try:
-        encoding = load(path.read_bytes())[_NAME]
+        with safe_open(path, framework="numpy") as file:
+            encoding: NDArray[np.float32] = file.get_tensor(_NAME)
+            intact = file.metadata() == {_CHECKSUM: _checksum(encoding)}
     except FileNotFoundError:
         return None
-    except (OSError, SafetensorError, KeyError) as error:
+    except Exception as error:  # whatever a damaged file makes the library raise
         _logger.info("computing the empty prompt's encoding again, for %s cannot be read: %s", path, error)
         return None
-    usable = encoding.dtype == np.float32 and encoding.ndim == 2 and bool(np.isfinite(encoding).all())
-    return encoding if usable else None
+    return encoding if intact else None
 
 
 def _compute(tokenizer: Part, text_encoder: Part) -> NDArray[np.float32]:
     import torch
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     with loading(tokenizer), quiet_loading():
         tokenize = CLIPTokenizer.from_pretrained(tokenizer.directory, local_files_only=True)
+        length = tokenize.model_max_length
+        tokens = tokenize("", padding="max_length", max_length=length, truncation=True).input_ids
     with loading(text_encoder), quiet_loading():
-        network, info = CLIPTextModel.from_pretrained(
-            text_encoder.directory,
-            variant=text_encoder.variant,
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        if info["missing_keys"]:  # transformers would leave them random
-            raise ValueError(f"the weights lack {min(info['missing_keys'])}")
-    length = tokenize.model_max_length
-    tokens = tokenize("", padding="max_length", max_length=length, truncation=True).input_ids
+        config = CLIPTextConfig.from_pretrained(text_encoder.directory, local_files_only=True)
+        with torch.device("meta"):  # and not by from_pretrained, which sets the default dtype of the whole process
+            network = CLIPTextModel(config)
+        prefix = "text_model." if any(name.startswith("text_model.") for name in network.state_dict()) else ""
+        fill(network, text_encoder.weights, torch.float32, lambda name: prefix + name.removeprefix("text_model."))
+        network.eval()
     with computing("the text encoder"), torch.inference_mode():
-        encoding: NDArray[np.float32] = network.eval()(torch.tensor([tokens]))[0][0].numpy()
+        positions = torch.arange(len(tokens))[None]  # which are no weights: the network's own are on meta
+        encoding: NDArray[np.float32] = network(torch.tensor([tokens]), position_ids=positions)[0][0].numpy()
     return finite(encoding, "the text encoder")
 
 
@@ -100,7 +99,12 @@ def _keep(encoding: NDArray[np.float32], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as directory:
             complete = Path(directory, path.name)
-            complete.write_bytes(save({_NAME: encoding}))
+            complete.write_bytes(save({_NAME: encoding}, {_CHECKSUM: _checksum(encoding)}))
             complete.replace(path)
     except OSError as error:
         _logger.info("cannot keep the empty prompt's encoding in %s: %s", path, error)
+
+
+def _checksum(encoding: NDArray[np.float32]) -> str:
+    """Return that of the shape and the values: a file that a full disk cut short may be padded with zeros."""
+    return hashlib.sha256(f"{encoding.dtype} {encoding.shape}".encode() + encoding.tobytes()).hexdigest()

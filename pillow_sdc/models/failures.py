@@ -1,4 +1,4 @@
-"""What goes wrong in torch, diffusers and transformers, told as errors of this package."""
+"""The two gates to torch, diffusers and transformers: what goes wrong behind them is an error of this package."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,32 +8,38 @@ from numpy.typing import NDArray
 
 from ..errors import ModelFailedError, ModelUnavailableError
 from .forked_torch import prepare_torch
-from .hub import Part, unavailable
+from .hub import Part, mend_for, unavailable
+from .isolation import isolated
 
 
 @contextmanager
 def loading(part: Part) -> Iterator[None]:
-    """Turn whatever a part with damaged or unsuitable files makes the libraries raise into one error.
+    """Load, isolated from the caller's torch, and turn whatever the libraries raise into one error.
 
     Raises:
-        ModelUnavailableError: The block raised; the cause is attached.
+        ModelUnavailableError: The files of the part are damaged or unsuitable; the cause is attached.
     """
     try:
-        yield
+        with isolated():
+            yield
+    except ModelUnavailableError:
+        raise
     except Exception as error:  # json's, safetensors', torch's, diffusers' and transformers' errors have no common base
-        raise unavailable(part.model, f"{part.directory} cannot be loaded ({_summary(error)})") from error
+        reason = f"{part.directory} cannot be loaded ({_summary(error)})"
+        raise unavailable(part.model, reason, mend_for(part.model)) from error
 
 
 @contextmanager
 def computing(what: str) -> Iterator[None]:
-    """Compute with torch in whatever process this is, and turn its errors into one.
+    """Compute with torch in whatever process this is, isolated from the caller's, and turn its errors into one.
 
     Raises:
         ModelFailedError: The block ran out of memory, or torch raised for another reason; the cause is attached.
     """
     prepare_torch()
     try:
-        yield
+        with isolated():
+            yield
     except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
         raise ModelFailedError(f"{what} failed ({_summary(error)})") from error
 

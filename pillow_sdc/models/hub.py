@@ -1,111 +1,158 @@
 """Where the parts of a model lie on this machine; what is missing is downloaded from the Hugging Face hub.
 
-A model is named by a directory or by the id of a hub repository. Either holds a pipeline in diffusers' layout
-(``model_index.json`` and one folder for each part) or an autoencoder alone (``config.json`` and the weights at its
-root). Parts are looked for one by one, so that encoding pictures never downloads a U-Net, and on this machine first,
-without any request to the network. Weights are read from safetensors files only: pickles can run code.
+A model is named by a directory or by the id of a hub repository, and laid out as :mod:`.layout` says. Parts are looked
+for one by one, so that encoding pictures never downloads a U-Net, and on this machine first, without any request to the
+network. Weights are read from safetensors files only: pickles can run code.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import os
+import re
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Literal, get_args
 
 from ..errors import ModelUnavailableError
+from . import layout
+from .checkpoint import check_file, unreadable
+from .layout import (
+    PARTS,
+    PIPELINE_INDEX,
+    DamagedFileError,
+    LostFileError,
+    MissingFileError,
+    PartFiles,
+    PartName,
+    Precision,
+    choose_files,
+)
 
 DEFAULT_MODEL = "CompVis/stable-diffusion-v1-4"
 
-PartName = Literal["vae", "unet", "scheduler", "tokenizer", "text_encoder"]
-PARTS: tuple[PartName, ...] = get_args(PartName)
-
-_PIPELINE_INDEX = "model_index.json"
 _logger = logging.getLogger("pillow_sdc")
-
-
-class Precision(Enum):
-    """Which weights to take: the value lists diffusers' names of variants, the preferred one first."""
-
-    FULL = (None, "fp16")
-    HALF = ("fp16", None)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a model, complete on this machine.
+    """One part of a model, complete on this machine, and each of its files whole.
 
     Attributes:
         model: The model it belongs to, as the user named it.
         directory: Holds the part's files.
-        variant: diffusers' name of the weights' variant, ``"fp16"`` or ``None``.
         files: The part's configuration and weights.
+        weights: Those of the files that hold tensors.
     """
 
     model: str
     directory: Path
-    variant: str | None
     files: tuple[Path, ...]
+    weights: tuple[Path, ...]
 
 
-def unavailable(model: str, reason: str) -> ModelUnavailableError:
-    """Return the error that says why there is no such model, how to name another and how to fetch one."""
+def unavailable(model: str, reason: str, mend: str | None = None) -> ModelUnavailableError:
+    """Return the error that says why there is no such model, how to name another and how to fetch one.
+
+    Args:
+        model: As the user named it.
+        reason: What is wrong.
+        mend: What to do about it, if that is another thing than to fetch a model.
+    """
     fetchable = model if _is_hub_id(model) else DEFAULT_MODEL
+    first, last = (f"{mend}, or ", "") if mend else ("", f", or fetch one with `sdc models fetch {fetchable}`")
     return ModelUnavailableError(
-        f"model {model!r} is not available: {reason}; name another with pillow_sdc.configure(model=...) or the"
-        " environment variable PILLOW_SDC_MODEL ('compact' comes with this package), or fetch one with"
-        f" `sdc models fetch {fetchable}`"
+        f"model {model!r} is not available: {reason}; {first}name another with pillow_sdc.configure(model=...) or the"
+        f" environment variable PILLOW_SDC_MODEL ('compact' comes with this package){last}"
     )
+
+
+def mend_for(model: str) -> str | None:
+    """Return what to do about damaged files of a model, if it came from the hub."""
+    if _directory(model) is not None:
+        return None
+    return f"delete {_cached_repository(model)} and fetch it again with `sdc models fetch {model}`"
 
 
 def find(model: str, part: PartName, precision: Precision) -> Part | None:
     """Return a part that is on this machine, or ``None``; the network is not asked.
 
     Raises:
-        ModelUnavailableError: ``model`` is a directory without that part, or neither a directory nor a hub id.
+        ModelUnavailableError: ``model`` is a directory without that part, or neither a directory nor a hub id; or the
+            part is damaged, or the hub's cache is.
     """
-    directory = _directory(model)
-    if directory is not None:
+    with _as_unavailable(model):
         try:
-            return _part_in(directory, model, part, precision)
-        except _MissingFileError as error:
-            raise unavailable(model, str(error)) from None
-    snapshot = _cached_snapshot(model, [f"{part}/{name}" for name in (*_REQUIRED[part], *_OPTIONAL.get(part, ()))])
-    if snapshot is None:
-        return None
-    try:
-        return _part_in(snapshot, model, part, precision)
-    except _MissingFileError:
-        return None
+            return _find(model, part, precision)
+        except (MissingFileError, LostFileError):
+            if _directory(model) is not None:
+                raise
+            return None
+
+
+def parts_here(model: str, precision: Precision) -> dict[PartName, Part | None]:
+    """Return the parts that a model should have, with ``None`` for those that are not on this machine.
+
+    Of a model that is not here at all that is its autoencoder.
+
+    Raises:
+        ModelUnavailableError: As :func:`find`, but not of a directory that lacks a part; also where a part has been
+            here and is lost.
+    """
+    parts: dict[PartName, Part | None] = {}
+    with _as_unavailable(model):
+        for part in _parts_of(model):
+            try:
+                parts[part] = _find(model, part, precision)
+            except MissingFileError:
+                parts[part] = None
+    return parts
 
 
 def locate(model: str, part: PartName, precision: Precision) -> Part:
     """Return a part, downloaded if it is not on this machine.
 
     Raises:
-        ModelUnavailableError: The part is not here and cannot be had; the cause is attached.
+        ModelUnavailableError: The part is not here and cannot be had, or it is damaged; the cause is attached.
     """
     return find(model, part, precision) or _download(model, part, precision)
+
+
+def directory_of(model: str) -> Path | None:
+    """Return the directory that a model's name stands for, ``~`` expanded, if there is one."""
+    path = os.path.expanduser(model)  # noqa: PTH111 - Path's raises where there is no such home
+    return Path(path) if os.path.isdir(path) else None  # noqa: PTH112 - Path's raises where it may not look
+
+
+def folder_of(model: str) -> Path:
+    """Return a model's directory, or the folder that its repository has, or would have, in the hub's local cache.
+
+    Raises:
+        ModelUnavailableError: ``model`` is neither a directory nor a hub id.
+    """
+    return _directory(model) or _cached_repository(model)
 
 
 def is_pipeline(model: str) -> bool:
     """Tell a pipeline from an autoencoder alone; asks the hub if no part of the model is on this machine.
 
     Raises:
-        ModelUnavailableError: The hub was to be asked, and did not answer.
+        ModelUnavailableError: The hub was to be asked, and did not answer; or its cache is damaged.
     """
-    root = _directory(model) or _cached_snapshot(model, [])
-    if root is not None and any((root / name).is_file() for name in (_PIPELINE_INDEX, "config.json")):
-        return (root / _PIPELINE_INDEX).is_file()
-    return _PIPELINE_INDEX in _list_files(model)
+    with _as_unavailable(model):
+        try:
+            return _is_pipeline_here(model)
+        except (MissingFileError, LostFileError):
+            if _directory(model) is not None:
+                raise
+            return PIPELINE_INDEX in _list_files(model)
 
 
 def fetch(model: str, precision: Precision) -> Path:
     """Bring all parts that encoding and decoding need to this machine, and return the directory that holds them.
 
     Raises:
-        ModelUnavailableError: A part is not here and cannot be had; the cause is attached.
+        ModelUnavailableError: A part is not here and cannot be had, or it is damaged; the cause is attached.
     """
     if not is_pipeline(model):
         return locate(model, "vae", precision).directory
@@ -113,86 +160,121 @@ def fetch(model: str, precision: Precision) -> Path:
     return parts[0].directory.parent
 
 
-# The files of each part. Of the alternatives the first that is complete is taken; optional files belong to the part
-# where the repository has them.
-_REQUIRED: dict[PartName, tuple[str, ...]] = {
-    "vae": ("config.json",),
-    "unet": ("config.json",),
-    "scheduler": ("scheduler_config.json",),
-    "tokenizer": ("tokenizer_config.json",),
-    "text_encoder": ("config.json",),
-}
-_OPTIONAL: dict[PartName, tuple[str, ...]] = {"tokenizer": ("special_tokens_map.json", "added_tokens.json")}
-_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
-_WEIGHTS: dict[PartName, str] = {
-    "vae": "diffusion_pytorch_model",
-    "unet": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
+class _Folder:
+    """The files in a folder, which is a model's root."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __contains__(self, name: str) -> bool:
+        path = self._root / name
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if path.is_symlink():
+                raise LostFileError(f"{path} is a link to a file that is not there") from None
+            return False
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if not stat.S_ISREG(mode):
+            raise DamagedFileError(path, "is not a file")
+        return True
+
+    def read(self, name: str) -> bytes:
+        check_file(self._root / name)
+        return (self._root / name).read_bytes()
 
 
-class _MissingFileError(Exception):
-    """A model lacks a file; the message says which."""
+class _Repository:
+    """The files of a repository on the hub."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._names = _list_files(model)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def read(self, name: str) -> bytes:
+        return _Folder(self.download(name)).read(name)
+
+    def download(self, *names: str) -> Path:
+        """Bring files to this machine, and return the model's root."""
+        from huggingface_hub import snapshot_download
+
+        with _asking_the_hub(self._model):
+            return Path(snapshot_download(self._model, allow_patterns=[PIPELINE_INDEX, *names]))
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """The files of a part, relative to the model's root, and the folder and variant they make up."""
+def _find(model: str, part: PartName, precision: Precision) -> Part:
+    """Return a part that is on this machine.
 
-    folder: str
-    names: tuple[str, ...]
-    variant: str | None
-
-
-def _choose_files(part: PartName, precision: Precision, exists: Callable[[str], bool]) -> _Choice:
-    folder = _folder_of(part, exists)
-    required = [folder + name for name in _REQUIRED[part]]
-    for name in required:
-        if not exists(name):
-            raise _MissingFileError(f"it has no {name}")
-    optional = [folder + name for name in _OPTIONAL.get(part, ()) if exists(folder + name)]
-    if part == "tokenizer":
-        chosen = _first_complete([[folder + name for name in vocabulary] for vocabulary in _VOCABULARIES], exists)
-        return _Choice(folder, (*required, *chosen, *optional), None)
-    if part == "scheduler":
-        return _Choice(folder, tuple(required), None)
-    weights = {
-        f"{folder}{_WEIGHTS[part]}{'.' + variant if variant else ''}.safetensors": variant
-        for variant in precision.value
-    }
-    (chosen_weights,) = _first_complete([[name] for name in weights], exists)
-    return _Choice(folder, (*required, chosen_weights), weights[chosen_weights])
+    Raises:
+        MissingFileError: It is not.
+        LostFileError: It was.
+        DamagedFileError: It is damaged.
+        ModelUnavailableError: ``model`` names nothing.
+    """
+    root = _root_of(model)
+    found = _checked(model, root, choose_files(part, precision, _Folder(root)))
+    if _directory(model) is None:
+        names = (*layout.REQUIRED[part], *layout.OPTIONAL.get(part, ()))
+        _check_listing(model, root, [f"{part}/{name}" for name in names])
+    return found
 
 
-def _folder_of(part: PartName, exists: Callable[[str], bool]) -> str:
-    if exists(_PIPELINE_INDEX):
-        return f"{part}/"
-    if not exists("config.json"):
-        raise _MissingFileError(f"it has neither {_PIPELINE_INDEX}, like a pipeline, nor config.json")
-    if part != "vae":
-        raise _MissingFileError(f"it is an autoencoder alone, without a {part}")
-    return ""
+def _download(model: str, part: PartName, precision: Precision) -> Part:
+    with _as_unavailable(model):
+        repository = _Repository(model)
+        chosen = choose_files(part, precision, repository)
+        _logger.info("downloading the %s of %s from the Hugging Face hub", part, model)
+        return _checked(model, repository.download(*chosen.names), chosen)
 
 
-def _first_complete(alternatives: list[list[str]], exists: Callable[[str], bool]) -> list[str]:
-    for names in alternatives:
-        if all(exists(name) for name in names):
-            return names
-    wanted = " or ".join(" with ".join(names) for names in alternatives)
-    raise _MissingFileError(f"it has no {wanted} (pickled weights, .bin or .ckpt, are never loaded)")
+def _checked(model: str, root: Path, chosen: PartFiles) -> Part:
+    """Return a part of whose files each is whole."""
+    files = tuple(root / name for name in chosen.names)
+    for file in (root / PIPELINE_INDEX, *files) if chosen.folder else files:
+        check_file(file)
+    return Part(model, root / chosen.folder, files, tuple(root / name for name in chosen.weights))
 
 
-def _part_in(root: Path, model: str, part: PartName, precision: Precision) -> Part:
-    choice = _choose_files(part, precision, lambda name: (root / name).is_file())
-    return Part(model, root / choice.folder, choice.variant, tuple(root / name for name in choice.names))
+def _is_pipeline_here(model: str) -> bool:
+    """Tell a pipeline from an autoencoder alone by what is on this machine.
+
+    Raises:
+        MissingFileError: That is not enough.
+        LostFileError: What there was is gone.
+        DamagedFileError: It is damaged.
+    """
+    return layout.is_pipeline(_Folder(_root_of(model)))
+
+
+def _parts_of(model: str) -> tuple[PartName, ...]:
+    """Return the parts that a model should have, as far as that can be told by what is on this machine."""
+    try:
+        return PARTS if _is_pipeline_here(model) else PARTS[:1]
+    except MissingFileError:
+        return PARTS[:1]
+
+
+def _root_of(model: str) -> Path:
+    """Return a model's directory, or its snapshot in the hub's cache.
+
+    Raises:
+        MissingFileError: It is not in the cache.
+        LostFileError: It was.
+        DamagedFileError: The cache does not say which snapshot is the present one.
+    """
+    return _directory(model) or _cached_snapshot(model)
 
 
 def _directory(model: str) -> Path | None:
-    if Path(model).is_dir():
-        return Path(model)
-    if not _is_hub_id(model):
+    """Return the directory that a model's name stands for; ``None`` if it is the id of a repository."""
+    directory = directory_of(model)
+    if directory is None and not _is_hub_id(model):
         raise unavailable(model, "it is neither a directory nor the id of a hub repository, namespace/name")
-    return None
+    return directory
 
 
 def _is_hub_id(model: str) -> bool:
@@ -206,15 +288,65 @@ def _is_hub_id(model: str) -> bool:
     return model.count("/") == 1
 
 
-def _cached_snapshot(model: str, names: list[str]) -> Path | None:
-    """Return the cached snapshot of a repository, unless it is known to lack some of ``names`` that the hub has."""
+def _cached_snapshot(model: str) -> Path:
+    from huggingface_hub.constants import DEFAULT_REVISION
+
+    repository = _cached_repository(model)
+    reference = repository / "refs" / DEFAULT_REVISION
+    try:
+        commit = reference.read_text("utf-8")
+    except FileNotFoundError:
+        raise MissingFileError("it is not in the hub's local cache") from None
+    except OSError as error:
+        raise unreadable(reference, error) from error
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(reference, f"cannot be read ({error})") from error
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise DamagedFileError(reference, f"holds {commit[:50]!r}, which is not a commit")
+    snapshot = repository / "snapshots" / commit
+    try:
+        snapshot.stat()
+    except FileNotFoundError:
+        raise LostFileError(f"{reference} names the snapshot {commit}, which is not there") from None
+    except OSError as error:
+        raise unreadable(snapshot, error) from error
+    return snapshot
+
+
+def _check_listing(model: str, snapshot: Path, names: list[str]) -> None:
+    """Check by the listing that the hub's cache may have of a repository whether all files of a part are here.
+
+    Raises:
+        MissingFileError: The repository has some of ``names`` that are not.
+        DamagedFileError: The listing is damaged.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, local_files_only=True, allow_patterns=[_PIPELINE_INDEX, *names]))
+        snapshot_download(model, revision=snapshot.name, local_files_only=True, allow_patterns=[PIPELINE_INDEX, *names])
     except LocalEntryNotFoundError:
-        return None
+        raise MissingFileError("the hub has more of it than the local cache") from None
+    except Exception as error:  # the hub's library does not expect all that a damaged listing may hold
+        raise DamagedFileError(snapshot, f"has a listing that cannot be read ({type(error).__name__})") from error
+
+
+def _cached_repository(model: str) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=model, repo_type="model"))
+
+
+@contextmanager
+def _as_unavailable(model: str) -> Iterator[None]:
+    """Say what is wrong with a model's files as the error that the package's users know."""
+    try:
+        yield
+    except DamagedFileError as error:
+        raise unavailable(model, str(error), error.mend or mend_for(model)) from error
+    except (MissingFileError, LostFileError) as error:
+        raise unavailable(model, str(error)) from None
 
 
 def _list_files(model: str) -> frozenset[str]:
@@ -223,20 +355,6 @@ def _list_files(model: str) -> frozenset[str]:
     with _asking_the_hub(model):
         # Not list_repo_files, which tries again for 20 seconds where there is no network.
         return frozenset(file.rfilename for file in HfApi().model_info(model).siblings or ())
-
-
-def _download(model: str, part: PartName, precision: Precision) -> Part:
-    from huggingface_hub import snapshot_download
-
-    offered = _list_files(model)
-    try:
-        choice = _choose_files(part, precision, offered.__contains__)
-        _logger.info("downloading the %s of %s from the Hugging Face hub", part, model)
-        with _asking_the_hub(model):
-            root = snapshot_download(model, allow_patterns=[_PIPELINE_INDEX, *choice.names])
-        return _part_in(Path(root), model, part, precision)
-    except _MissingFileError as error:
-        raise unavailable(model, str(error)) from None
 
 
 @contextmanager

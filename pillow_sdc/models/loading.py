@@ -1,23 +1,29 @@
 """From settings to models: what ``"auto"`` means here, and each model loaded once per process."""
 
+import copy
 import gc
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import options
 from ..errors import ModelUnavailableError, OptionError
 from ..fork_safety import ForkSafeLock, in_forked_children
 from . import compact, hub
-from .diffusers_models import load_autoencoder, load_denoiser
+from .diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
 from .empty_prompt import encode_empty_prompt
-from .hub import DEFAULT_MODEL, Precision
+from .hub import DEFAULT_MODEL
 from .interfaces import Autoencoder, Denoiser
+from .isolation import isolated
+from .layout import PartName, Precision
 from .once import Once
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("pillow_sdc")
 
@@ -39,6 +45,7 @@ class Models:
         self.compiled = compiled
         self._autoencoder = Once(partial(_prepare_autoencoder, name, device, dtype, compiled))
         self._denoiser = Once(partial(_prepare_denoiser, name, device, dtype, compiled))
+        self._substitute: Models | None = None
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -48,7 +55,7 @@ class Models:
             ModelUnavailableError: It is not here and cannot be had, or is not one of SD v1's latent space.
             ModelFailedError: The device has too little memory.
         """
-        return self._autoencoder()
+        return self._loaded(lambda models: models._autoencoder)
 
     @property
     def denoiser(self) -> Denoiser | None:
@@ -60,12 +67,33 @@ class Models:
             ModelUnavailableError: It is not here and cannot be had, or is not one that predicts noise.
             ModelFailedError: The device has too little memory.
         """
-        return self._denoiser()
+        return self._loaded(lambda models: models._denoiser)
+
+    def or_else(self, substitute: "Models") -> "Models":
+        """Return the same models, but such that they become others as soon as one of them turns out not to work."""
+        models = copy.copy(self)
+        models._substitute = substitute
+        return models
+
+    def _loaded(self, part_of: "Callable[[Models], Once[T]]") -> T:
+        part = part_of(self)
+        try:
+            return part()
+        except ModelUnavailableError as error:
+            if self._substitute is None or part is part_of(self._substitute):
+                raise
+            self._become(self._substitute, str(error))
+            return part_of(self)()
+
+    def _become(self, others: "Models", reason: str) -> None:
+        self.name, self._autoencoder, self._denoiser = others.name, others._autoencoder, others._denoiser
+        _say_choice(self.name, self.device, self.dtype, reason, is_amiss=True)
 
 
 # By model, device, dtype and compilation, both as they were asked for and as "auto" was resolved.
 _models: dict[tuple[str, str, str, bool], Models] = {}
 _choosing = ForkSafeLock()
+_has_warned = False
 
 
 def get_models(settings: options.Settings) -> Models:
@@ -73,7 +101,7 @@ def get_models(settings: options.Settings) -> Models:
 
     ``"auto"`` means: the device is CUDA if there is one, else the CPU; the dtype is float16 on CUDA, else float32;
     the model is Stable Diffusion v1.4 if the device is CUDA or if its weights are already in the hub's local cache,
-    else the embedded one. Nothing is loaded or downloaded before the models are used.
+    and if it works; else the embedded one. Nothing is loaded or downloaded before the models are used.
 
     Raises:
         OptionError: ``settings.device`` is not the name of a torch device.
@@ -84,10 +112,35 @@ def get_models(settings: options.Settings) -> Models:
         if asked not in _models:
             device = _choose_device(settings.device)
             dtype = _choose_dtype(settings.dtype, device)
-            model = _choose_model(settings.model, device, dtype)
-            resolved = (model, str(device), dtype, settings.compile)
-            _models[asked] = _models.setdefault(resolved, Models(*resolved))
+            model = _choose_model(device, dtype) if settings.model == "auto" else settings.model
+            models = _models_of(model, str(device), dtype, settings.compile)
+            if settings.model == "auto" and model != compact.NAME:
+                models = models.or_else(_models_of(compact.NAME, str(device), dtype, settings.compile))
+            _models[asked] = models
         return _models[asked]
+
+
+def _models_of(model: str, device: str, dtype: str, compiled: bool) -> Models:
+    resolved = model, device, dtype, compiled
+    return _models.setdefault(resolved, Models(*resolved))
+
+
+def check_model(model: str, precision: Precision) -> tuple[PartName, ...]:
+    """Check, without loading it or asking the network, that what is here of a model would work.
+
+    Returns:
+        The parts of it that are not here.
+
+    Raises:
+        ModelUnavailableError: A part is damaged, or not of SD v1's family, or the hub's local cache is damaged; or the
+            model's name is neither that of a directory nor a hub id.
+    """
+    parts = hub.parts_here(model, precision)
+    if vae := parts["vae"]:
+        check_autoencoder(vae)
+    if (unet := parts.get("unet")) and (scheduler := parts.get("scheduler")):
+        check_denoiser(unet, scheduler)
+    return tuple(name for name, part in parts.items() if part is None)
 
 
 def fetch_model(model: str) -> Path:
@@ -127,7 +180,7 @@ def _choose_device(name: str) -> "torch.device":
         if not torch.cuda.is_available():
             return torch.device("cpu")
         try:
-            torch.empty(0, device="cuda")
+            _try_device("cuda")
         except RuntimeError as error:  # in a child forked after CUDA was used, or with a broken driver
             _logger.info("computing on the CPU, for CUDA cannot be used here: %s", error)
             return torch.device("cpu")
@@ -137,7 +190,7 @@ def _choose_device(name: str) -> "torch.device":
     except RuntimeError as error:
         raise OptionError(f"device is {name!r}; it must be 'auto' or the name of a torch device") from error
     try:
-        torch.empty(0, device=device)
+        _try_device(name)
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
         raise ModelUnavailableError(
             f"device {name!r} cannot be used here: {error}; name another with pillow_sdc.configure(device=...) or the"
@@ -146,25 +199,45 @@ def _choose_device(name: str) -> "torch.device":
     return device
 
 
+def _try_device(name: str) -> None:
+    import torch
+
+    with isolated():
+        torch.empty(0, device=name)
+
+
 def _choose_dtype(name: str, device: "torch.device") -> str:
     if name == "auto":
         return "float16" if device.type == "cuda" else "float32"
     return name
 
 
-def _choose_model(name: str, device: "torch.device", dtype: str) -> str:
-    if name != "auto":
-        return name
-    model = DEFAULT_MODEL
-    if device.type == "cuda":
-        reason = f"the device is {device}"
-    elif all(hub.find(DEFAULT_MODEL, part, _precision_of(dtype)) for part in hub.PARTS):
-        reason = "it is in the hub's local cache"
+def _choose_model(device: "torch.device", dtype: str) -> str:
+    """Return what ``"auto"`` stands for."""
+    model, is_amiss = DEFAULT_MODEL, False
+    try:
+        missing = check_model(DEFAULT_MODEL, _precision_of(dtype))
+    except ModelUnavailableError as error:
+        model, reason, is_amiss = compact.NAME, str(error), True
     else:
-        model = compact.NAME
-        reason = f"the device is not CUDA, and {DEFAULT_MODEL} is not in the hub's local cache"
-    _logger.info("using %s on %s in %s, because %s", model, device, dtype, reason)
+        if device.type == "cuda":
+            reason = f"the device is {device}"
+        elif not missing:
+            reason = "it is in the hub's local cache"
+        else:
+            model = compact.NAME
+            lack = "not in the hub's local cache" if "vae" in missing else f"there without its {' and '.join(missing)}"
+            reason = f"the device is not CUDA, and {DEFAULT_MODEL} is {lack}"
+    _say_choice(model, str(device), dtype, reason, is_amiss)
     return model
+
+
+def _say_choice(model: str, device: str, dtype: str, reason: str, is_amiss: bool) -> None:
+    """Log what ``"auto"`` stands for and why; once in the life of the process as a warning, if something is amiss."""
+    global _has_warned
+    level = logging.WARNING if is_amiss and not _has_warned else logging.INFO
+    _has_warned |= is_amiss
+    _logger.log(level, "using %s on %s in %s, because %s", model, device, dtype, reason)
 
 
 def _precision_of(dtype: str) -> Precision:

@@ -4,15 +4,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import chain
-from pathlib import Path
 
 import pillow_sdc
 from pillow_sdc.latent_codecs import ContextCodec
 from pillow_sdc.models import get_models
+from pillow_sdc.models.hub import directory_of
 
-from . import metrics
+from . import metrics, ssimulacra2
 from .metrics import Samples
 from .peers import Peer, load_peers
 from .photographs import Photograph, middle
@@ -24,7 +23,7 @@ WINDOW = 1024
 
 @dataclass(frozen=True)
 class Scores:
-    """How near a picture is to its original; ``None`` where a metric does not apply or is not installed.
+    """How near a picture is to its original; ``None`` where a metric does not apply.
 
     Attributes:
         psnr: Decibels; infinite where nothing differs.
@@ -202,8 +201,6 @@ def evaluate(
     settings = pillow_sdc.settings()
     models = get_models(settings)
     peers, notes = load_peers()
-    if not find_spec("ssimulacra2"):
-        notes.append("SSIMULACRA2 is left out: the package ssimulacra2 is not installed.")
     pictures, points = [], []
     for photograph in photographs:
         begin(photograph.name)
@@ -288,9 +285,7 @@ class _Judge:
         return metrics.distances_between(self._patches, metrics.project_patches(decoded)) if self._patches else None
 
     def _ssimulacra2(self, decoded: Samples) -> float | None:
-        if self._side < metrics.SMALLEST_FOR_SSIMULACRA2 or not find_spec("ssimulacra2"):
-            return None
-        return metrics.ssimulacra2(self._middle, decoded)
+        return ssimulacra2.score(self._middle, decoded) if self._side >= ssimulacra2.SMALLEST else None
 
 
 def _able_peers(subject: Subject, peers: Sequence[Peer]) -> tuple[list[Peer], list[str]]:
@@ -394,7 +389,8 @@ def _mean_scores(all_scores: Sequence[Scores]) -> Scores:
 
 def _public_name(model: str) -> str:
     """Return a model's name; of one in a directory, only the directory's name is told."""
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    directory = directory_of(model)
+    return directory.resolve().name if directory else model
 
 
 def _budget_rule(choice: Choice) -> str:

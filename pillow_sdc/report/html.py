@@ -13,7 +13,7 @@ from PIL import Image
 
 import pillow_sdc
 
-from . import plots
+from . import plots, ssimulacra2
 from .detail import busiest
 from .evaluation import METRICS, WINDOW, Evaluation, Metric, PictureResults, Result, best, value_of
 from .findings import gains, losses, over_budget
@@ -99,6 +99,7 @@ def render(evaluation: Evaluation) -> str:
         version=pillow_sdc.__version__,
         metrics=metrics,
         window=WINDOW,
+        smallest_for_ssimulacra2=ssimulacra2.SMALLEST,
         means=_rows(evaluation.means, metrics),
         losses=losses(evaluation.means),
         gains=gains(evaluation.means),

@@ -3,14 +3,12 @@
 All take 8-bit RGB samples ``(H, W, 3)``, the original first.
 """
 
-import io
 import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +17,7 @@ Samples = NDArray[np.uint8]
 Projections = tuple[NDArray[np.float32], ...]
 """For each level of a pyramid, its patches' projections ``(128, n)``, sorted."""
 
-SMALLEST_FOR_SSIM, SMALLEST_FOR_MS_SSIM, SMALLEST_FOR_SSIMULACRA2, SMALLEST_FOR_TEXTURE = 11, 161, 8, 28
+SMALLEST_FOR_SSIM, SMALLEST_FOR_MS_SSIM, SMALLEST_FOR_TEXTURE = 11, 161, 28
 """Shorter side, in pixels, of the smallest pictures that have each of these."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -52,16 +50,6 @@ def structural_similarity(original: Samples, decoded: Samples) -> float:
 
     lumas = (torch.tensor(samples @ _LUMA)[None, None].float() for samples in (original, decoded))
     return float(ssim(*lumas, data_range=255, win_size=11, win_sigma=1.5))
-
-
-def ssimulacra2(original: Samples, decoded: Samples) -> float:
-    """SSIMULACRA2 (Sneyers 2022), as the package ``ssimulacra2`` computes it; 100 where nothing differs.
-
-    It follows the reference implementation but for the blur, so figures are near the reference's and not equal to them.
-    """
-    from ssimulacra2 import compute_ssimulacra2
-
-    return float(compute_ssimulacra2(_to_png(original), _to_png(decoded)))
 
 
 def laplacian_ratio(original: Samples, decoded: Samples) -> float:
@@ -125,9 +113,3 @@ def _to_tensor(samples: Samples) -> "torch.Tensor":
     import torch
 
     return torch.tensor(samples).permute(2, 0, 1)[None].float()
-
-
-def _to_png(samples: Samples) -> io.BytesIO:
-    file = io.BytesIO()
-    Image.fromarray(samples).save(file, "PNG", compress_level=0)
-    return file

@@ -3,11 +3,13 @@
 import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from ..files.plugins import open_image
+from ..plugin import converted
 from .metrics import Samples
 
 CROP = 512
@@ -27,28 +29,24 @@ class Photograph:
     samples: Samples
 
 
-def is_picture(path: Path) -> bool:
-    """Tell by its suffix whether a file is one that Pillow opens, and not one of ours, which are no originals."""
-    file_format = Image.registered_extensions().get(path.suffix.lower())
-    return file_format in Image.OPEN and file_format != "SDC"
-
-
-def read_photograph(path: Path, name: str) -> Photograph:
+def read_photograph(file: IO[bytes], name: str) -> Photograph:
     """Read a picture as people see it: upright, in sRGB, what is transparent on white.
 
     Args:
-        path: The file.
+        file: The picture's file.
         name: What to call the photograph; bytes in it that are no text are replaced.
 
     Raises:
-        OSError: The file is not a picture or is damaged.
+        OSError: The file is not a picture or is damaged, or SDC refuses its mode for having more than 8 bits.
     """
-    with Image.open(path) as opened:
+    with open_image(file) as opened:
         upright = ImageOps.exif_transpose(opened)
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return Photograph(_readable(name), np.asarray(_to_srgb(upright)))
+    profile = upright.info.get("icc_profile") if upright.mode in ("RGB", "RGBA") else None
+    picture = converted(upright)
+    if picture.mode in ("LA", "RGBA"):
+        rgba = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return Photograph(_readable(name), np.asarray(_to_srgb(picture.convert("RGB"), profile)))
 
 
 def crop_centre(photograph: Photograph, side: int) -> Photograph:
@@ -63,17 +61,15 @@ def middle(samples: Samples, side: int) -> Samples:
     return np.ascontiguousarray(samples[top : top + side, left : left + side])
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    profile = picture.info.get("icc_profile")
-    rgb = picture.convert("RGB")
-    if not isinstance(profile, bytes) or picture.mode not in ("RGB", "RGBA"):
+def _to_srgb(rgb: Image.Image, profile: object) -> Image.Image:
+    if not isinstance(profile, bytes):
         return rgb
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB"))
+        in_srgb = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB"))
     except (ImageCms.PyCMSError, OSError):  # a profile of something else, or damaged: colours as they are
         return rgb
-    return rgb if converted is None else converted
+    return rgb if in_srgb is None else in_srgb
 
 
 def _readable(name: str) -> str:

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 import pillow_sdc
 from pillow_sdc import container, image_codec
-from pillow_sdc.errors import OptionError
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents, codec_by_name
-from pillow_sdc.latent_codecs.context import MIN_QUALITY
 from pillow_sdc.models import get_models
 
 from .metrics import Samples
-from .peers import QUALITIES, Peer, PeerEncoder, decode
+from .peers import Peer, PeerEncoder, decode
 from .photographs import Photograph
 
 PALETTE_BEFORE_DENOISING = "palette-before-denoising"
@@ -93,25 +91,23 @@ class Subject:
         if choice.quality is not None:
             return self.context_at(choice.quality)
         size = otherwise if choice.target_size is None else choice.target_size
-        try:
-            payload = ContextCodec().encode_within(self.latents, container.payload_room(size, {}, b""))
-        except OptionError:
-            return self.context_at(MIN_QUALITY)
-        return self._in_context(container.write(self._header(ContextCodec.name), payload), "best that fits")
+        payload = ContextCodec().encode_within(self.latents, container.payload_room(size, {}, b""))
+        file = container.write(self._header(ContextCodec.name), payload)
+        return self._in_context(file, "best that fits" if len(file) <= size else "its coarsest")
 
     def context_at(self, quality: int) -> Rendition:
         """Return what our own codec makes of the picture at a quality."""
         return self._in_context(self.file(ContextCodec.name, quality=quality), f"quality {quality}")
 
     def peer(self, peer: Peer, size: int) -> Rendition:
-        """Return what a peer makes of the picture with ``size`` bytes, or with as few as it can."""
+        """Return what a peer makes of the picture with ``size`` bytes, or at its lowest quality if that takes more."""
         file = self._encoder(peer).best_within(size)
         note = f"quality {file.quality}" if file.fits else f"quality {file.quality}, its lowest"
         return Rendition(peer.key, peer.label, note, decode(file.data), len(file.data), competes=True)
 
     def check_peer(self, peer: Peer) -> None:
         """Raise ``OSError`` if a peer cannot hold the picture at all."""
-        self._encoder(peer).encode(QUALITIES[0])
+        self._encoder(peer).encode(peer.qualities[0])
 
     def file(self, codec: str, **codec_options: Any) -> bytes:
         """Return the ``.sdc`` file of the picture, the same that ``save`` writes."""

@@ -1,4 +1,4 @@
-"""What came of each picture, in Parquet files in the target store; by these a run that was cut off is resumed.
+"""What each picture became, in Parquet files in the target store; by these a run that was cut off is resumed.
 
 The folder is a dataset: ``pandas.read_parquet("TARGET/_manifest")`` reads it whole. Of several rows of one source the
 last is the valid one.
@@ -7,18 +7,19 @@ last is the valid one.
 import io
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from ..errors import CorruptFileError
+from ..files.left_out import MANIFEST
 from ..files.stores import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FOLDER = "_manifest"
+FOLDER = MANIFEST
 UNFINISHED = f"{FOLDER}/_tmp"
 """What is not yet whole."""
 PENDING = f"{FOLDER}/_pending"
@@ -36,8 +37,8 @@ class Row:
 
     Attributes:
         source: Where it was read: a file's path or URL, then, within a shard, ``::`` and its name there.
-        output: Where it was written, below the target, and likewise; ``None`` if it failed. A shard that is done has
-            a row, too, with the shard that it became, or the folder of the files.
+        output: Where it was written, below the target, and likewise; ``None`` if it failed. A shard has a row, too,
+            with the shard that it became, or the folder of the files; and with an error if not all of it is there.
         width: In pixels.
         height: In pixels.
         source_bytes: Of the file that was read.
@@ -48,6 +49,7 @@ class Row:
         seconds: Its share of the time that its batch took; ``None`` if it was found done.
         error: What went wrong.
         finished: When, in seconds since 1970.
+        remark: What of the picture was left out, since the new file cannot hold it; ``None`` if nothing was.
     """
 
     source: str
@@ -62,11 +64,26 @@ class Row:
     seconds: float | None = None
     error: str | None = None
     finished: float = 0.0
+    remark: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("source", "output", "error"):
             if (text := getattr(self, name)) is not None:
                 object.__setattr__(self, name, written(text))
+
+
+class Account(NamedTuple):
+    """What a manifest says, by sources.
+
+    Attributes:
+        done: Where each was written that is done.
+        stale: Where each was written that failed since, or of which not all is there.
+        failed: Those that failed, or of which not all is there.
+    """
+
+    done: Mapping[str, str]
+    stale: Mapping[str, str]
+    failed: Collection[str]
 
 
 class Manifest:
@@ -78,8 +95,8 @@ class Manifest:
         self._pending: list[str] = []
         self._written = time.monotonic()
 
-    def outputs(self) -> Mapping[str, str]:
-        """Return, of the sources that were done, where each was written, unless another was written there since.
+    def account(self) -> Account:
+        """Return what is done and what failed. An output belongs to the source that was written there last.
 
         Raises:
             OSError: The manifest is damaged or cannot be read.
@@ -87,19 +104,29 @@ class Manifest:
         import pyarrow as pa
         from pyarrow import parquet
 
-        outputs: dict[str, str | None] = {}
+        outputs: dict[str, str] = {}
         sources: dict[str, str] = {}
+        failed: set[str] = set()
         for path in self._parts():
             try:
                 with self._store.opened(path) as file:
-                    table = parquet.read_table(file, columns=["source", "output"])
+                    table = parquet.read_table(file, columns=["source", "output", "error"])
             except pa.ArrowException as error:
                 raise CorruptFileError(f"{self._store.url_of(path)} is damaged; remove it") from error
-            for source, output in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                outputs[source] = output
+            for source, output, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 if output is not None:
+                    outputs[source] = output
                     sources[output] = source
-        return {source: output for source, output in outputs.items() if output and sources[output] == source}
+                if output is None or reason is not None:
+                    failed.add(source)
+                else:
+                    failed.discard(source)
+        done: dict[str, str] = {}
+        stale: dict[str, str] = {}
+        for source, output in outputs.items():
+            if sources[output] == source:
+                (stale if source in failed else done)[source] = output
+        return Account(done, stale, failed)
 
     def add(self, rows: Iterable[Row], shard: str | None = None) -> None:
         """Add rows, which are written before long; those of a new shard were kept beside it until then."""

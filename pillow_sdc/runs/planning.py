@@ -1,13 +1,15 @@
 """From the files of a source to tasks, without what is done already."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from ..files import parquet_shards, tar_shards
+from ..files import left_out, parquet_shards, tar_shards
 from ..files.samples import renamed
 from ..files.stores import Entry, Store
-from .manifest import FOLDER, written
+from .manifest import FOLDER, Account, written
 from .tasks import Conversion, Kind, Task
 
 SUFFIXES = *tar_shards.SUFFIXES, *parquet_shards.SUFFIXES
@@ -26,10 +28,10 @@ def plan(
     *,
     to: Kind | None,
     shard_size: int,
-    done: Mapping[str, str],
+    account: Account,
     there: Collection[str],
 ) -> list[Task]:
-    """Return what is to be done.
+    """Return what is to be done: what is not in the target yet, and what failed when it was done last.
 
     Args:
         source: Where from.
@@ -37,12 +39,12 @@ def plan(
         conversion: What becomes of pictures.
         to: How these are kept; as in the source unless given.
         shard_size: How many pictures go into a shard, where files are packed.
-        done: What the manifest says, from sources' URLs to outputs' paths.
+        account: What the manifest says, by sources' URLs.
         there: The paths of the files in the target store, as the manifest writes them.
 
     Raises:
-        ValueError: There is nothing of the kind, two sources would go to one target, or shards to shards of the other
-            kind.
+        ValueError: There is nothing of the kind, two sources would go to one target, shards to shards of the other
+            kind, or columns are named and there are no shards.
     """
     by_kind: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
     for entry in entries:
@@ -51,27 +53,26 @@ def plan(
             by_kind[kind].append(entry)
     if not any(by_kind.values()):
         wanted = "an SDC file" if conversion.decode else "a picture"
-        raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name")
+        omitted = omissions(source, entries, conversion)
+        besides = f"; {left_out.described(omitted)}" if omitted else ""
+        raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name{besides}")
     files = by_kind.pop(Kind.FILES)
+    if conversion.columns and not any(by_kind.values()):
+        raise ValueError(f"--column names pictures of shards, and in {source} there are none")
     _check_distinct(files, conversion.suffix)
     shards = _shards(by_kind, to)
     if to in (None, Kind.FILES):
         _check_apart(files, shards)
-        tasks = _single(source, files, conversion, done, there)
+        tasks = _single(source, files, conversion, account, there)
     else:
-        tasks = _packed(source, files, conversion, to, shard_size, done, there, shards)
-    finished = _finished(done, there)
-    for target, task in shards.items():
-        url = written(source.url_of(task.sources[0]))
-        if conversion.overwrite or done.get(url) != written(target) or url not in finished:
-            tasks.append(task)
-    return tasks
+        tasks = _packed(source, files, conversion, to, shard_size, account.done, there, shards)
+    return tasks + _unfinished(source, shards, conversion, account, there)
 
 
 def kind_of(path: str, conversion: Conversion) -> Kind | None:
     """Return what a file is taken for; ``None`` if it is none of what is converted."""
     pure = PurePosixPath(path)
-    if any(part.startswith(".") or part == FOLDER for part in pure.parts):
+    if any(map(left_out.is_hidden, pure.parts)):
         return None
     if path.lower().endswith(tar_shards.SUFFIXES):
         return Kind.TAR
@@ -80,10 +81,21 @@ def kind_of(path: str, conversion: Conversion) -> Kind | None:
     return Kind.FILES if conversion.wants(pure) else None
 
 
+def omissions(source: Store, entries: Sequence[Entry], conversion: Conversion) -> Counter[str]:
+    """Count the files that are neither pictures nor shards, by their kinds; hidden ones do not count."""
+    omitted = Counter[str]()
+    for entry in entries:
+        path = PurePosixPath(entry.path)
+        if kind_of(entry.path, conversion) is None and not any(map(left_out.is_hidden, path.parts)):
+            is_folder = source.folder is not None and (source.folder / path).is_dir()
+            omitted[left_out.LINKED_FOLDER if is_folder else left_out.kind_of(path)] += 1
+    return omitted
+
+
 def _single(
-    source: Store, entries: Sequence[Entry], conversion: Conversion, done: Mapping[str, str], there: Collection[str]
+    source: Store, entries: Sequence[Entry], conversion: Conversion, account: Account, there: Collection[str]
 ) -> list[Task]:
-    sources = {output: url for url, output in done.items()}
+    sources = {output: url for part in (account.stale, account.done) for url, output in part.items()}
     left = []
     for entry in entries:
         url, target = written(source.url_of(entry.path)), written(renamed(entry.path, conversion.suffix))
@@ -93,11 +105,16 @@ def _single(
                     f"{url} would become {target}, which {other} became already; choose another target, overwrite what "
                     f"is there, or, if they are the same, remove the target's {FOLDER}"
                 )
-            if url in done:
+            if url in account.done:
                 continue
         left.append(entry)
     together = min(conversion.together, max(LEAST, len(left) // SHARE))
-    return [Task(*_together(some), Kind.FILES, Kind.FILES) for some in _batched(left, together)]
+    tasks = []
+    for some in _batched(left, together):
+        urls = {written(source.url_of(entry.path)) for entry in some}
+        stale = frozenset(account.stale[url] for url in urls & account.stale.keys())
+        tasks.append(Task(*_together(some), Kind.FILES, Kind.FILES, stale=stale))
+    return tasks
 
 
 def _packed(
@@ -145,14 +162,31 @@ def _shards(by_kind: Mapping[Kind, Sequence[Entry]], to: Kind | None) -> dict[st
     return tasks
 
 
-def _finished(done: Mapping[str, str], there: Collection[str]) -> Collection[str]:
-    """Return what is done and still there: of shards, all files that they became, if these became files."""
-    incomplete = set()
-    for url, output in done.items():
-        if output.partition("::")[0] not in there:
-            parts = url.split("::")
-            incomplete |= {"::".join(parts[:count]) for count in range(1, len(parts))}
-    return done.keys() - incomplete
+def _unfinished(
+    source: Store, shards: Mapping[str, Task], conversion: Conversion, account: Account, there: Collection[str]
+) -> list[Task]:
+    """Return the tasks of those shards that are not done, or of which something failed or was removed."""
+    removed = {
+        shard for url, output in account.done.items() if output.partition("::")[0] not in there for shard in _above(url)
+    }
+    missing = Counter(shard for url in account.failed for shard in _above(url))
+    stale: dict[str, set[str]] = defaultdict(set)
+    for url, output in account.stale.items():
+        for one in (url, *_above(url)):
+            stale[one].add(output)
+    tasks = []
+    for target, task in shards.items():
+        url = written(source.url_of(task.sources[0]))
+        is_gone = task.to is not Kind.FILES and written(target) not in there
+        if conversion.overwrite or account.done.get(url) != written(target) or is_gone or url in removed:
+            tasks.append(replace(task, stale=frozenset(stale[url]), missing=0 if is_gone else missing[url]))
+    return tasks
+
+
+def _above(url: str) -> Iterator[str]:
+    """Yield what may be the shard that holds a picture, for a store's URL may itself have ``::`` in it."""
+    parts = url.split("::")
+    return ("::".join(parts[:count]) for count in range(1, len(parts)))
 
 
 def _check_apart(files: Sequence[Entry], shards: Mapping[str, Task]) -> None:

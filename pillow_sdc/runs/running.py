@@ -5,14 +5,15 @@ import os
 import platform
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..files.stores import Entry, Store, found
 from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, written
-from .planning import plan
+from .planning import omissions, plan
 from .tasks import Conversion, Kind, Task
 
 LOCK = f"{FOLDER}/_lock"
@@ -36,29 +37,35 @@ class Progress:
         done: Bytes of those that are done, failed ones among them.
         pictures: How many were converted.
         found: How many were there already without being in the manifest, and are now.
+        remarks: How many of these lack something of their source, of which the manifest tells.
         failed: How many were not.
         source_bytes: Of the pictures that were converted.
         output_bytes: Of what they became.
-        errors: What failed, source by source, as the last task told.
+        errors: What failed in the last task, source by source. A shard that lacks some pictures is not among them, for
+            these are.
+        omitted: How many files of the source are neither pictures nor shards, by their kinds.
     """
 
     total: int
     done: int = 0
     pictures: int = 0
     found: int = 0
+    remarks: int = 0
     failed: int = 0
     source_bytes: int = 0
     output_bytes: int = 0
     errors: Sequence[Row] = ()
+    omitted: Counter[str] = field(default_factory=Counter)
 
     def add(self, task: Task, rows: Sequence[Row]) -> None:
         """Count what a task brought."""
         self.done += task.size
-        self.errors = [row for row in rows if row.error is not None]
+        self.errors = [row for row in rows if row.error is not None and row.output is None]
         self.failed += len(self.errors)
         for row in rows:
             if row.error is None and row.seconds is not None:
                 self.pictures += 1
+                self.remarks += row.remark is not None
                 self.source_bytes += row.source_bytes or 0
                 self.output_bytes += row.output_bytes or 0
             elif row.error is None and row.codec is not None:
@@ -76,6 +83,9 @@ def run(
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Convert the pictures of one store into another; those that are there already are not done again.
+
+    What failed in an earlier run is tried again. A shard of which pictures failed is made anew, and replaced unless
+    more of them fail.
 
     Args:
         source: A folder, a file or a pattern, by path or URL.
@@ -101,14 +111,14 @@ def run(
         manifest = Manifest(goal)
         manifest.recover()
         there = {written(entry.path) for entry in goal.find()}
-        done = manifest.outputs()
-        tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, done=done, there=there)
-        progress = Progress(sum(task.size for task in tasks))
+        account = manifest.account()
+        tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, account=account, there=there)
+        progress = Progress(sum(task.size for task in tasks), omitted=omissions(store, entries, conversion))
         report(progress)
         outcomes = engine(tasks, store, goal, conversion)
         try:
             for task, rows in outcomes:
-                news = [row for row in rows if row.seconds is not None or row.error or _is_new(row, done)]
+                news = [row for row in rows if row.seconds is not None or row.error or _is_new(row, account.done)]
                 manifest.add(news, task.target if task.to is not Kind.FILES else None)
                 progress.add(task, rows)
                 report(progress)

@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
+from ..files.members import Members, NamedMembers, Photograph
 from ..files.pictures import is_picture, is_sdc
 
 TOGETHER = 32
@@ -35,8 +36,10 @@ class Conversion:
         settings: Those of :func:`pillow_sdc.configure`.
         keep_metadata: Whether EXIF, colour profile, XMP and resolution are kept.
         overwrite: Whether what is there already is done again.
-        column: Of the pictures in Parquet files; the likeliest if ``None``.
+        columns: Which pictures of a shard: the names of a Parquet file's columns, or the extensions of a tar shard's
+            members. Without any it is the photograph of each row or sample, or in decoding every SDC file of a sample.
         batch_size: The most pictures that the model takes at a time; ``None`` is the device's default.
+        max_pixels: The most pixels of a picture; 0 is no limit, ``None`` is Pillow's.
     """
 
     decode: bool
@@ -45,8 +48,9 @@ class Conversion:
     settings: Mapping[str, Any] = field(default_factory=dict)
     keep_metadata: bool = True
     overwrite: bool = False
-    column: str | None = None
+    columns: tuple[str, ...] = ()
     batch_size: int | None = None
+    max_pixels: int | None = None
 
     @property
     def together(self) -> int:
@@ -57,15 +61,23 @@ class Conversion:
         """Return the conversion with all settings that hold here, for those that hold elsewhere may be others."""
         import pillow_sdc
 
+        from ..models.hub import directory_of
+
         with pillow_sdc.configure(**self.settings) as settings:
             found = settings._asdict()
-        if Path(found["model"]).is_dir():
-            found["model"] = str(Path(found["model"]).absolute())
+        if directory := directory_of(found["model"]):
+            found["model"] = str(directory.absolute())
         return replace(self, settings=found)
 
     def wants(self, path: PurePath) -> bool:
         """Tell whether a file is one of the pictures to convert."""
         return is_sdc(path) if self.decode else is_picture(path)
+
+    def members(self) -> Members:
+        """Return what tells which members of a tar shard are to be converted."""
+        if self.columns:
+            return NamedMembers(self.wants, self.columns)
+        return Members(self.wants) if self.decode else Photograph(self.wants)
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,9 @@ class Task:
         kind: Of the sources.
         to: Of what they become.
         target: Path in the target store: of the shard that is written, or of the folder for what is in a shard.
+        stale: Paths in the target store, as the manifest writes them, of what the sources became before they failed;
+            these are replaced.
+        missing: How many pictures the shard lacks that is replaced.
     """
 
     sources: tuple[str, ...]
@@ -85,6 +100,8 @@ class Task:
     kind: Kind
     to: Kind
     target: str = ""
+    stale: frozenset[str] = frozenset()
+    missing: int = 0
 
     def parts(self) -> list["Task"]:
         """Return what a task becomes if no worker survives it as a whole: by and by each file is alone.

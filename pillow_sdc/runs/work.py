@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BatchError, ModelUnavailableError, summary_of
 from ..files import parquet_shards, tar_shards
-from ..files.pictures import check_sdc, format_of, open_picture, picture_file
+from ..files.other_formats import picture_file
+from ..files.pictures import check_sdc, format_of, open_picture, reads
+from ..files.pixel_limit import pixel_limit
+from ..files.plugins import format_of_suffix, open_image
 from ..files.samples import Sample, Shard, WriteShard, renamed_together
 from ..files.stores import Store
-from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path
+from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
 from .tasks import Conversion, Kind, Task
 
 if TYPE_CHECKING:
@@ -60,10 +63,10 @@ class Worker:
         self._threads = threads
 
     def do(self, task: Task) -> list[Row]:
-        """Do a task and return what came of its pictures and, if it is a shard, of that.
+        """Do a task and return what its pictures became and, if it is a shard, what that became.
 
         Of a shard that cannot be read to its end nothing is written, or, if its pictures become files, those before the
-        damage.
+        damage. A shard replaces one that is there and lacks pictures, unless it lacks more.
 
         Raises:
             ModelUnavailableError: The model is not here and cannot be had.
@@ -72,13 +75,14 @@ class Worker:
 
         rows: list[Row] = []
         try:
-            if task.to is not Kind.FILES and not self._conversion.overwrite and self._target.exists(task.target):
+            if task.to is not Kind.FILES and not self._replaces(task) and self._target.exists(task.target):
                 return self._rows_of(task)
-            with pillow_sdc.configure(**self._conversion.settings), self._sink(task) as sink:
+            limit = pixel_limit(self._conversion.max_pixels)
+            with pillow_sdc.configure(**self._conversion.settings), limit, self._sink(task) as sink:
                 for samples in self._samples(task):
                     rows += self._convert(samples, task, sink)
-                if task.kind is not Kind.FILES and (task.to is not Kind.FILES or not any(row.error for row in rows)):
-                    rows.append(Row(self._source.url_of(task.sources[0]), task.target, finished=time.time()))
+                if task.kind is not Kind.FILES:
+                    rows.append(self._row_of(task, [row for row in rows if row.error is not None]))
                 sink.close(rows)
         except ModelUnavailableError:
             raise
@@ -87,6 +91,23 @@ class Worker:
             there = rows if task.to is Kind.FILES else []
             return [*there, *(replace(failed, source=self._source.url_of(path)) for path in task.sources)]
         return rows
+
+    def _replaces(self, task: Task) -> bool:
+        return self._conversion.overwrite or written(task.target) in task.stale
+
+    def _row_of(self, task: Task, failed: Sequence[Row]) -> Row:
+        """Return the row of a shard of which these pictures failed.
+
+        Raises:
+            OSError: It would replace one that lacks fewer.
+        """
+        if task.to is not Kind.FILES and not self._conversion.overwrite and 0 < task.missing < len(failed):
+            raise OSError(
+                f"{task.target} is kept as it is: it lacks {task.missing} of its pictures, and now {len(failed)} "
+                f"failed, first {failed[0].source}: {failed[0].error}"
+            )
+        error = f"{len(failed)} of its pictures failed" if failed else None
+        return Row(self._source.url_of(task.sources[0]), task.target, error=error, finished=time.time())
 
     def _rows_of(self, task: Task) -> list[Row]:
         """Return what came of a shard that is there already: its worker did not live to tell."""
@@ -97,7 +118,7 @@ class Worker:
         return list(rows)
 
     def _samples(self, task: Task) -> Iterator[Sequence[Sample]]:
-        wants, count = self._conversion.wants, self._conversion.together
+        count = self._conversion.together
         if task.kind is Kind.FILES:
             files = iter(task.sources)
             while together := list(itertools.islice(files, count)):
@@ -105,18 +126,18 @@ class Worker:
             return
         with self._source.opened(task.sources[0]) as file:
             if task.kind is Kind.TAR:
-                yield from tar_shards.read(file, wants, count)
+                yield from tar_shards.read(file, self._conversion.members(), count)
             else:
-                yield [parquet_shards.no_rows(file)]
-                yield from parquet_shards.read(file, wants, count, self._conversion.column)
+                yield [parquet_shards.no_rows(file, self._conversion.columns)]
+                yield from parquet_shards.read(file, self._conversion.columns, count)
 
     @contextmanager
     def _sink(self, task: Task) -> "Iterator[_Sink]":
         """Give what takes the pictures; whatever is not whole at the end of the block vanishes."""
         if task.to is Kind.FILES:
-            yield _Files(self._target, task.target, self._conversion)
+            yield _Files(self._target, task, self._conversion)
             return
-        overwrite = self._conversion.overwrite
+        overwrite = self._replaces(task)
         with self._target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
             sink = _InShard(self._target, task, SHARDS[task.to](temporary), self._conversion.suffix, publish)
             with closing(sink.shard):
@@ -150,14 +171,15 @@ class Worker:
         from ..models import get_models
 
         conversion = self._conversion
-        model = get_models(options.settings()).name
+        models = get_models(options.settings())  # "auto" may become another while it works
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
-            image, metadata, _ = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
-            return image, metadata
+            opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
+            item.note(remark=opened.remark)
+            return opened.image, opened.options
 
         def take(item: Item, data: bytes) -> None:
-            item.note(**facts(data), output_bytes=len(data), model=model)
+            item.note(**facts(data), output_bytes=len(data), model=models.name)
             item.data = data
             sink.put(item)
 
@@ -169,8 +191,8 @@ class Worker:
 
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
-            item.data = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            item.note(output_bytes=len(item.data), model=model)
+            item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
+            item.note(output_bytes=len(item.data), model=models.name, remark=remark)
             sink.put(item)
 
         size, threads = conversion.batch_size, self._threads
@@ -182,7 +204,7 @@ class Worker:
     def _url_of(self, task: Task, sample: Sample, name: str) -> str:
         if task.kind is Kind.FILES:
             return self._source.url_of(name)
-        return f"{self._source.url_of(task.sources[0])}::{name if task.kind is Kind.TAR else sample.name}"
+        return f"{self._source.url_of(task.sources[0])}::{name}"
 
 
 def facts(data: bytes) -> dict[str, Any]:
@@ -210,10 +232,8 @@ def check_whole(data: bytes, suffix: str) -> None:
         OSError: It is damaged, or no picture.
         SyntaxError: It is damaged.
     """
-    from PIL import Image
-
-    if Image.registered_extensions().get(suffix) in Image.OPEN:
-        with Image.open(io.BytesIO(data)) as image:
+    if reads(format_of_suffix(suffix)):
+        with open_image(io.BytesIO(data)) as image:
             image.verify()
 
 
@@ -236,8 +256,8 @@ class _Sink(Protocol):
 class _Files:
     """Writes each picture to a file of its own."""
 
-    def __init__(self, store: Store, folder: str, conversion: Conversion) -> None:
-        self._store, self._folder, self._conversion = store, folder, conversion
+    def __init__(self, store: Store, task: Task, conversion: Conversion) -> None:
+        self._store, self._folder, self._stale, self._conversion = store, task.target, task.stale, conversion
         self._taken: set[str] = set()
         """What was written, or found, for one sample and is not for another."""
 
@@ -245,7 +265,7 @@ class _Files:
         try:
             path = self._path_of(item)
             self._take(path)
-            there = not self._conversion.overwrite and self._store.exists(path)
+            there = not self._replaces(path) and self._store.exists(path)
         except (OSError, ValueError) as error:
             item.note(error=summary_of(error))
             return True
@@ -288,8 +308,9 @@ class _Files:
 
     def _path_of(self, item: Item) -> str:
         sample, suffix = item.sample, self._conversion.suffix
-        if sample.rest is not None and not isinstance(sample.rest, Mapping):  # a row of a table, which has no name
-            return _joined(self._folder, f"{int(sample.name):08}{suffix}")
+        if isinstance(sample.rest, parquet_shards.TableRow):
+            row, dot, column = item.name.partition(".")
+            return _joined(self._folder, f"{int(row):08}{dot}{column}{suffix}")
         return _joined(self._folder, renamed_together(sample.pictures, sample.rest or {}, suffix)[item.name])
 
     def _take(self, path: str) -> None:
@@ -297,8 +318,11 @@ class _Files:
             raise ValueError(f"something else in this shard becomes {path} already")
         self._taken.add(path)
 
+    def _replaces(self, path: str) -> bool:
+        return self._conversion.overwrite or written(path) in self._stale
+
     def _write(self, path: str, data: bytes) -> None:
-        self._store.write(path, data, overwrite=self._conversion.overwrite, through=UNFINISHED)
+        self._store.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
 
 
 class _InShard:
@@ -329,7 +353,9 @@ class _InShard:
         self.shard.close()
         if self._packs and all(row.output is None for row in rows):
             return  # a shard of nothing
-        # First what there is to say of it: should the worker die between both, the next run finds it.
+        if not self._packs and self._store.exists(self._path):  # if the worker dies now, nobody knows which is there
+            rows = [replace(rows[-1], error="its worker died while it was replaced")]
+        # First the account of it: should the worker die between both, the next run finds it.
         self._store.write(pending_path(self._path), as_parquet(rows), overwrite=True, through=UNFINISHED)
         self._publish()
 

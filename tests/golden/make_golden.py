@@ -13,6 +13,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from pillow_sdc.latent_codecs.eight_bit import from_levels, round_levels, to_lev
 EXIF = bytes.fromhex("4578696600004d4d002a00000008000101120003000000010001000000000000")  # orientation 1
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 ICC_PROFILE = bytes(range(128)) + bytes(72)  # enough to need a length of two bytes; not a real profile
+LONG_EXIF = EXIF + b"as long as a maker's note, " * 30
+LONG_XMP = XMP.replace(b"/>", b">") + b"<rdf:li/>" * 200 + b"</x:xmpmeta>"
 
 
 def waves(rows: int, columns: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -97,6 +100,17 @@ def steps(height: int, width: int) -> NDArray[np.uint8]:
     return ((x // 11 + x * y // 250) * 53 % 256).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class OneStep(ContextCodec):
+    """The codec ``context`` with a step that no quality has."""
+
+    step: int = 0
+
+    def encode(self, latents: NDArray[np.float32]) -> bytes:
+        """Return the payload of latents."""
+        return self.encode_with_step(latents, self.step)
+
+
 class Sound(NamedTuple):
     """A file that every reader must decode to the same levels."""
 
@@ -142,6 +156,11 @@ def raw_deflate(data: bytes) -> bytes:
     return deflater.compress(data) + deflater.flush()
 
 
+def deflated(letter: str, data: bytes) -> bytes:
+    """Return a chunk of deflated metadata."""
+    return chunk(letter, varint(len(data)) + raw_deflate(data))
+
+
 def raw_lzma(data: bytes) -> bytes:
     """Return a raw LZMA stream."""
     settings = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0}
@@ -172,13 +191,31 @@ SOUND = {
         24,
         "RGB",
         PaletteCodec(),
-        metadata={"exif": EXIF, "icc_profile": ICC_PROFILE, "xmp": XMP},
-        before_payload=chunk("q", b"an ancillary chunk that version 1 does not know") + chunk("q", b""),
+        before_payload=chunk("e", EXIF)
+        + chunk("i", ICC_PROFILE)
+        + chunk("x", XMP)
+        + chunk("q", b"an ancillary chunk that version 1 does not know")
+        + chunk("q", b""),
+    ),
+    "palette-l-deflated-metadata": Sound(
+        24, 16, "L", PaletteCodec(), metadata={"exif": LONG_EXIF, "icc_profile": ICC_PROFILE, "xmp": LONG_XMP}
+    ),
+    "uint8-rgb-deflated-metadata": Sound(
+        9,
+        9,
+        "RGB",
+        Uint8Codec(),
+        metadata={"dpi": container.pack_dpi((300, 300))},
+        before_payload=chunk("y", varint(len(XMP)) + raw_deflate(XMP))
+        + chunk("f", varint(0) + raw_deflate(b""))
+        + chunk("j", varint(3) + b"\1\3\0\xfc\xffICC"),
     ),
     "context-rgb-200x150": Sound(200, 150, "RGB", ContextCodec()),
     "context-l-100x75": Sound(100, 75, "L", ContextCodec(quality=10)),
     "context-rgb-finest": Sound(70, 50, "RGB", ContextCodec(quality=100)),
     "context-rgb-coarsest": Sound(123, 77, "RGB", ContextCodec(quality=1)),
+    "context-rgb-largest-step": Sound(123, 77, "RGB", OneStep(step=16383)),
+    "context-l-smallest-step": Sound(16, 9, "L", OneStep(step=1)),
     "context-rgb-without-trellis": Sound(123, 77, "RGB", ContextCodec(trellis=False)),
     "context-rgb-without-stretching": Sound(123, 77, "RGB", ContextCodec(stretched=False)),
     "context-l-plain": Sound(64, 40, "L", ContextCodec(quality=75, trellis=False, stretched=False)),
@@ -255,8 +292,8 @@ class Damaged(NamedTuple):
 
 def damaged_files() -> dict[str, Damaged]:
     """Return every damaged file; those that are not about checksums have right ones."""
-    picture = container.write(Header(8, 8, "L", "uint8"), Uint8Codec().encode(waves(1, 1)), {"exif": EXIF})
     plain = head() + chunk("P", Uint8Codec().encode(waves(1, 1)))
+    picture = plain[:19] + chunk("e", EXIF) + plain[19:]
     four = [raw_deflate(bytes([level])) for level in (0, 50, 100, 200)]
 
     def flipped(position: int) -> bytes:
@@ -326,6 +363,65 @@ def damaged_files() -> dict[str, Damaged]:
             head() + chunk("q", b"abc")[:-1] + b"?" + plain[19:], corrupt, "checksum of chunk 'q'", "verify"
         ),
         "metadata-exif-twice": Damaged(head() + 2 * chunk("e", EXIF) + plain[19:], corrupt, "chunk 'e' occurs twice"),
+        "metadata-deflated-twice": Damaged(
+            head() + chunk("e", EXIF) + deflated("f", EXIF) + plain[19:], corrupt, "'f' holds what chunk 'e' holds"
+        ),
+        "metadata-deflated-and-plain": Damaged(
+            head() + deflated("y", XMP) + chunk("x", XMP) + plain[19:], corrupt, "'x' holds what chunk 'y' holds"
+        ),
+        "metadata-deflated-without-length": Damaged(
+            head() + chunk("f", b"") + plain[19:], corrupt, "ends within the length"
+        ),
+        "metadata-deflated-within-its-length": Damaged(
+            head() + chunk("f", b"\xa0") + plain[19:], corrupt, "ends within the length"
+        ),
+        "metadata-deflated-length-padded": Damaged(
+            head() + chunk("f", b"\xa0\0" + raw_deflate(EXIF)) + plain[19:], corrupt, "padded with zeros"
+        ),
+        "metadata-deflated-length-of-six-bytes": Damaged(
+            head() + chunk("j", b"\x81\x80\x80\x80\x80\x01" + raw_deflate(b"!")) + plain[19:],
+            corrupt,
+            "more than five bytes",
+        ),
+        "metadata-deflated-too-long": Damaged(
+            head() + chunk("y", varint((16 << 20) + 1) + raw_deflate(bytes(1 << 20))) + plain[19:],
+            corrupt,
+            "metadata exceeds the limit of 16777216",
+        ),
+        "metadata-deflated-too-long-in-all": Damaged(
+            head() + chunk("q", bytes(9)) + chunk("y", varint((16 << 20) - 8) + raw_deflate(XMP)) + plain[19:],
+            corrupt,
+            "metadata exceeds the limit of 16777216",
+        ),
+        "metadata-deflated-bomb": Damaged(
+            head() + chunk("y", varint(100) + raw_deflate(bytes(1 << 20))) + plain[19:],
+            corrupt,
+            "does not hold the 100 bytes",
+        ),
+        "metadata-deflated-too-short": Damaged(
+            head() + chunk("f", varint(len(EXIF) + 1) + raw_deflate(EXIF)) + plain[19:],
+            corrupt,
+            "does not hold the 33 bytes",
+        ),
+        "metadata-deflated-too-small-for-its-length": Damaged(
+            head() + chunk("f", varint(1 << 20) + raw_deflate(EXIF)) + plain[19:], corrupt, "cannot hold the 1048576"
+        ),
+        "metadata-deflated-damaged": Damaged(
+            head() + chunk("j", varint(3) + b"\x07ICC") + plain[19:], corrupt, "deflate stream is damaged"
+        ),
+        "metadata-deflated-without-end": Damaged(
+            head() + chunk("f", varint(len(EXIF)) + raw_deflate(EXIF)[:-1]) + plain[19:],
+            corrupt,
+            "does not hold the 32",
+        ),
+        "metadata-deflated-bytes-after-the-end": Damaged(
+            head() + chunk("f", varint(len(EXIF)) + raw_deflate(EXIF) + b"more") + plain[19:],
+            corrupt,
+            "chunk 'f' has 4 bytes after its deflate stream",
+        ),
+        "metadata-deflated-checksum": Damaged(
+            head() + deflated("f", EXIF)[:-1] + b"?" + plain[19:], corrupt, "checksum of chunk 'f'"
+        ),
         "chunks-too-many": Damaged(
             head() + 64 * chunk("q", b"") + plain[19:], corrupt, "no payload among the first 64"
         ),

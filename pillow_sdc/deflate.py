@@ -1,8 +1,8 @@
-"""Raw deflate streams (RFC 1951) of a length that is known beforehand."""
+"""Raw deflate streams (RFC 1951) of a length that is known before they are expanded."""
 
 import zlib
 
-from ..errors import CorruptFileError
+from .errors import CorruptFileError
 
 MAX_EXPANSION = 1032
 """No deflate stream expands further: 258 bytes from two one-bit codes (RFC 1951, section 3.2.5)."""
