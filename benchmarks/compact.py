@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pillow_sdc.models.signature import recognise
 from rich.console import Console
 from rich.table import Table
 from torch import from_numpy
@@ -25,7 +26,6 @@ from pillow_sdc.image_codec import decode_samples, encode_latents
 from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
 from pillow_sdc.models.compact import load_denoiser
-from pillow_sdc.models.signature import recognise
 from pillow_sdc.options import Settings
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 

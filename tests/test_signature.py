@@ -11,8 +11,9 @@ from pillow_sdc.options import Settings
 
 torch = pytest.importorskip("torch")
 
-from pillow_sdc.models import signature  # noqa: E402 - imports torch
 from pillow_sdc.models.compact_networks import Decoder, ToldResidual  # noqa: E402
+
+from pillow_sdc.models import signature  # noqa: E402 - imports torch
 
 
 def smooth(rows: int, columns: int, seed: int = 0) -> "torch.Tensor":

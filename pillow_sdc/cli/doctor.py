@@ -123,16 +123,11 @@ class _Checks:
         return settings
 
     def embedded_weights(self) -> None:
-        import hashlib
-
         from ..latent_codecs import context_weights
         from ..models import compact
 
         with self.of("weights"):
-            for line in (compact.WEIGHTS / compact.CHECKSUMS).read_text("ascii").splitlines():
-                digest, name = line.split()
-                if hashlib.sha256((compact.WEIGHTS / name).read_bytes()).hexdigest() != digest:
-                    raise ValueError(f"{compact.WEIGHTS / name} is damaged; install pillow-sdc again")
+            compact.check()
             for number in context_weights.CHECKSUMS:
                 context_weights.network_arrays(number)
             self.say("ok", "weights", "those that come with the package are the released ones")

@@ -1,4 +1,4 @@
-"""The embedded model: small networks of our own in SD v1's latent space, in 8 bits, whose weights come with the package.
+"""The embedded model: small networks of our own in SD v1's latent space, in 8 bits, in files of the package.
 
 They run on ONNX Runtime, without torch. How they were trained, on what, and what they are bad at:
 ``training/MODEL_CARD.md``.
@@ -13,6 +13,19 @@ from ..failures import finite
 from ..interfaces import DecodeTile
 from ..noise_schedule import NoiseSchedule
 from . import sessions, watermark
+from .sessions import CHECKSUMS, WEIGHTS, check, forget, usable_device
+
+__all__ = [
+    "CHECKSUMS",
+    "DTYPE",
+    "NAME",
+    "WEIGHTS",
+    "CompactAutoencoder",
+    "CompactDenoiser",
+    "check",
+    "forget",
+    "usable_device",
+]
 
 NAME = "compact"
 """The setting ``model`` that chooses it."""

@@ -9,16 +9,13 @@ import logging
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelFailedError, ModelUnavailableError
 from ...fork_safety import ForkSafeLock, in_forked_children
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -34,9 +31,7 @@ _sessions: dict[tuple[str, str, int], Any] = {}
 _making = ForkSafeLock()
 
 
-def run(
-    name: str, device: str, cores: int, inputs: dict[str, NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def run(name: str, device: str, cores: int, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the output of a network.
 
     Args:
@@ -78,15 +73,28 @@ def released(name: str) -> bytes:
     return data
 
 
+def check() -> None:
+    """Check that all networks are here and are the released ones.
+
+    Raises:
+        ModelUnavailableError: One is not.
+    """
+    for path in sorted(WEIGHTS.glob("*.onnx")):
+        released(path.stem)
+
+
 def usable_device(device: str) -> str:
     """Return the device on which sessions compute when ``device`` is asked for; say once if it is another.
 
     Raises:
         ModelUnavailableError: onnxruntime cannot be loaded.
     """
-    if not device.startswith("cuda") or "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
+    if device == "cpu":
         return device
-    _say_that_cuda_is_missing()
+    if "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
+        return "cuda" if device == "auto" else device
+    if device != "auto":
+        _say_that_cuda_is_missing()
     return "cpu"
 
 
@@ -126,7 +134,7 @@ def _made(name: str, device: str, cores: int) -> Any:
 
 
 @cache
-def _onnxruntime() -> "ModuleType":
+def _onnxruntime() -> Any:
     os.environ.setdefault(TELEMETRY, "1")
     try:
         import onnxruntime
