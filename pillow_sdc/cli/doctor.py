@@ -31,7 +31,10 @@ EXAMPLES = """[bold]Examples[/]
 
 T = TypeVar("T")
 
-_DISTRIBUTIONS = ("pillow-sdc", "pillow", "numpy", "torch", "diffusers", "transformers", "huggingface-hub", "faiss-cpu")
+_DISTRIBUTIONS = (
+    *("pillow-sdc", "pillow", "numpy", "faiss-cpu", "onnxruntime"),
+    *("torch", "diffusers", "transformers", "huggingface-hub"),
+)
 _SIDE = 64
 _QUALITY = 20
 """Low enough that there is noise for the denoiser."""
@@ -133,6 +136,11 @@ class _Checks:
             self.say("ok", "weights", "those that come with the package are the released ones")
 
     def cuda(self) -> None:
+        from ..models import cuda_driver
+
+        if not cuda_driver.may_be_there():
+            self.say("ok", "CUDA", "none: there is no driver, or torch is not installed")
+            return
         import torch
 
         if torch.cuda.is_available():
