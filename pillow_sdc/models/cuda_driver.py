@@ -1,4 +1,4 @@
-"""Whether there may be a GPU that torch computes on, as far as that can be told without importing torch."""
+"""Whether there may be a GPU to compute on, as far as that can be seen without importing torch."""
 
 import ctypes
 import sys
@@ -11,12 +11,13 @@ _ROCM = Path("/dev/kfd")
 
 
 def may_be_there() -> bool:
-    """Tell whether torch could find CUDA or ROCm; if torch is imported already it knows."""
-    return "torch" in sys.modules or (find_spec("torch") is not None and _driver_is_there())
+    """Tell whether torch could find CUDA or ROCm; once torch is imported, ask it."""
+    return sys.modules.get("torch") is not None or (find_spec("torch") is not None and is_there())
 
 
 @cache
-def _driver_is_there() -> bool:
+def is_there() -> bool:
+    """Tell whether there is a driver of CUDA or ROCm."""
     library = _LIBRARIES.get(sys.platform)
     if library is None:
         return False

@@ -32,8 +32,8 @@ class Models:
 
     Attributes:
         name: The directory or hub id, as the user named it, or ``"compact"``, the embedded model.
-        device: Name of the torch device.
-        dtype: Name of the torch dtype; ``"int8"`` of the embedded model.
+        device: Name of the torch device; of the embedded model ``"cpu"``, or ``"cuda"`` with or without a number.
+        dtype: Name of the torch dtype; of the embedded model ``"int8"``.
         compiled: Whether their networks are compiled for shapes that recur.
     """
 
@@ -85,7 +85,8 @@ class Models:
             return part_of(self)()
 
     def _become(self, others: "Models", reason: str) -> None:
-        self.name, self._autoencoder, self._denoiser = others.name, others._autoencoder, others._denoiser
+        self.name, self.device, self.dtype = others.name, others.device, others.dtype
+        self._autoencoder, self._denoiser = others._autoencoder, others._denoiser
         _say_choice(self.name, self.device, self.dtype, reason, is_amiss=True)
 
 
@@ -116,9 +117,13 @@ def get_models(settings: options.Settings) -> Models:
 
 def _automatic(settings: options.Settings) -> Models:
     """Return what ``"auto"`` stands for, such that it becomes the embedded model if it turns out not to work."""
+    embedded = _named(compact.NAME, settings)
+    if lacking := _lacking_packages():
+        reason = f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not installed"
+        _say_choice(embedded.name, embedded.device, embedded.dtype, reason, is_amiss=False)
+        return embedded
     device = _choose_device(settings.device)
     dtype = _choose_dtype(settings.dtype, device)
-    embedded = _named(compact.NAME, settings)
     reason, is_amiss, takes_default = _reason_for_default(device, dtype)
     if not takes_default:
         _say_choice(embedded.name, embedded.device, embedded.dtype, reason, is_amiss)
@@ -130,6 +135,7 @@ def _automatic(settings: options.Settings) -> Models:
 def _named(model: str, settings: options.Settings) -> Models:
     if model == compact.NAME:
         return _models_of(model, _device_of_embedded(settings.device), compact.DTYPE, settings.compile)
+    _check_packages(model)
     device = _choose_device(settings.device)
     return _models_of(model, device, _choose_dtype(settings.dtype, device), settings.compile)
 
@@ -151,7 +157,7 @@ def check_model(model: str, precision: Precision) -> tuple[PartName, ...]:
     """
     if hub.is_absent(model):
         return PARTS[:1]
-    _check_torch(model)
+    _check_packages(model)
     parts = hub.parts_here(model, precision)
     if vae := parts["vae"]:
         check_autoencoder(vae)
@@ -172,6 +178,7 @@ def fetch_model(model: str) -> Path:
     """
     if model == compact.NAME:
         return compact.WEIGHTS
+    _check_packages(model)
     current = options.settings()
     dtype = _choose_dtype(current.dtype, _choose_device(current.device))
     return hub.fetch(DEFAULT_MODEL if model == "auto" else model, _precision_of(dtype))
@@ -192,9 +199,8 @@ def clear_cache() -> None:
 
 def _device_of_embedded(name: str) -> str:
     """Return where the embedded model computes: on the CPU, or on CUDA where onnxruntime can."""
-    kind = name.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        _choose_device(name)  # refuses what is none
+    if name.partition(":")[0] not in ("auto", "cpu", "cuda") and find_spec("torch") is not None:
+        _choose_device(name)  # refuses what is not a device, and what is not here
     return compact.usable_device(name)
 
 
@@ -293,14 +299,18 @@ def _prepare_denoiser(model: str, device: str, dtype: str, compiled: bool) -> De
     return denoiser
 
 
-def _check_torch(model: str) -> None:
+def _lacking_packages() -> list[str]:
+    """Return which packages are not installed of those that a model of diffusers needs."""
+    return [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]
+
+
+def _check_packages(model: str) -> None:
     """Check that what a model of diffusers needs is installed.
 
     Raises:
         ModelUnavailableError: It is not.
     """
-    lacking = [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]
-    if lacking:
+    if lacking := _lacking_packages():
         raise ModelUnavailableError(
             f"model {model!r} needs packages that are not installed: pip install {' '.join(lacking)}; the model"
             f" {compact.NAME!r} needs none of them"
@@ -310,7 +320,6 @@ def _check_torch(model: str) -> None:
 def _load_autoencoder(model: str, device: str, dtype: str) -> Autoencoder:
     if model == compact.NAME:
         return compact.CompactAutoencoder(device)
-    _check_torch(model)
     return load_autoencoder(hub.locate(model, "vae", _precision_of(dtype)), device, dtype)
 
 

@@ -4,9 +4,11 @@ onnxruntime is imported when a network is first used. Its telemetry is turned of
 write a device id to the user's cache folder, start a thread and look up a collector.
 """
 
+import ctypes
 import hashlib
 import logging
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ModelFailedError, ModelUnavailableError
+from ...errors import ModelFailedError, ModelUnavailableError, OptionError
 from ...fork_safety import ForkSafeLock, in_forked_children
+from .. import cuda_driver
+
+NETWORKS = ("encoder", "decoder", "decoder_foreign", "denoiser")
+"""The second decoder is for latents of other encoders."""
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -29,6 +35,8 @@ _logger = logging.getLogger("pillow_sdc")
 
 _sessions: dict[tuple[str, str, int], Any] = {}
 _making = ForkSafeLock()
+
+_ON_CUDA = "CUDAExecutionProvider"
 
 
 def run(name: str, device: str, cores: int, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -79,22 +87,28 @@ def check() -> None:
     Raises:
         ModelUnavailableError: One is not.
     """
-    for path in sorted(WEIGHTS.glob("*.onnx")):
-        released(path.stem)
+    for name in NETWORKS:
+        released(name)
 
 
 def usable_device(device: str) -> str:
-    """Return the device on which sessions compute when ``device`` is asked for; say once if it is another.
+    """Return the device on which sessions compute when ``device`` is asked for; warn once if it is another.
+
+    ``"auto"`` is CUDA where there is a driver and onnxruntime can use it.
 
     Raises:
-        ModelUnavailableError: onnxruntime cannot be loaded.
+        OptionError: CUDA has no such number.
+        ModelUnavailableError: onnxruntime cannot be imported.
     """
-    if device == "cpu":
-        return device
-    if "CUDAExecutionProvider" in _onnxruntime().get_available_providers():
-        return "cuda" if device == "auto" else device
-    if device != "auto":
-        _say_that_cuda_is_missing()
+    kind, _, number = device.partition(":")
+    if device == "cpu" or (device == "auto" and not cuda_driver.is_there()):
+        return "cpu"
+    if kind == "cuda" and not re.fullmatch(r"cuda(:[0-9]+)?", device):
+        raise OptionError(f"device is {device!r}; after 'cuda:' comes the number of the card")
+    if kind in ("auto", "cuda") and _ON_CUDA in _onnxruntime().get_available_providers():
+        return f"cuda:{int(number)}" if number else "cuda"
+    if kind != "auto":
+        _say_that_it_computes_on_the_cpu(device)
     return "cpu"
 
 
@@ -123,14 +137,17 @@ def _made(name: str, device: str, cores: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
+        providers.insert(0, (_ON_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
     try:
-        return onnxruntime.InferenceSession(data, options, providers=providers)
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no common base
         raise ModelUnavailableError(
             f"{WEIGHTS / name}.onnx cannot be loaded by onnxruntime {onnxruntime.__version__}"
             f" ({type(error).__name__}: {error}); install a newer onnxruntime, or pillow-sdc again"
         ) from error
+    if len(providers) > 1 and _ON_CUDA not in session.get_providers():  # its libraries are missing, or the card
+        _say_that_it_computes_on_the_cpu(device)
+    return session
 
 
 @cache
@@ -153,8 +170,18 @@ def _onnxruntime() -> Any:
 
 
 @cache
-def _say_that_cuda_is_missing() -> None:
-    _logger.warning("the embedded model computes on the CPU: for CUDA install onnxruntime-gpu in place of onnxruntime")
+def _say_that_it_computes_on_the_cpu(device: str) -> None:
+    _logger.warning(
+        "the embedded model computes on the CPU, not on %s: it needs CUDA, and onnxruntime-gpu in place of onnxruntime",
+        device,
+    )
 
 
-in_forked_children(_sessions.clear)  # their threads are the parent's
+def _abandon() -> None:
+    """Make new sessions from now on, and never release those of the parent: that would wait for threads it has."""
+    for session in _sessions.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+    _sessions.clear()
+
+
+in_forked_children(_abandon)
