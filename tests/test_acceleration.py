@@ -458,7 +458,7 @@ def test_want_of_memory_while_compiling_is_no_fault_of_the_compiler(
     autoencoder = autoencoder_of(tiny_pipeline, "cpu")
     autoencoder.compile()
     autoencoder.decode(noise(4, 2, 2))
-    with pytest.raises(ModelFailedError, match=r"the decoder failed .*none left"):
+    with pytest.raises(ModelFailedError, match=r"the autoencoder failed .*none left"):
         autoencoder.decode(noise(4, 2, 2))
 
 

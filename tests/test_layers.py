@@ -263,14 +263,18 @@ assert len(list(pillow_sdc.decode_batch(files))) == 5
     assert not loaded & DIFFUSERS_AND_ALL
 
 
-def test_datasets_of_latents_import_torch_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["latents", "pixels"])
+def test_datasets_import_torch_alone_and_for_pixels_what_decodes(content: str, tmp_path: Path) -> None:
     pytest.importorskip("fsspec", reason="the extra batch is not installed")
     loaded = loaded_after(f"""
-import pillow_sdc.datasets
-samples = pillow_sdc.datasets.SdcFiles({str(GOLDEN)!r}, decode=False)
-""".replace("samples = ", "module = pillow_sdc.datasets; ").replace("module = pillow_sdc.datasets; pillow_sdc.datasets.SdcFiles", "samples = pillow_sdc.datasets.SdcFiles"))
+import os
+os.environ.update(HF_HOME={str(tmp_path)!r}, PILLOW_SDC_MODEL="compact", CUDA_VISIBLE_DEVICES="")
+from pillow_sdc.datasets import SdcFiles
+assert SdcFiles([{str(GOLDEN / "palette-rgb-200x150.sdc")!r}], content={content!r})[0][{content!r}].ndim == 3
+""")
     assert "torch" in loaded
-    assert not loaded & {"onnxruntime", *HEAVY - {"torch", "faiss"}}
+    assert ("onnxruntime" in loaded) is (content == "pixels")
+    assert not loaded & DIFFUSERS_AND_ALL - {"torch"}
 
 
 def test_every_public_name_is_there_and_listed() -> None:
