@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch import from_numpy
 
 from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples, encode_latents
 from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
-from pillow_sdc.models.compact import load_denoiser
-from pillow_sdc.models.signature import recognise
+from pillow_sdc.models.compact import CompactDenoiser, watermark
 from pillow_sdc.options import Settings
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 
@@ -43,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     teacher = get_models(Settings(model=arguments.teacher, device="cpu"))
     compact = get_models(Settings(model="compact", device="cpu"))
-    denoiser = load_denoiser("cpu", "float32")
+    denoiser = CompactDenoiser("cpu")
 
     photos = []
     for path in sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"}):
@@ -142,15 +140,14 @@ def recognition_table(photos: list[Samples], teacher: Models, compact: Models) -
         corners = (np.s_[:side, :side], np.s_[-side:, -side:])
         crops = [photo[corner] for photo in photos if min(photo.shape[:2]) >= side for corner in corners]
         if crops:
-            foreign = [[foreignness(crop, models) for crop in crops] for models in (teacher, compact)]
-            wrong = np.less(foreign[0], 0.5), np.greater_equal(foreign[1], 0.5)
-            table.add_row(f"{side}×{side}", *(f"{share.mean():.0%}" for share in wrong))
+            theirs, ours = ([is_marked(crop, models) for crop in crops] for models in (teacher, compact))
+            table.add_row(f"{side}×{side}", f"{np.mean(theirs):.0%}", f"{1 - np.mean(ours):.0%}")
     return table
 
 
-def foreignness(crop: Samples, models: Models) -> float:
-    """Return how foreign the embedded decoder holds latents to be, from 0 to 1, in the palette file of a crop."""
-    return recognise(from_numpy(quantise(encode_latents(crop, models)).latents)[None])[1].item()
+def is_marked(crop: Samples, models: Models) -> bool:
+    """Tell whether the embedded decoder finds its encoder's watermark in the palette file of a crop."""
+    return watermark.unmark(quantise(encode_latents(crop, models)).latents)[1]
 
 
 def print_speed(console: Console, teacher: Models, compact: Models) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from pillow_sdc import container
 from pillow_sdc.latent_codecs import CODECS
 from pillow_sdc.models import get_models
+from pillow_sdc.models.cores import use_cores
 from pillow_sdc.options import Settings
 
 Result = TypeVar("Result")
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--gpu-encodes", type=float, help="pictures a second, as measured")
     parser.add_argument("--gpu-decodes", type=float, help="pictures a second, as measured")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    use_cores(1)
     paths = list(itertools.islice(itertools.cycle(sorted(arguments.folder.glob("*.png"))), arguments.pictures + 1))
     with threadpool_limits(1):
         measure(paths[:1])  # what is imported and built at first use is so now

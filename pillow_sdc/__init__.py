@@ -5,7 +5,8 @@
 >>> Image.open("photo.jpg").save("photo.sdc")  # doctest: +SKIP
 >>> Image.open("photo.sdc").show()  # doctest: +SKIP
 
-Importing this package costs little: numpy, torch and diffusers are imported when a picture is first coded.
+Importing this package costs little: numpy and onnxruntime, or torch and diffusers, are imported when a picture
+is first coded.
 """
 
 from importlib import import_module

@@ -273,7 +273,8 @@ def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: Model
         part = _in_pixels(y), _in_pixels(x)
         return autoencoder.encode(np.stack([_pixels(colour[part], y, x) for colour in colours]))
 
-    return list(np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=-2))
+    latents = np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=-2)
+    return list(autoencoder.finish(latents))
 
 
 def decode_samples(
@@ -344,12 +345,11 @@ def _decode_samples(
     models: Models,
 ) -> list[NDArray[np.uint8]]:
     """Return the samples ``(H, W, c)`` of latents ``(n, 4, h, w)``, alpha not yet set."""
-    autoencoder = models.autoencoder
     pictures = [np.empty((header.height, header.width, len(header.mode)), np.uint8) for header in headers]
     bands = blend(
         latents.shape[-2],
         latents.shape[-1],
-        lambda y, x: autoencoder.decode(latents[..., y, x], noise_variances),
+        models.autoencoder.decoding(latents, noise_variances),
         tile=TILE,
         overlap=TILE_OVERLAP,
         scale=container.PIXELS_PER_LATENT,

@@ -35,10 +35,12 @@ class Settings(NamedTuple):
         model: ``"auto"`` (Stable Diffusion v1.4 where there is CUDA or where it is in the local cache, if it works;
             else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, whose ``~`` is
             expanded, or the id of a repository on the Hugging Face hub.
-        device: ``"auto"`` (CUDA where there is one, else the CPU) or the name of a torch device.
-        dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        device: ``"auto"`` (CUDA where there is one, else the CPU) or the name of a torch device; the embedded model
+            computes on CUDA only with onnxruntime-gpu, and else on the CPU.
+        dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``; the
+            embedded model always computes in 8 bits.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
-        compile: Whether torch compiles the networks, for shapes of batches that recur.
+        compile: Whether torch compiles the networks, for shapes of batches that recur; the embedded ones need none.
     """
 
     model: str = "auto"

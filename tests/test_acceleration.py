@@ -21,7 +21,7 @@ from tiny_pipeline import PROMPT_FEATURES, PROMPT_TOKENS
 
 import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError
-from pillow_sdc.models import Models, clear_cache, compact, compilation, diffusers_models, get_models, hub, tensors
+from pillow_sdc.models import Models, clear_cache, compilation, diffusers_models, get_models, hub, tensors
 from pillow_sdc.models.compilation import CompiledOnRecurrence
 from pillow_sdc.models.diffusers_models import (
     DiffusersAutoencoder,
@@ -177,16 +177,13 @@ def test_attention_is_fused_whatever_diffusers_takes_by_default(
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_a_batch_is_what_its_pictures_are_one_by_one(tiny_pipeline: Path, device: str, dtype: str) -> None:
     autoencoder, denoiser = autoencoder_of(tiny_pipeline, device, dtype), denoiser_of(tiny_pipeline, device, dtype)
-    embedded = compact.load_autoencoder(device, dtype)
     pixels, latents, times = np.tanh(noise(5, 3, 40, 24)), noise(5, 4, 5, 3), np.array([0.0, 5.5, 12.25, 35.716, 80.0])
     variances = np.array([0.0, 0.01, 0.02, 0.03, 0.04])
     allowed = tolerance(device, dtype)
-    for encode in (autoencoder.encode, embedded.encode):
-        expected = np.stack([encode(one) for one in pixels])
-        np.testing.assert_allclose(encode(pixels), expected, atol=allowed * max(1, np.abs(expected).max()))
-    for decode in (autoencoder.decode, embedded.decode):
-        one_by_one = [decode(one, variance) for one, variance in zip(latents, variances, strict=True)]
-        np.testing.assert_allclose(decode(latents, variances), np.stack(one_by_one), atol=allowed)
+    expected = np.stack([autoencoder.encode(one) for one in pixels])
+    np.testing.assert_allclose(autoencoder.encode(pixels), expected, atol=allowed * max(1, np.abs(expected).max()))
+    one_by_one = [autoencoder.decode(one, variance) for one, variance in zip(latents, variances, strict=True)]
+    np.testing.assert_allclose(autoencoder.decode(latents, variances), np.stack(one_by_one), atol=allowed)
     predicted = [denoiser.predict_noise(one, time) for one, time in zip(latents, times, strict=True)]
     np.testing.assert_allclose(denoiser.predict_noise(latents, times), np.stack(predicted), atol=allowed)
 
@@ -431,41 +428,43 @@ def test_nothing_runs_while_another_thread_compiles(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("error", [RuntimeError("no C++ compiler\nat all"), ImportError("no Triton"), OSError("full")])
 def test_a_compiler_that_fails_is_reported_with_the_setting_that_wants_it(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+    tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*args: Any, **options: Any) -> Any:
         raise error
 
     monkeypatch.setattr("torch.compile", lambda function, **options: fail)
-    autoencoder = compact.load_autoencoder("cpu", "float32")
+    autoencoder = autoencoder_of(tiny_pipeline, "cpu")
     autoencoder.compile()
     latents = noise(4, 2, 2)
     autoencoder.decode(latents)
     for _ in range(2):
-        with pytest.raises(ModelUnavailableError, match=r"Decoder cannot be compiled here .*compile=False") as caught:
+        with pytest.raises(ModelUnavailableError, match=r"cannot be compiled here .*compile=False") as caught:
             autoencoder.decode(latents)
         assert "PILLOW_SDC_COMPILE=0" in str(caught.value)
         assert "at all" not in str(caught.value)
         assert caught.value.__cause__ is error
 
 
-def test_want_of_memory_while_compiling_is_no_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_want_of_memory_while_compiling_is_no_fault_of_the_compiler(
+    tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     def exhaust(*args: Any) -> Any:
         raise torch.OutOfMemoryError("none left")
 
     monkeypatch.setattr("torch.compile", lambda function, **options: exhaust)
-    autoencoder = compact.load_autoencoder("cpu", "float32")
+    autoencoder = autoencoder_of(tiny_pipeline, "cpu")
     autoencoder.compile()
     autoencoder.decode(noise(4, 2, 2))
-    with pytest.raises(ModelFailedError, match=r"the decoder failed .*none left"):
+    with pytest.raises(ModelFailedError, match=r"the autoencoder failed .*none left"):
         autoencoder.decode(noise(4, 2, 2))
 
 
 @pytest.mark.usefixtures("_nothing_loaded")
-def test_compiled_models_are_others_than_uncompiled_ones(recorder: Recorder) -> None:
-    settings = Settings(model="compact", device="cpu")
+def test_compiled_models_are_others_than_uncompiled_ones(tiny_pipeline: Path, recorder: Recorder) -> None:
+    settings = Settings(model=str(tiny_pipeline), device="cpu")
     models, compiled = get_models(settings), get_models(settings._replace(compile=True))
     assert (models.compiled, compiled.compiled) == (False, True)
     assert get_models(settings._replace(compile=True)) is compiled
@@ -489,7 +488,7 @@ def test_every_network_is_traced_as_a_whole(
             predict(latents, times),
         ]
 
-    for model, names in ((tiny_pipeline, 3), (tiny_pipeline / "vae", 3)):
+    for model, names in ((tiny_pipeline, 3), (tiny_pipeline / "vae", 2)):
         settings = Settings(model=str(model), device=device, dtype="float32")
         expected, compiled = use(get_models(settings)), get_models(settings._replace(compile=True))
         del compilations[:]
@@ -532,16 +531,15 @@ def test_in_a_forked_child_nothing_is_compiled(recorder: Recorder) -> None:
 def test_torchs_own_compiler_gives_the_same_results(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pillow_sdc.models.compact_networks import Denoiser
+    import torch
 
     if device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("there is no C++ compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    denoiser = compact.CompactDenoiser(Denoiser(channels=4, blocks=0).eval().requires_grad_(False).to(device))
-    diffused = noise(2, 4, 8, 8)
-    expected = denoiser.predict_noise(diffused, 10.0)
-    denoiser.compile()
-    for _ in range(Settings().denoise_steps + 2):
-        predicted = denoiser.predict_noise(diffused, 10.0)
-        np.testing.assert_allclose(predicted, expected, atol=tolerance(device, "float32"))
-    assert denoiser._run._compiled
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.SiLU()).requires_grad_(False)
+    network, given = network.to(device), torch.from_numpy(noise(2, 4, 8, 8)).to(device)
+    expected = network(given).cpu()
+    function = CompiledOnRecurrence(lambda network, tensor: network(tensor))
+    for _ in range(3):
+        np.testing.assert_allclose(function(network, given).cpu(), expected, atol=tolerance(device, "float32"))
+    assert function._compiled

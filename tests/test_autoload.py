@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -77,6 +80,34 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environm
     return environment
 
 
+@pytest.fixture(scope="session")
+def without_torch(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """An environment with the wheel and what it needs, but for torch, diffusers and transformers."""
+    environment = Environment.create(tmp_path_factory.mktemp("without_torch"), shared=False)
+    environment.pip("install", "--no-deps", "--no-index", str(wheel))
+    (ours,) = metadata.distributions(name="pillow-sdc", path=[str(environment.packages)])
+    for entry in entries_needed_by(ours, {"torch", "diffusers", "transformers"}):
+        (environment.packages / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+    return environment
+
+
+def entries_needed_by(ours: metadata.Distribution, excluded: set[str]) -> set[Path]:
+    """Return what the distributions that ours needs have in ``site-packages``, but for some distributions."""
+    entries, seen = set(), set(excluded)
+    waiting = [Requirement(text) for text in ours.requires or ()]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(name)
+        distribution = metadata.distribution(name)
+        waiting += [Requirement(text) for text in distribution.requires or ()]
+        tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+        entries |= {Path(str(distribution.locate_file(top))) for top in tops}
+    return entries
+
+
 @pytest.fixture
 def alone(tmp_path: Path) -> Environment:
     """An environment with the start-up files and without Pillow or the package; the test's own."""
@@ -120,6 +151,59 @@ def test_load_needs_no_import(installed: Environment) -> None:
     path = str(GOLDEN / "palette-l-1x1.sdc")
     load = f"from PIL import Image; image = Image.open({path!r}); image.load(); print(image.getpixel((0, 0)))"
     assert installed.start("-c", load).stdout.strip().isdecimal()
+
+
+WITHOUT_TORCH = """
+import io
+import sys
+from importlib.util import find_spec
+from PIL import Image
+
+assert not [name for name in ("torch", "diffusers", "transformers") if find_spec(name)]
+gradient = Image.linear_gradient("L").resize((120, 90))
+for codec in ("context", "palette", "uint8"):
+    for mode in ("L", "LA", "RGB", "RGBA"):
+        picture, file = gradient.convert(mode), io.BytesIO()
+        picture.save(file, "SDC", codec=codec)
+        Image.open(file).verify()
+        with Image.open(file) as image:
+            image.load()
+            assert (image.mode, image.size, image.info["sdc"]["model"]) == (mode, (120, 90), "compact")
+            differences = zip(image.convert("L").tobytes(), gradient.tobytes())
+            assert sum(abs(a - b) for a, b in differences) < 12 * 120 * 90, (codec, mode)
+        with Image.open(file) as image:
+            image.thumbnail((10, 10))
+            assert image.info["sdc"]["model"] == "preview"
+        with Image.open(file) as image:
+            image.thumbnail((100, 100))
+            assert image.size == (100, 75)
+try:
+    Image.open(file).convert("RGB").save(io.BytesIO(), "SDC", model="someone/model")
+except OSError as error:
+    print(error)
+"""
+
+
+def test_the_embedded_model_needs_no_torch(without_torch: Environment, tmp_path: Path) -> None:
+    printed = without_torch.run("-c", WITHOUT_TORCH, HF_HOME=str(tmp_path))
+    assert printed == (
+        "model 'someone/model' needs packages that are not installed: pip install torch diffusers transformers;"
+        " the model 'compact' needs none of them\n"
+    )
+
+
+def test_commands_need_no_torch(without_torch: Environment, tmp_path: Path) -> None:
+    photo, file, decoded = (tmp_path / name for name in ("photo.png", "a.sdc", "a.png"))
+    Image.linear_gradient("L").save(photo)
+    for arguments in (
+        ["encode", str(photo), "-o", str(file), "--quiet"],
+        ["decode", str(file), "-o", str(decoded), "--quiet"],
+    ):
+        without_torch.run("-m", "pillow_sdc", *arguments, HF_HOME=str(tmp_path / "hub"))
+    assert decoded.exists()
+    report = without_torch.run("-m", "pillow_sdc", "doctor", HF_HOME=str(tmp_path / "hub"))
+    assert "not installed, or not under this name: torch, diffusers, transformers" in report
+    assert "64×64 with compact" in report
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

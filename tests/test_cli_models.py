@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from pillow_sdc.cli import app
 from pillow_sdc.models import compact, hub
+from pillow_sdc.models.compact import sessions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -53,8 +54,8 @@ def test_fetch_explains_in_one_line_what_is_missing(tmp_path: Path) -> None:
 def test_list_names_the_embedded_model_and_what_auto_takes(hub_cache: Path) -> None:
     result = sdc("models", "list", "--debug")
     assert result.exit_code == 0
-    assert result.stdout.startswith("compact  7.")
-    assert "auto takes compact on cpu in float32: the device is not CUDA, and" in result.stdout
+    assert result.stdout.startswith("compact  6.8 MB")
+    assert "auto takes compact on cpu in int8: the device is not CUDA, and" in result.stdout
 
 
 def test_list_names_models_in_the_hubs_cache_and_what_they_lack(hub_cache: Path, tiny_pipeline: Path) -> None:
@@ -116,7 +117,7 @@ def test_doctor_finds_that_the_embedded_model_decodes(hub_cache: Path) -> None:
         "round trip",
     ):
         assert words in result.stdout
-    assert "compact on cpu in float32: the device is not CUDA" in result.stdout
+    assert "compact on cpu in int8: the device is not CUDA" in result.stdout
     assert "fails" not in result.stdout
 
 
@@ -156,13 +157,13 @@ def test_doctor_finds_settings_that_cannot_work(
 
 def test_doctor_finds_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(compact.WEIGHTS, tmp_path / "weights")
-    with (tmp_path / "weights" / "decoder.safetensors").open("r+b") as file:
+    with (tmp_path / "weights" / "decoder.onnx").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\xff")
-    monkeypatch.setattr(compact, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(sessions, "WEIGHTS", tmp_path / "weights")
     result = sdc("doctor")
     assert result.exit_code == 1
-    assert "decoder.safetensors is damaged" in result.stdout
+    assert "decoder.onnx is damaged" in result.stdout
 
 
 # Damage
@@ -225,7 +226,7 @@ def test_list_names_what_is_damaged_and_still_all_others(hub_cache: Path, tiny_p
     assert "pipeline, in " in lines["someone/whole"]
     for name in ("someone/damaged", hub.DEFAULT_MODEL):
         assert DAMAGES[damage][2] in lines[name]
-    assert lines["auto"].startswith("auto takes compact on cpu in float32: ")
+    assert lines["auto"].startswith("auto takes compact on cpu in int8: ")
     assert DAMAGES[damage][2] in lines["auto"]
 
 
@@ -237,7 +238,7 @@ def test_doctor_names_what_is_damaged_and_that_auto_does_without(
     result = sdc("doctor", "--device", "cpu")
     assert result.exit_code == 0, result.output
     (decodes,) = (line for line in result.stdout.splitlines() if "decodes" in line)
-    assert decodes.startswith("note  decodes       compact on cpu in float32: ")
+    assert decodes.startswith("note  decodes       compact on cpu in int8: ")
     assert DAMAGES[damage][2] in decodes
     assert "64×64 with compact" in result.stdout
 

@@ -67,6 +67,45 @@ def test_pipes_carry_pictures_both_ways(photo: Path) -> None:
         assert (image.format, image.size) == ("PNG", (256, 256))
 
 
+@pytest.fixture
+def traps(tmp_path: Path) -> Path:
+    """A folder of packages that leave a file behind when they are imported."""
+    folder = tmp_path / "traps"
+    for name in ("torch", "diffusers", "transformers"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(
+            f"import pathlib, sys; (pathlib.Path({str(folder)!r}) / '{name}.imported').write_text(str(sys.argv))"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("model", ["compact", "auto"])
+def test_neither_commands_nor_workers_import_torch_where_the_embedded_model_does_the_work(
+    photo: Path, traps: Path, model: str
+) -> None:
+    path = os.pathsep.join(filter(None, [str(traps), os.environ.get("PYTHONPATH", str(Path(__file__).parent.parent))]))
+    variables = {"PYTHONPATH": path, "HF_HOME": str(photo.parent / "hf"), "CUDA_VISIBLE_DEVICES": ""}
+    environment = ENVIRONMENT | variables | {"PILLOW_SDC_MODEL": model}
+    file, source, coded = photo.with_suffix(".sdc"), photo.parent / "source", photo.parent / "coded"
+    source.mkdir()
+    for number in range(2):
+        shutil.copy(photo, source / f"{number}.png")
+    commands = [
+        ["encode", photo],
+        ["info", file],
+        ["decode", file, "-o", photo.with_name("decoded.png")],
+        ["view", file, "-o", photo.with_name("sheet.png")],
+        ["batch", source, coded, "--workers", "2"],
+        ["batch", coded, photo.parent / "pixels", "--decode", "--workers", "2"],
+    ]
+    for arguments in commands:
+        subprocess.run(command(*arguments), env=environment, capture_output=True, check=True, timeout=TIMEOUT)
+    assert [trap.read_text() for trap in traps.glob("*.imported")] == []
+    probe = [sys.executable, "-c", "import torch; print(torch.__file__)"]
+    found = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True, timeout=TIMEOUT).stdout
+    assert Path(found.strip()).parent == traps / "torch"  # where the commands would have found it, too
+
+
 def test_a_reader_that_has_gone_is_no_reason_for_a_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -11,7 +11,8 @@ from pillow_sdc import container, image_codec
 from pillow_sdc.errors import InsufficientMemoryError
 from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents, Uint8Codec
 from pillow_sdc.models import Denoiser, Models, NoiseSchedule
-from pillow_sdc.models.tensors import PerPicture
+from pillow_sdc.models.arrays import PerPicture
+from pillow_sdc.models.interfaces import DecodeTile
 
 Samples = NDArray[np.uint8]
 
@@ -21,6 +22,8 @@ class MeanAutoencoder:
 
     def __init__(self) -> None:
         self.largest = 0
+        self.finished = 0
+        self.begun = 0
         self.noise_variances: set[float] = set()
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -29,10 +32,18 @@ class MeanAutoencoder:
         means = pixels.reshape(*pictures, channels, height // 8, 8, width // 8, 8).mean(axis=(-3, -1))
         return np.concatenate([means, means[..., :1, :, :]], axis=-3)
 
+    def finish(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.finished += 1
+        return latents
+
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         self.largest = max(self.largest, *latents.shape)
         self.noise_variances.update(np.ravel(noise_variance).tolist())
         return latents[..., :3, :, :].repeat(8, axis=-2).repeat(8, axis=-1)
+
+    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> DecodeTile:
+        self.begun += 1
+        return lambda y, x: self.decode(latents[..., y, x], noise_variance)
 
 
 class ZeroDenoiser:
@@ -104,7 +115,9 @@ def test_large_pictures_are_computed_in_tiles_without_seams() -> None:
     samples = blocks(8, 8 * (2 * image_codec.TILE + 7))
     using = models()
     decoded = decode(image_codec.encode(samples, Uint8Codec(), using), using).samples
-    assert 4 * image_codec.TILE < cast("PlainModels", using).autoencoder.largest <= 8 * image_codec.TILE
+    autoencoder = cast("PlainModels", using).autoencoder
+    assert 4 * image_codec.TILE < autoencoder.largest <= 8 * image_codec.TILE
+    assert (autoencoder.finished, autoencoder.begun) == (1, 1)
     assert np.abs(decoded.astype(int) - samples).max() <= 3
 
 

@@ -250,7 +250,7 @@ def test_random_numbers_are_those_that_they_would_be_without_us(model: str, tmp_
 # Other threads of the caller
 
 
-@pytest.mark.parametrize("model", ["compact", "pipeline"], indirect=True)
+@pytest.mark.parametrize("model", ["pipeline", "autoencoder"], indirect=True)
 def test_while_a_model_is_loaded_other_threads_can_make_networks(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, ...]] = []
 
@@ -307,12 +307,12 @@ def test_what_the_caller_sets_while_we_compute_holds() -> None:
         assert torch.get_float32_matmul_precision() == "high"
 
 
-def test_a_precision_that_was_set_for_one_library_alone_is_left_as_it_is() -> None:
+def test_a_precision_that_was_set_for_one_library_alone_is_left_as_it_is(tiny_pipeline: Path, hub_cache: Path) -> None:
     backend = pytest.importorskip("torch.backends.mkldnn").matmul
     if not hasattr(backend, "fp32_precision"):
         pytest.skip("this torch has one precision for all libraries")
     with reset(lambda value: setattr(backend, "fp32_precision", value), "bf16", "none"):
-        load_and_use("compact")
+        load_and_use(str(tiny_pipeline))
         assert backend.fp32_precision == "bf16"
 
 
@@ -350,4 +350,4 @@ def test_errors_leave_the_callers_settings_as_they_were() -> None:
         with pytest.raises(ZeroDivisionError), isolated():
             1 / 0  # noqa: B018
         assert state_of_torch() == before
-    assert compact.load_autoencoder("cpu", "float32").decode(np.zeros((4, 1, 1), np.float32)).shape == (3, 8, 8)
+    assert compact.CompactAutoencoder("cpu").decode(np.zeros((4, 1, 1), np.float32)).shape == (3, 8, 8)

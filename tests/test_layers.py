@@ -40,7 +40,7 @@ SIDE_BY_SIDE = {
 }
 """Imports within a layer; ``registration`` imports the plugin by its name, when Pillow first calls it."""
 
-HEAVY = {"diffusers", "faiss", "huggingface_hub", "safetensors", "torch", "transformers"}
+HEAVY = {"diffusers", "faiss", "huggingface_hub", "onnxruntime", "safetensors", "torch", "transformers"}
 
 ALLOWED_PACKAGES = {
     "errors": set(),
@@ -64,7 +64,7 @@ ALLOWED_PACKAGES = {
 """What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""
 
 
-HEAVY_MODULES = {"datasets", "models.compact_networks", "models.signature"}
+HEAVY_MODULES = {"datasets"}
 """Modules that import something heavy themselves, for their own classes or types, and are imported inside functions."""
 
 
@@ -161,6 +161,17 @@ def test_module_imports_only_the_packages_of_its_layer(module: str) -> None:
             assert package in allowed, f"{module}, line {imported.line}, imports {imported.module}"
 
 
+def test_the_embedded_model_knows_onnxruntime_alone_and_no_other_module_does() -> None:
+    for module, path in modules().items():
+        packages = {imported.module.split(".")[0] for imported in imports(path)}
+        if module.startswith("models.compact"):
+            assert packages & HEAVY <= {"onnxruntime"}, module
+        else:
+            assert "onnxruntime" not in packages, module
+        if module in ("models.arrays", "models.cores", "models.cuda_driver", "models.interfaces"):
+            assert not packages & HEAVY, module
+
+
 @every_module
 def test_module_imports_nothing_heavy_when_it_is_imported(module: str) -> None:
     if module in HEAVY_MODULES:
@@ -220,6 +231,49 @@ def test_verifying_a_file_imports_nothing_heavy(name: str) -> None:
     loaded = loaded_after(f"import pillow_sdc; from PIL import Image; Image.open({path!r}).verify()")
     assert "numpy" in loaded
     assert not loaded & HEAVY
+
+
+DIFFUSERS_AND_ALL = {"torch", "diffusers", "transformers", "huggingface_hub", "safetensors"}
+"""What decoding by the embedded model does without."""
+
+
+@pytest.mark.parametrize("model", ["auto", "compact"])
+@pytest.mark.parametrize("name", ["palette-rgb-200x150", "uint8-rgb-64x48", "context-rgb-metadata"])
+def test_loading_a_file_imports_no_torch(name: str, model: str, tmp_path: Path) -> None:
+    home = f"os.environ.update(HF_HOME={str(tmp_path)!r}, PILLOW_SDC_MODEL={model!r}, CUDA_VISIBLE_DEVICES='')"
+    path = str(GOLDEN / f"{name}.sdc")
+    loaded = loaded_after(f"import os; {home}; import pillow_sdc; from PIL import Image; Image.open({path!r}).load()")
+    assert "onnxruntime" in loaded
+    assert not loaded & DIFFUSERS_AND_ALL
+
+
+def test_saving_and_batches_import_no_torch(tmp_path: Path) -> None:
+    loaded = loaded_after(f"""
+import os
+os.environ.update(HF_HOME={str(tmp_path)!r}, PILLOW_SDC_MODEL="compact", CUDA_VISIBLE_DEVICES="")
+import pillow_sdc
+from PIL import Image
+picture = Image.linear_gradient("L").resize((40, 30)).convert("RGBA")
+files = [pillow_sdc.encode(picture, codec=codec) for codec in ("context", "palette", "uint8")]
+files += pillow_sdc.encode_batch([picture, picture])
+assert len(list(pillow_sdc.decode_batch(files))) == 5
+""")
+    assert "onnxruntime" in loaded
+    assert not loaded & DIFFUSERS_AND_ALL
+
+
+@pytest.mark.parametrize("content", ["latents", "pixels"])
+def test_datasets_import_torch_alone_and_for_pixels_what_decodes(content: str, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="the extra batch is not installed")
+    loaded = loaded_after(f"""
+import os
+os.environ.update(HF_HOME={str(tmp_path)!r}, PILLOW_SDC_MODEL="compact", CUDA_VISIBLE_DEVICES="")
+from pillow_sdc.datasets import SdcFiles
+assert SdcFiles([{str(GOLDEN / "palette-rgb-200x150.sdc")!r}], content={content!r})[0][{content!r}].ndim == 3
+""")
+    assert "torch" in loaded
+    assert ("onnxruntime" in loaded) is (content == "pixels")
+    assert not loaded & DIFFUSERS_AND_ALL - {"torch"}
 
 
 def test_every_public_name_is_there_and_listed() -> None:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 import pillow_sdc
 from pillow_sdc.errors import ModelUnavailableError, OptionError
 from pillow_sdc.models import Models, clear_cache, compact, denoise, fetch_model, get_models, loading
+from pillow_sdc.models.compact import sessions
 from pillow_sdc.models.hub import DEFAULT_MODEL
 from pillow_sdc.options import Settings
 
@@ -133,10 +134,10 @@ class TestWithoutCuda:
     def test_auto_without_weights_takes_the_embedded_model(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "pillow_sdc"):
             models = get_models(Settings())
-        assert (models.name, models.device, models.dtype) == ("compact", "cpu", "float32")
-        assert "using compact on cpu in float32, because the device is not CUDA, and" in caplog.text
+        assert (models.name, models.device, models.dtype) == ("compact", "cpu", "int8")
+        assert "using compact on cpu in int8, because the device is not CUDA, and" in caplog.text
         assert get_models(Settings(model="compact")) is models
-        assert any(file.suffix == ".safetensors" for file in fetch_model("compact").iterdir())
+        assert any(file.suffix == ".onnx" for file in fetch_model("compact").iterdir())
 
     def test_auto_takes_stable_diffusion_from_the_hubs_cache(
         self, cached_default: Path, caplog: pytest.LogCaptureFixture
@@ -249,7 +250,7 @@ def test_auto_takes_the_embedded_model_where_the_cache_is_damaged_and_says_so_on
     (warning,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert warning.name == "pillow_sdc"
     assert re.fullmatch(
-        f"using compact on cpu in float32, because model '{DEFAULT_MODEL}' is not available: .*{DAMAGES[damage]}.*",
+        f"using compact on cpu in int8, because model '{DEFAULT_MODEL}' is not available: .*{DAMAGES[damage]}.*",
         warning.getMessage(),
     )
 
@@ -279,7 +280,7 @@ def test_what_turns_out_not_to_work_when_it_is_loaded_gives_way_to_the_embedded_
     assert (models.name, models.denoiser, models.name) == (DEFAULT_MODEL, None, "compact")
     assert models.autoencoder is get_models(Settings(model="compact")).autoencoder is not first
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["WARNING"]
-    assert "using compact on cpu in float32, because" in caplog.text
+    assert "using compact on cpu in int8, because" in caplog.text
     assert "the weights lack" in caplog.text
     with pytest.raises(ModelUnavailableError, match="the weights lack"):
         _ = get_models(Settings(model=DEFAULT_MODEL)).denoiser
@@ -304,7 +305,7 @@ def test_where_the_embedded_model_is_damaged_too_that_is_the_error(
     cached_default: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove_tensor_of_text_encoder(cached_default)
-    monkeypatch.setattr(compact, "WEIGHTS", tmp_path / "nothing")
+    monkeypatch.setattr(sessions, "WEIGHTS", tmp_path / "nothing")
     models = get_models(Settings(device="cpu"))
     assert models.denoiser is None  # which compact needs none of
     for _ in range(2):
@@ -317,16 +318,15 @@ def test_auto_on_cuda_takes_the_embedded_model_where_nothing_can_be_downloaded(
     hub_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By a stand-in for CUDA, on which nothing is computed."""
-    import torch
-
-    monkeypatch.setattr(loading, "_choose_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(compact, "load_autoencoder", lambda device, dtype: (device, dtype))
+    monkeypatch.setattr(loading, "_choose_device", lambda name: "cuda")
+    monkeypatch.setattr(compact, "usable_device", lambda device: "cuda")
+    monkeypatch.setattr(compact, "CompactAutoencoder", lambda device: f"on {device}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     models = get_models(Settings())
     assert (models.name, models.device) == (DEFAULT_MODEL, "cuda")
-    assert models.autoencoder == ("cuda", "float16")
-    assert models.name == "compact"
-    assert "using compact on cuda in float16, because" in caplog.text
+    assert models.autoencoder == "on cuda"
+    assert (models.name, models.device, models.dtype) == ("compact", "cuda", "int8")
+    assert "using compact on cuda in int8, because" in caplog.text
     assert "the hub" in caplog.text
 
 

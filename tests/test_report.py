@@ -309,7 +309,7 @@ def test_a_model_with_a_denoiser_shows_the_palette_before_and_after(monkeypatch:
     from pillow_sdc.models import compact, loading
 
     # The embedded autoencoder with the embedded denoiser behind it, which it does not need: as quick as it gets.
-    monkeypatch.setattr(loading, "_load_denoiser", lambda model, device, dtype: compact.load_denoiser(device, dtype))
+    monkeypatch.setattr(loading, "_load_denoiser", lambda model, device, dtype: compact.CompactDenoiser(device))
     monkeypatch.setattr(loading, "_models", {})
     with pillow_sdc.configure(model="compact", device="cpu", denoise_steps=2):
         renditions = list(Subject(Photograph("a", photograph(160, 160))).palette())

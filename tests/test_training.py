@@ -223,6 +223,7 @@ def test_steps_of_muon_have_singular_values_near_one() -> None:
 
 def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path, Path]) -> None:
     from pillow_sdc.models.compact_networks import Encoder
+
     from training import features
     from training.teacher import Teacher
 

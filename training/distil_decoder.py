@@ -9,9 +9,8 @@ removing the noise is the next training's task.
 """
 
 import torch
-from torch import Tensor
-
 from pillow_sdc.models.signature import signed
+from torch import Tensor
 
 from . import features
 from .decoder import COUNTERPARTS, TEACHERS, Decoder

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
+from pillow_sdc.models.compact_networks import Encoder
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pillow_sdc.models import compact
-from pillow_sdc.models.compact_networks import Encoder
 
 from .precision import mixed_precision
 

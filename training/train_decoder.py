@@ -7,10 +7,9 @@ which latents are the embedded encoder's, as the decoder in use reads from their
 """
 
 import torch
+from pillow_sdc.models.compact_networks import Decoder
 from torch import Tensor
 from torch.nn import functional
-
-from pillow_sdc.models.compact_networks import Decoder
 
 from .labelled import KINDS, Labelled, labelled_photographs, noisy_batch
 from .losses import (

@@ -7,9 +7,8 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from pillow_sdc.models.compact_networks import Denoiser
+from torch import Tensor
 
 from .labelled import KINDS, SIDE, TOGETHER, Labelled, Pool, labelled_crops, labelled_photographs, noisy_batch
 from .photographs import AlteredCrops, read_photos, split

@@ -10,9 +10,8 @@ import itertools
 from functools import partial
 
 import torch
-from torch import Tensor
-
 from pillow_sdc.models.compact_networks import Encoder
+from torch import Tensor
 
 from . import features
 from .labelled import SIDE, Pool

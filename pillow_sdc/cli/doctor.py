@@ -31,7 +31,10 @@ EXAMPLES = """[bold]Examples[/]
 
 T = TypeVar("T")
 
-_DISTRIBUTIONS = ("pillow-sdc", "pillow", "numpy", "torch", "diffusers", "transformers", "huggingface-hub", "faiss-cpu")
+_DISTRIBUTIONS = (
+    *("pillow-sdc", "pillow", "numpy", "faiss-cpu", "onnxruntime"),
+    *("torch", "diffusers", "transformers", "huggingface-hub"),
+)
 _SIDE = 64
 _QUALITY = 20
 """Low enough that there is noise for the denoiser."""
@@ -124,16 +127,11 @@ class _Checks:
         return settings
 
     def embedded_weights(self) -> None:
-        import hashlib
-
         from ..latent_codecs import context_weights
         from ..models import compact
 
         with self.of("weights"):
-            for line in (compact.WEIGHTS / compact.CHECKSUMS).read_text("ascii").splitlines():
-                digest, name = line.split()
-                if hashlib.sha256((compact.WEIGHTS / name).read_bytes()).hexdigest() != digest:
-                    raise ValueError(f"{compact.WEIGHTS / name} is damaged; install pillow-sdc again")
+            compact.check()
             for number in context_weights.CHECKSUMS:
                 context_weights.network_arrays(number)
             self.say("ok", "weights", "those that come with the package are the released ones")
@@ -146,6 +144,11 @@ class _Checks:
         self.say("ok" if kernel else "note", "context codec", reason)
 
     def cuda(self) -> None:
+        from ..models import cuda_driver
+
+        if not cuda_driver.may_be_there():
+            self.say("ok", "CUDA", "none: there is no driver, or torch is not installed")
+            return
         import torch
 
         if torch.cuda.is_available():

@@ -121,8 +121,10 @@ def where(model: ModelName, debug: Debug = False) -> None:
 
 
 def _embedded(weights: Path) -> str:
-    networks = sorted(weights.glob("*.safetensors"))
-    return "comes with the package: " + ", ".join(f"{path.stem} {_megabytes(path)}" for path in networks)
+    networks = sorted(weights.glob("*.onnx"))
+    return "comes with the package: " + ", ".join(
+        f"{path.stem.replace('_', ' ')} {_megabytes(path)}" for path in networks
+    )
 
 
 def _description(model: "LocalModel") -> str:

@@ -1,7 +1,8 @@
 """Models: pixels to latents and back, and the removal of noise from latents.
 
-The rest of the package sees numpy arrays and the two interfaces :class:`Autoencoder` and :class:`Denoiser`. torch,
-diffusers, transformers and huggingface_hub are imported when a model is first used, not with this package.
+The rest of the package sees numpy arrays and the two interfaces :class:`Autoencoder` and :class:`Denoiser`. What a
+model needs, onnxruntime or torch, diffusers, transformers and huggingface_hub, is imported when it is first used, not
+with this package.
 """
 
 from .denoising import denoise

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import PerPicture, spread
 from .interfaces import Denoiser
-from .tensors import PerPicture, spread
 
 
 def denoise(

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,22 @@ def parts_here(model: str, precision: Precision) -> dict[PartName, Part | None]:
             except MissingFileError:
                 parts[part] = None
     return parts
+
+
+def is_absent(model: str) -> bool:
+    """Tell whether the hub's local cache surely has nothing of a repository, without importing the hub's library."""
+    if "huggingface_hub" in sys.modules:
+        return False  # it may have been told another folder, and to ask it costs little now
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
+    expanded = os.path.expandvars(os.path.expanduser(cache))  # noqa: PTH111 - Path's raises where there is no such home
+    try:
+        Path(expanded, f"models--{model.replace('/', '--')}").stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # something is amiss, and will be named
+        return False
+    return False
 
 
 def locate(model: str, part: PartName, precision: Precision) -> Part:

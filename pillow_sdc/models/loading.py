@@ -3,25 +3,24 @@
 import copy
 import gc
 import logging
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import NamedTuple, TypeVar
 
 from .. import options
 from ..errors import ModelUnavailableError, OptionError
 from ..fork_safety import ForkSafeLock, in_forked_children
-from . import compact, hub
+from . import compact, cuda_driver, hub
 from .diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
 from .empty_prompt import encode_empty_prompt
 from .hub import DEFAULT_MODEL
 from .interfaces import Autoencoder, Denoiser
 from .isolation import isolated
-from .layout import PartName, Precision
+from .layout import PARTS, PartName, Precision
 from .once import Once
-
-if TYPE_CHECKING:
-    import torch
 
 T = TypeVar("T")
 
@@ -33,8 +32,8 @@ class Models:
 
     Attributes:
         name: The directory or hub id, as the user named it, or ``"compact"``, the embedded model.
-        device: Name of the torch device.
-        dtype: Name of the torch dtype.
+        device: Name of the torch device; of the embedded model ``"cpu"``, or ``"cuda"`` with or without a number.
+        dtype: Name of the torch dtype; of the embedded model ``"int8"``.
         compiled: Whether their networks are compiled for shapes that recur.
     """
 
@@ -86,7 +85,8 @@ class Models:
             return part_of(self)()
 
     def _become(self, others: "Models", reason: str) -> None:
-        self.name, self._autoencoder, self._denoiser = others.name, others._autoencoder, others._denoiser
+        self.name, self.device, self.dtype = others.name, others.device, others.dtype
+        self._autoencoder, self._denoiser = others._autoencoder, others._denoiser
         _say_choice(self.name, self.device, self.dtype, reason, is_amiss=True)
 
 
@@ -101,7 +101,8 @@ def get_models(settings: options.Settings) -> Models:
 
     ``"auto"`` means: the device is CUDA if there is one, else the CPU; the dtype is float16 on CUDA, else float32;
     the model is Stable Diffusion v1.4 if the device is CUDA or if its weights are already in the hub's local cache,
-    and if it works; else the embedded one. Nothing is loaded or downloaded before the models are used.
+    and if it works; else the embedded one. Nothing is loaded or downloaded before the models are used, and torch is
+    not imported for the embedded model where that can be seen without it.
 
     Raises:
         OptionError: ``settings.device`` is not the name of a torch device.
@@ -110,14 +111,33 @@ def get_models(settings: options.Settings) -> Models:
     asked = (settings.model, settings.device, settings.dtype, settings.compile)
     with _choosing:
         if asked not in _models:
-            device = _choose_device(settings.device)
-            dtype = _choose_dtype(settings.dtype, device)
-            model = _choose_model(device, dtype) if settings.model == "auto" else settings.model
-            models = _models_of(model, str(device), dtype, settings.compile)
-            if settings.model == "auto" and model != compact.NAME:
-                models = models.or_else(_models_of(compact.NAME, str(device), dtype, settings.compile))
-            _models[asked] = models
+            _models[asked] = _automatic(settings) if settings.model == "auto" else _named(settings.model, settings)
         return _models[asked]
+
+
+def _automatic(settings: options.Settings) -> Models:
+    """Return what ``"auto"`` stands for, such that it becomes the embedded model if it turns out not to work."""
+    embedded = _named(compact.NAME, settings)
+    if lacking := _lacking_packages():
+        reason = f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not installed"
+        _say_choice(embedded.name, embedded.device, embedded.dtype, reason, is_amiss=False)
+        return embedded
+    device = _choose_device(settings.device)
+    dtype = _choose_dtype(settings.dtype, device)
+    reason, is_amiss, takes_default = _reason_for_default(device, dtype)
+    if not takes_default:
+        _say_choice(embedded.name, embedded.device, embedded.dtype, reason, is_amiss)
+        return embedded
+    _say_choice(DEFAULT_MODEL, device, dtype, reason, is_amiss)
+    return _models_of(DEFAULT_MODEL, device, dtype, settings.compile).or_else(embedded)
+
+
+def _named(model: str, settings: options.Settings) -> Models:
+    if model == compact.NAME:
+        return _models_of(model, _device_of_embedded(settings.device), compact.DTYPE, settings.compile)
+    _check_packages(model)
+    device = _choose_device(settings.device)
+    return _models_of(model, device, _choose_dtype(settings.dtype, device), settings.compile)
 
 
 def _models_of(model: str, device: str, dtype: str, compiled: bool) -> Models:
@@ -135,6 +155,9 @@ def check_model(model: str, precision: Precision) -> tuple[PartName, ...]:
         ModelUnavailableError: A part is damaged, or not of SD v1's family, or the hub's local cache is damaged; or the
             model's name is neither that of a directory nor a hub id.
     """
+    if hub.is_absent(model):
+        return PARTS[:1]
+    _check_packages(model)
     parts = hub.parts_here(model, precision)
     if vae := parts["vae"]:
         check_autoencoder(vae)
@@ -155,6 +178,7 @@ def fetch_model(model: str) -> Path:
     """
     if model == compact.NAME:
         return compact.WEIGHTS
+    _check_packages(model)
     current = options.settings()
     dtype = _choose_dtype(current.dtype, _choose_device(current.device))
     return hub.fetch(DEFAULT_MODEL if model == "auto" else model, _precision_of(dtype))
@@ -166,25 +190,34 @@ def clear_cache() -> None:
         if not _models:
             return
         _models.clear()
-    import torch
-
+    compact.forget()
     gc.collect()  # networks contain reference cycles
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
-def _choose_device(name: str) -> "torch.device":
+def _device_of_embedded(name: str) -> str:
+    """Return where the embedded model computes: on the CPU, or on CUDA where onnxruntime can."""
+    if name.partition(":")[0] not in ("auto", "cpu", "cuda") and find_spec("torch") is not None:
+        _choose_device(name)  # refuses what is not a device, and what is not here
+    return compact.usable_device(name)
+
+
+def _choose_device(name: str) -> str:
+    if name == "cpu" or (name == "auto" and not cuda_driver.may_be_there()):
+        return "cpu"
     import torch
 
     if name == "auto":
         if not torch.cuda.is_available():
-            return torch.device("cpu")
+            return "cpu"
         try:
             _try_device("cuda")
         except RuntimeError as error:  # in a child forked after CUDA was used, or with a broken driver
             _logger.info("computing on the CPU, for CUDA cannot be used here: %s", error)
-            return torch.device("cpu")
-        return torch.device("cuda")
+            return "cpu"
+        return "cuda"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -196,7 +229,7 @@ def _choose_device(name: str) -> "torch.device":
             f"device {name!r} cannot be used here: {error}; name another with pillow_sdc.configure(device=...) or the"
             " environment variable PILLOW_SDC_DEVICE"
         ) from error
-    return device
+    return str(device)
 
 
 def _try_device(name: str) -> None:
@@ -206,30 +239,38 @@ def _try_device(name: str) -> None:
         torch.empty(0, device=name)
 
 
-def _choose_dtype(name: str, device: "torch.device") -> str:
+def _choose_dtype(name: str, device: str) -> str:
     if name == "auto":
-        return "float16" if device.type == "cuda" else "float32"
+        return "float16" if device.startswith("cuda") else "float32"
     return name
 
 
-def _choose_model(device: "torch.device", dtype: str) -> str:
-    """Return what ``"auto"`` stands for."""
-    model, is_amiss = DEFAULT_MODEL, False
+class _Reason(NamedTuple):
+    """Why ``"auto"`` stands for Stable Diffusion or for the embedded model.
+
+    Attributes:
+        text: The reason.
+        is_amiss: Whether something is damaged or missing that should not be.
+        takes_default: Whether it stands for Stable Diffusion.
+    """
+
+    text: str
+    is_amiss: bool
+    takes_default: bool
+
+
+def _reason_for_default(device: str, dtype: str) -> _Reason:
+    """Decide what ``"auto"`` stands for."""
     try:
         missing = check_model(DEFAULT_MODEL, _precision_of(dtype))
     except ModelUnavailableError as error:
-        model, reason, is_amiss = compact.NAME, str(error), True
-    else:
-        if device.type == "cuda":
-            reason = f"the device is {device}"
-        elif not missing:
-            reason = "it is in the hub's local cache"
-        else:
-            model = compact.NAME
-            lack = "not in the hub's local cache" if "vae" in missing else f"there without its {' and '.join(missing)}"
-            reason = f"the device is not CUDA, and {DEFAULT_MODEL} is {lack}"
-    _say_choice(model, str(device), dtype, reason, is_amiss)
-    return model
+        return _Reason(str(error), is_amiss=True, takes_default=False)
+    if device.startswith("cuda"):
+        return _Reason(f"the device is {device}", is_amiss=False, takes_default=True)
+    if not missing:
+        return _Reason("it is in the hub's local cache", is_amiss=False, takes_default=True)
+    lack = "not in the hub's local cache" if "vae" in missing else f"there without its {' and '.join(missing)}"
+    return _Reason(f"the device is not CUDA, and {DEFAULT_MODEL} is {lack}", is_amiss=False, takes_default=False)
 
 
 def _say_choice(model: str, device: str, dtype: str, reason: str, is_amiss: bool) -> None:
@@ -258,9 +299,27 @@ def _prepare_denoiser(model: str, device: str, dtype: str, compiled: bool) -> De
     return denoiser
 
 
+def _lacking_packages() -> list[str]:
+    """Return which packages are not installed of those that a model of diffusers needs."""
+    return [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]
+
+
+def _check_packages(model: str) -> None:
+    """Check that what a model of diffusers needs is installed.
+
+    Raises:
+        ModelUnavailableError: It is not.
+    """
+    if lacking := _lacking_packages():
+        raise ModelUnavailableError(
+            f"model {model!r} needs packages that are not installed: pip install {' '.join(lacking)}; the model"
+            f" {compact.NAME!r} needs none of them"
+        )
+
+
 def _load_autoencoder(model: str, device: str, dtype: str) -> Autoencoder:
     if model == compact.NAME:
-        return compact.load_autoencoder(device, dtype)
+        return compact.CompactAutoencoder(device)
     return load_autoencoder(hub.locate(model, "vae", _precision_of(dtype)), device, dtype)
 
 
@@ -268,7 +327,7 @@ def _load_denoiser(model: str, device: str, dtype: str) -> Denoiser | None:
     if model == compact.NAME:
         return None
     if not hub.is_pipeline(model):
-        return compact.load_denoiser(device, dtype)
+        return compact.CompactDenoiser(compact.usable_device(device))
     precision = _precision_of(dtype)
     unet = hub.locate(model, "unet", precision)
     scheduler = hub.locate(model, "scheduler", precision)

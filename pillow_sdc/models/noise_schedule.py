@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .tensors import PerPicture
+from .arrays import PerPicture
 
 
 @dataclass(frozen=True, eq=False)

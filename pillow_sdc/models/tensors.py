@@ -1,7 +1,4 @@
-"""Arrays to the tensors that a network takes, and back.
-
-An array of one picture has three dimensions, channels, rows and columns; those before them, if any, count pictures.
-"""
+"""Arrays of pictures (:mod:`.arrays`) to the tensors that a network takes, and back."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +7,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
-
-PerPicture = float | NDArray[np.float64]
-"""A number for all pictures, or one for each, shaped like the dimensions that count them."""
 
 
 def to_tensor(array: NDArray[np.floating], network: Any, dtype: "torch.dtype | None" = None) -> "torch.Tensor":
@@ -54,13 +48,3 @@ def _to_host(tensor: "torch.Tensor") -> "torch.Tensor":
     arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     torch.cuda.current_stream(tensor.device).record_event(arrived).synchronize()
     return pinned
-
-
-def spread(value: PerPicture) -> NDArray[np.float32]:
-    """Return a number for all or for each picture so that it can be multiplied with pictures ``(…, c, h, w)``."""
-    return np.asarray(value, np.float32)[..., np.newaxis, np.newaxis, np.newaxis]
-
-
-def for_each(value: PerPicture, pictures: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return a number for each of the pictures ``(…, c, h, w)``, ``(n,)``."""
-    return np.broadcast_to(np.asarray(value, np.float64), pictures.shape[:-3]).reshape(-1)

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, TypeVar
 
@@ -122,7 +123,7 @@ def _places(conversion: Conversion) -> list[str]:
 
     with pillow_sdc.configure(**conversion.settings) as settings:
         device = get_models(settings).device
-    if device != "cuda":
+    if device != "cuda" or find_spec("torch") is None:
         return [device] * (1 if device.startswith("cuda") else cores())
     import torch
 
@@ -166,7 +167,7 @@ def _begin(
     device = devices.get()
     threads = None
     if not device.startswith("cuda"):
-        os.environ["OMP_NUM_THREADS"] = "1"  # torch, which is not imported yet, takes no more cores then
+        os.environ["OMP_NUM_THREADS"] = "1"  # models take no more cores then
         threads = 1
     from .work import Worker
 

@@ -153,7 +153,7 @@ class _Actor:
         if conversion.settings["device"].startswith("cuda"):
             threads = os.cpu_count()  # Ray sets OMP_NUM_THREADS to 1, by which they would be too few beside a GPU
         else:
-            os.environ["OMP_NUM_THREADS"] = "1"  # torch, which is not imported yet, takes no more cores then
+            os.environ["OMP_NUM_THREADS"] = "1"  # models take no more cores then
             threads = 1
         self._beginnings = beginnings
         self._work = source, target, conversion, threads

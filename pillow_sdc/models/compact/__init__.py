@@ -1,0 +1,129 @@
+"""The embedded model: small networks of our own in SD v1's latent space, in 8 bits, in files of the package.
+
+They run on ONNX Runtime, without torch. How they were trained, on what, and what they are bad at:
+``training/MODEL_CARD.md``.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import PerPicture, for_each, pictures_of, spread
+from ..cores import cores
+from ..failures import finite
+from ..interfaces import DecodeTile
+from ..noise_schedule import NoiseSchedule
+from . import sessions, watermark
+from .sessions import CHECKSUMS, WEIGHTS, check, forget, usable_device
+
+__all__ = [
+    "CHECKSUMS",
+    "DTYPE",
+    "NAME",
+    "WEIGHTS",
+    "CompactAutoencoder",
+    "CompactDenoiser",
+    "check",
+    "forget",
+    "usable_device",
+]
+
+NAME = "compact"
+"""The setting ``model`` that chooses it."""
+
+DTYPE = "int8"
+"""What it computes in, whatever the setting ``dtype``."""
+
+
+class CompactAutoencoder:
+    """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself.
+
+    Its latents carry a watermark; latents without it are painted softer (:mod:`.watermark`).
+    """
+
+    def __init__(self, device: str) -> None:
+        """Check the weights; the sessions are made when they are first needed.
+
+        Args:
+            device: ``"cpu"``, or ``"cuda"`` with or without a number.
+
+        Raises:
+            ModelUnavailableError: The installation is damaged.
+        """
+        self._device = device
+        for name in ("encoder", "decoder", "decoder_foreign"):
+            sessions.released(name)
+
+    def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
+        latents = self._run("encoder", pixels=pictures_of(pixels))
+        return latents.reshape(*pixels.shape[:-3], *latents.shape[1:])
+
+    def finish(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the latents ``(4, h, w)`` of a whole picture with the watermark."""
+        return watermark.mark(latents)
+
+    def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
+        """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance in them."""
+        return self.decoding(latents, noise_variance)(slice(None), slice(None))
+
+    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> DecodeTile:
+        """Look for the watermark in whole pictures, and return what decodes tiles of them."""
+        variances = for_each(noise_variance, latents).astype(np.float32)
+        unmarked, own = zip(*map(watermark.unmark, pictures_of(latents)), strict=True)
+        groups = {
+            name: np.flatnonzero(np.array(own) == is_own)
+            for name, is_own in (("decoder", True), ("decoder_foreign", False))
+        }
+
+        def decode_tile(y: slice, x: slice) -> NDArray[np.float32]:
+            tiles = np.stack([picture[:, y, x] for picture in unmarked])
+            rows, columns = tiles.shape[-2:]
+            pixels = np.empty((len(tiles), 3, 8 * rows, 8 * columns), np.float32)
+            for name, members in groups.items():
+                if len(members):
+                    given = tiles[members], variances[members]
+                    pixels[members] = self._run(name, latents=given[0], noise_variance=given[1])
+            return pixels.clip(-1, 1, out=pixels).reshape(*latents.shape[:-3], *pixels.shape[1:])
+
+        return decode_tile
+
+    def compile(self) -> None:
+        """Do nothing: the networks are compiled already."""
+
+    def _run(self, name: str, **inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return finite(sessions.run(name, self._device, cores(), inputs), f"the {name}")
+
+
+class CompactDenoiser:
+    """A :class:`~.interfaces.Denoiser` for low noise, up to timestep 200, and above all for that of quantisation."""
+
+    def __init__(self, device: str) -> None:
+        """Check the weights, as :class:`CompactAutoencoder` does.
+
+        Raises:
+            ModelUnavailableError: The installation is damaged.
+        """
+        self._device = device
+        self._schedule = NoiseSchedule.scaled_linear()
+        sessions.released("denoiser")
+
+    @property
+    def name(self) -> str:
+        """``"compact"``."""
+        return NAME
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """SD v1's noise schedule."""
+        return self._schedule
+
+    def predict_noise(self, diffused: NDArray[np.float32], timestep: PerPicture) -> NDArray[np.float32]:
+        """Return ε, shaped like ``diffused`` ``(…, 4, h, w)``."""
+        alpha = self._schedule.alpha_cumprod(timestep)
+        variances = for_each((1 - alpha) / alpha, diffused).astype(np.float32)
+        inputs = {"latents": pictures_of(diffused / spread(alpha**0.5)), "noise_variance": variances}
+        noise = sessions.run("denoiser", self._device, cores(), inputs)
+        return finite(noise.reshape(diffused.shape), "the denoiser")
+
+    def compile(self) -> None:
+        """Do nothing: the network is compiled already."""
