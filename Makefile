@@ -55,5 +55,5 @@ clean:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,report,browser,examples,docs,clients]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,training,lint,bench,report,browser,examples,docs,clients]'
 	touch $@
