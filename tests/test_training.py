@@ -370,9 +370,8 @@ def test_networks_are_quantised_for_the_package(
     with torch.inference_mode():
         latents = encoder(torch.from_numpy(pixels))
         variance = torch.tensor([0.03, 0.1])
-        noisy = latents + variance.sqrt()[:, None, None, None] * torch.from_numpy(
-            random.standard_normal(latents.shape, np.float32)
-        )
+        noise = torch.from_numpy(random.standard_normal(latents.shape, np.float32))
+        noisy = latents + variance.sqrt()[:, None, None, None] * noise
         expected = {"encoder": latents, "denoiser": denoiser(noisy, variance)}
         for name, foreign in (("decoder", 0.0), ("decoder_foreign", 1.0)):
             expected[name] = decoder(noisy, variance, torch.full((2,), foreign))
@@ -382,25 +381,17 @@ def test_networks_are_quantised_for_the_package(
     for name, right in expected.items():
         output = sessions.run(name, "cpu", 1, {"pixels": pixels} if name == "encoder" else given)
         assert output.shape == right.shape
-        print(name, np.mean((output - right.numpy()) ** 2) / right.var().item())
-    apart = (expected["decoder"] - expected["decoder_foreign"]).square().mean() / expected["decoder"].var()
-    print(apart)
+        assert np.mean((output - right.numpy()) ** 2) < 0.12 * right.var().item()
+    apart = (expected["decoder"] - expected["decoder_foreign"]).square().mean()
+    assert apart > 2 * 0.12 * expected["decoder"].var()
 
     for name in names:
         model = onnx.load(folder / f"{name}.onnx")
         for tensor in model.graph.initializer:
             tensor.ClearField("raw_data")
         text = model.SerializeToString()
-        for path in (
-            str(tmp_path),
-            str(ROOT),
-            sys.prefix,
-            tempfile.gettempdir(),
-            str(Path.home()),
-            ".py",
-            "site-packages",
-        ):
-            assert path.encode() not in text
+        for path in (ROOT, sys.prefix, sys.base_prefix, tempfile.gettempdir(), ".py"):
+            assert str(path).encode() not in text
 
     (tmp_path / "fewer").mkdir()
     for name in ("encoder", "denoiser"):
