@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pillow_sdc.models.compact import CHECKSUMS, WEIGHTS
 
 from .networks import Decoder, Denoiser, Encoder, Residual, ToldResidual, with_noise_level
-from .photographs import Samples, pixels, read_photos, split
+from .photographs import pixels, read_photos, split
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
@@ -37,8 +37,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-PICTURES, SIDE = 32, 256
-"""Photographs that ranges are measured on, and the pixels' side of the square that is cut from each."""
+PICTURES = 32
+"""Photographs that ranges are measured on, whole: of small squares they are too narrow for large pictures."""
 
 NOISE_VARIANCES = 0.0, 0.03, 0.1
 """Of the noise in the latents on which those of decoder and denoiser are measured: none, and what codecs leave."""
@@ -82,7 +82,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
-    pictures = [pixels(cut[None]).contiguous() for cut in cuts(split(read_photos(arguments.photos))[0], random)]
+    photos, _held_out = split(read_photos(arguments.photos))
+    pictures = [pixels(photos[i][None]).contiguous() for i in random.permutation(len(photos))[:PICTURES]]
     encoder = with_weights(Encoder(), arguments.weights / "encoder.safetensors")
     with torch.inference_mode():
         noisy = [inputs for picture in pictures for inputs in with_noise(encoder(picture).numpy(), random)]
@@ -101,13 +102,6 @@ def main() -> None:
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
     (arguments.out / CHECKSUMS).write_text("".join(lines))
     print("".join(lines) + f"{sum(file.stat().st_size for file in files):,} bytes in all")
-
-
-def cuts(photos: list[Samples], random: np.random.Generator) -> Iterator[Samples]:
-    """Return squares out of photographs at random, ``(256, 256, 3)`` or what there is of a smaller one."""
-    for i in random.permutation(len(photos))[:PICTURES]:
-        top, left = (int(random.integers(max(length - SIDE, 0) + 1)) for length in photos[i].shape[:2])
-        yield photos[i][top : top + SIDE, left : left + SIDE]
 
 
 def with_noise(latents: NDArray[np.float32], random: np.random.Generator) -> Iterator[Inputs]:
