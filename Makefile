@@ -59,5 +59,5 @@ KERNEL := hatch_build.py $(wildcard pillow_sdc/latent_codecs/*.c)
 
 $(INSTALLED): pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,bench,report,browser,examples,docs,clients]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,training,lint,bench,report,browser,examples,docs,clients]'
 	touch $@

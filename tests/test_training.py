@@ -5,19 +5,21 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import ROOT
 from diffusers import AutoencoderTiny
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pillow_sdc import preview
 from pillow_sdc.latent_codecs.context_network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
-from pillow_sdc.models import compact
+from pillow_sdc.models.compact import CHECKSUMS, sessions
 
 PHOTOGRAPHS = 3
 TUNED = {"start": "encoder.safetensors", "decoder": "decoder.safetensors"}
@@ -48,6 +50,26 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         num_decoder_blocks=(3, 3, 3, 1),
     ).save_pretrained(folder / "teacher")
     return folder / "photographs", folder / "teacher"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of weights as ``training.export`` writes it, of networks that were not trained."""
+    from training.networks import Decoder, Denoiser, Encoder
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(1)
+    for name, network in (("encoder", Encoder()), ("decoder", Decoder()), ("denoiser", Denoiser())):
+        for part, values in network.named_parameters():
+            if part.endswith(".foreign"):
+                torch.nn.init.normal_(values, std=0.1)
+            elif values.ndim == 4:
+                torch.nn.init.kaiming_normal_(values)
+        save_file(
+            {part: values.half().contiguous() for part, values in network.state_dict().items()},
+            folder / f"{name}.safetensors",
+        )
+    return folder
 
 
 def test_photographs_are_read_and_the_last_held_out(data: tuple[Path, Path]) -> None:
@@ -194,8 +216,8 @@ def test_a_share_of_the_crops_is_encoded_by_the_embedded_encoder(data: tuple[Pat
     assert set(owns) == {True, False}
 
 
-def test_the_trainings_start_from_exported_weights(data: tuple[Path, Path], tmp_path: Path) -> None:
-    start = compact.WEIGHTS / "denoiser.safetensors"
+def test_the_trainings_start_from_exported_weights(data: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+    start = weights / "denoiser.safetensors"
     run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 1, "--learning-rate", 0, "--start", start)
     run("export", tmp_path / "denoiser", "--out", tmp_path / "weights")
     expected = load_file(start)
@@ -222,9 +244,8 @@ def test_steps_of_muon_have_singular_values_near_one() -> None:
 
 
 def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path, Path]) -> None:
-    from pillow_sdc.models.compact_networks import Encoder
-
     from training import features
+    from training.networks import Encoder
     from training.teacher import Teacher
 
     torch.manual_seed(0)
@@ -310,9 +331,9 @@ def test_a_faint_pattern_in_a_smooth_place_is_seen() -> None:
     assert 2 * pattern_distance(grainy, original) < pattern_distance(patterned, original)
 
 
-def test_trained_networks_are_exported_and_loaded(
-    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trained_networks_are_exported(data: tuple[Path, Path], tmp_path: Path) -> None:
+    from training import networks
+
     names = ("encoder", "decoder", "denoiser")
     for name in names:
         run(f"train_{name}", *data, tmp_path / name, "--steps", 1)
@@ -321,14 +342,64 @@ def test_trained_networks_are_exported_and_loaded(
     run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 2)  # goes on from the first's checkpoint
     assert len((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()) == 2
     run("export", *(tmp_path / name for name in names), "--out", tmp_path / "weights")
-    assert {path.name for path in (tmp_path / "weights").iterdir()} == {
-        *(f"{name}.safetensors" for name in names),
-        compact.CHECKSUMS,
-    }
-    monkeypatch.setattr(compact, "WEIGHTS", tmp_path / "weights")
-    latents = compact.load_autoencoder("cpu", "float32").encode(np.zeros((3, 16, 24), np.float32))
-    assert latents.shape == (4, 2, 3)
-    assert compact.load_denoiser("cpu", "float32").predict_noise(latents, 30.0).shape == (4, 2, 3)
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == {f"{name}.safetensors" for name in names}
+    for name, network in zip(names, (networks.Encoder(), networks.Decoder(), networks.Denoiser()), strict=True):
+        average = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["average"]
+        network.load_state_dict(load_file(tmp_path / "weights" / f"{name}.safetensors"))
+        for part, values in network.state_dict().items():
+            torch.testing.assert_close(values, average[part].half().float(), atol=0, rtol=0)
+
+
+def test_networks_are_quantised_for_the_package(
+    data: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.networks import Decoder, Denoiser, Encoder
+
+    folder, again = tmp_path / "package", tmp_path / "again"
+    run("quantise", data[0], weights, "--out", folder)
+    names = {"encoder", "decoder", "decoder_foreign", "denoiser"}
+    assert {path.name for path in folder.iterdir()} == {CHECKSUMS, *(f"{name}.onnx" for name in names)}
+
+    random = np.random.default_rng(1)
+    with Image.open(data[0] / "0.webp") as picture:
+        samples = np.asarray(picture.convert("RGB"), np.float32)[:240, :248]
+    pixels = np.stack([samples[:72, :40], samples[-72:, -40:]]).transpose(0, 3, 1, 2) / 127.5 - 1
+    encoder, decoder, denoiser = Encoder(), Decoder(), Denoiser()
+    for name, network in (("encoder", encoder), ("decoder", decoder), ("denoiser", denoiser)):
+        network.load_state_dict(load_file(weights / f"{name}.safetensors"))
+    with torch.inference_mode():
+        latents = encoder(torch.from_numpy(pixels))
+        variance = torch.tensor([0.03, 0.1])
+        noise = torch.from_numpy(random.standard_normal(latents.shape, np.float32))
+        noisy = latents + variance.sqrt()[:, None, None, None] * noise
+        expected = {"encoder": latents, "denoiser": denoiser(noisy, variance)}
+        for name, foreign in (("decoder", 0.0), ("decoder_foreign", 1.0)):
+            expected[name] = decoder(noisy, variance, torch.full((2,), foreign))
+    given = {"latents": noisy.numpy(), "noise_variance": variance.numpy()}
+    monkeypatch.setattr(sessions, "WEIGHTS", folder)
+    monkeypatch.setattr(sessions, "_sessions", {})
+    for name, right in expected.items():
+        output = sessions.run(name, "cpu", 1, {"pixels": pixels} if name == "encoder" else given)
+        assert output.shape == right.shape
+        assert np.mean((output - right.numpy()) ** 2) < 0.12 * right.var().item()
+    apart = (expected["decoder"] - expected["decoder_foreign"]).square().mean()
+    assert apart > 2 * 0.12 * expected["decoder"].var()
+
+    for name in names:
+        model = onnx.load(folder / f"{name}.onnx")
+        for tensor in model.graph.initializer:
+            tensor.ClearField("raw_data")
+        text = model.SerializeToString()
+        for path in (ROOT, sys.prefix, sys.base_prefix, tempfile.gettempdir(), ".py"):
+            assert str(path).encode() not in text
+
+    (tmp_path / "fewer").mkdir()
+    for name in ("encoder", "denoiser"):
+        (tmp_path / "fewer" / f"{name}.safetensors").write_bytes((weights / f"{name}.safetensors").read_bytes())
+    run("quantise", data[0], tmp_path / "fewer", "--out", again)
+    assert {path.stem for path in again.glob("*.onnx")} == {"encoder", "denoiser"}
+    for path in again.glob("*.onnx"):
+        assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
 def test_the_decoder_is_distilled_layer_by_layer(data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -350,8 +421,10 @@ def test_the_decoder_is_distilled_layer_by_layer(data: tuple[Path, Path], tmp_pa
     assert {"picture", "clean", "palette", "context"} <= logged.keys()
 
 
-def test_what_is_applied_to_foreign_latents_is_trained_alone(data: tuple[Path, Path], tmp_path: Path) -> None:
-    start = compact.WEIGHTS / "decoder.safetensors"
+def test_what_is_applied_to_foreign_latents_is_trained_alone(
+    data: tuple[Path, Path], weights: Path, tmp_path: Path
+) -> None:
+    start = weights / "decoder.safetensors"
     options = ["--foreign", f"--start={start}", "--texture", 0, 0, 0, "--learning-rate", 0.01]
     run("train_decoder", *data, tmp_path / "decoder", "--steps", 2, *options)
     run("export", tmp_path / "decoder", "--out", tmp_path)
@@ -360,13 +433,13 @@ def test_what_is_applied_to_foreign_latents_is_trained_alone(data: tuple[Path, P
     assert changed == {name for name in before if name.endswith(".foreign")}
 
 
-def test_the_encoder_is_tuned_to_a_decoder(data: tuple[Path, Path], tmp_path: Path) -> None:
-    starts = [f"--{name}={compact.WEIGHTS / file}" for name, file in TUNED.items()]
+def test_the_encoder_is_tuned_to_a_decoder(data: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+    starts = [f"--{name}={weights / file}" for name, file in TUNED.items()]
     run("tune_encoder", *data, tmp_path / "encoder", "--steps", 1, *starts)
     logged = json.loads((tmp_path / "encoder" / "log.jsonl").read_text())
     assert {"latents", "squares", "texture", "held_out_mse", "psnr"} <= logged.keys()
     run("export", tmp_path / "encoder", "--out", tmp_path / "weights")
-    before, after = (load_file(folder / "encoder.safetensors") for folder in (compact.WEIGHTS, tmp_path / "weights"))
+    before, after = (load_file(folder / "encoder.safetensors") for folder in (weights, tmp_path / "weights"))
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 

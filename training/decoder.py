@@ -1,8 +1,9 @@
 """The decoder of the second kind: TAESD's layout, slimmer at full resolution, and given the noise in its latents."""
 
 import torch
-from pillow_sdc.models.compact_networks import LATENT_CHANNELS, Block, with_noise_level
 from torch import Tensor, nn
+
+from .networks import LATENT_CHANNELS, Block, with_noise_level
 
 WIDTHS = 96, 64, 64, 32
 """Channels at an eighth, a quarter, a half and the whole of the resolution."""

@@ -8,9 +8,11 @@ texture. The student's blocks have counterparts in the teacher's decoder and lea
 removing the noise is the next training's task.
 """
 
+import numpy as np
 import torch
-from pillow_sdc.models.signature import signed
 from torch import Tensor
+
+from pillow_sdc.models.compact import watermark
 
 from . import features
 from .decoder import COUNTERPARTS, TEACHERS, Decoder
@@ -30,7 +32,7 @@ KEPT, FIRST, EVERY = 3200, 25, 12
 OWN = 0.4
 """Share of the crops that the embedded encoder encodes in place of the teacher."""
 MARKED = 0.5
-"""Share of these that carry the mark of the first kind's files."""
+"""Share of these that carry the watermark of the first kind's files."""
 
 JUDGED = 6
 """Photographs of those held out that each evaluation decodes."""
@@ -57,6 +59,7 @@ def main() -> None:
         workers=arguments.workers,
     )
     pool = Pool(KEPT * arguments.times)
+    mark = torch.from_numpy(watermark.mark(np.zeros((4, arguments.side, arguments.side), np.float32))).to(run.device)
     held_out = labelled_photographs(held_out_photos[:JUDGED], teacher, arguments.workers)
     pictures = [[teacher.decode(whole.latents[:, i]) for i in range(len(KINDS))] for whole in held_out]
     for _ in range(min(FIRST, arguments.steps)):
@@ -71,7 +74,7 @@ def main() -> None:
         with features.watched(teacher.decoder_layers, TEACHERS) as wanted:
             by_teacher = teacher.decode_unclamped(latents).clone()
         marked = own & (torch.rand(len(own), device=own.device) < MARKED)
-        given = torch.where(marked[:, None, None, None], signed(latents), latents)
+        given = latents + marked[:, None, None, None] * mark
         with mixed_precision(run.device), features.watched(run.network.layers, COUNTERPARTS) as made:
             decoded = run.network(given, noise_variance).float()
         of_teachers_width = [ours[:, : theirs.shape[1]] for ours, theirs in zip(made, wanted, strict=True)]

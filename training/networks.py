@@ -1,6 +1,6 @@
 """The embedded networks: small convolutional ones that do most of their work at a half to an eighth of the resolution.
 
-They are not to be imported before they are needed, for this module imports torch.
+So they are trained; ``training.quantise`` makes of them what the package runs.
 """
 
 import torch

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
-from pillow_sdc.models.compact_networks import Encoder
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pillow_sdc.models import compact
@@ -45,15 +43,11 @@ class Teacher:
 def embedded_encoder(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)`` that comes with the package.
 
-    It needs no decoder, so that one of another shape can be trained.
+    It is the one in 8 bits, without gradients. Its latents carry no watermark.
     """
-    network = Encoder()
-    network.load_state_dict(load_file(compact.WEIGHTS / "encoder.safetensors"))
-    network.eval().to(device, memory_format=torch.channels_last)
+    autoencoder = compact.CompactAutoencoder(compact.usable_device(str(device)))
 
-    @torch.inference_mode()
     def encode(pixels: Tensor) -> Tensor:
-        with mixed_precision(device):
-            return network(pixels).float()  # type: ignore[no-any-return]
+        return torch.from_numpy(autoencoder.encode(pixels.cpu().numpy())).to(device)
 
     return encode

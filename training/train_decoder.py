@@ -7,7 +7,6 @@ which latents are the embedded encoder's, as the decoder in use reads from their
 """
 
 import torch
-from pillow_sdc.models.compact_networks import Decoder
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +19,7 @@ from .losses import (
     pattern_distance,
     texture_distance,
 )
+from .networks import Decoder
 from .photographs import pixels, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser

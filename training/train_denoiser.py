@@ -7,10 +7,10 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from pillow_sdc.models.compact_networks import Denoiser
 from torch import Tensor
 
 from .labelled import KINDS, SIDE, TOGETHER, Labelled, Pool, labelled_crops, labelled_photographs, noisy_batch
+from .networks import Denoiser
 from .photographs import AlteredCrops, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser

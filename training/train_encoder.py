@@ -10,11 +10,11 @@ import itertools
 from functools import partial
 
 import torch
-from pillow_sdc.models.compact_networks import Encoder
 from torch import Tensor
 
 from . import features
 from .labelled import SIDE, Pool
+from .networks import Encoder
 from .photographs import AlteredCrops, numbered_crops, pixels, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser

@@ -9,11 +9,11 @@ what the decoder makes of them, with and without noise as quantisation leaves; t
 from pathlib import Path
 
 import torch
-from pillow_sdc.models.compact_networks import Decoder, Encoder
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .labelled import KINDS, labelled_photographs
+from .networks import Decoder, Encoder
 from .photographs import pixels, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser

@@ -1,0 +1,195 @@
+"""Put the networks into the package: in 8 bits, in files that ONNX Runtime runs, and their checksums.
+
+    python -m training.quantise PHOTOGRAPHS WEIGHTS [--out FOLDER]
+
+WEIGHTS is a folder that ``training.export`` has written; those of the decoder and of the denoiser may be missing. Which
+range each activation has is measured on a few of the PHOTOGRAPHS. The decoder becomes two files, one for latents of our
+own encoder and one for those of others.
+"""
+
+import argparse
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pillow_sdc.models.compact import CHECKSUMS, WEIGHTS
+
+from .networks import Decoder, Denoiser, Encoder, Residual, ToldResidual, with_noise_level
+from .photographs import pixels, read_photos, split
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+PICTURES = 32
+"""Photographs that ranges are measured on, whole: of small squares they are too narrow for large pictures."""
+
+NOISE_VARIANCES = 0.0, 0.03, 0.1
+"""Of the noise in the latents on which those of decoder and denoiser are measured: none, and what codecs leave."""
+
+METADATA = {"licence": "MIT", "source": "pillow-sdc, see training/MODEL_CARD.md"}
+
+Inputs = dict[str, NDArray[np.float32]]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+class FoldedDecoder(nn.Module):
+    """A decoder for latents of one kind: what it does to foreign ones is in its weights, and costs nothing."""
+
+    def __init__(self, decoder: Decoder, foreign: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(folded(layer, foreign) if isinstance(layer, ToldResidual) else layer for layer in decoder.layers)
+        )
+
+    def forward(self, latents: Tensor, noise_variance: Tensor) -> Tensor:
+        """Return pixels, about in [−1, 1]."""
+        return self.layers(with_noise_level(latents, noise_variance))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def folded(layer: ToldResidual, foreign: float) -> Residual:
+    """Return the residual that does to all latents what ``layer`` does to those that are so foreign, 0 to 1."""
+    factor, offset, gain = layer.foreign * foreign
+    residual = Residual(layer.first.in_channels)
+    residual.first.weight.copy_(layer.first.weight * (1 + factor)[:, None, None, None])
+    residual.first.bias.copy_(layer.first.bias * (1 + factor) + offset)
+    residual.second.weight.copy_(layer.second.weight * (1 + gain)[:, None, None, None])
+    residual.second.bias.copy_(layer.second.bias * (1 + gain))
+    return residual
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="folder of photographs")
+    parser.add_argument("weights", type=Path, help="folder of exported weights, the encoder's and others")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    arguments = parser.parse_args()
+    random = np.random.default_rng(0)
+    photos, _held_out = split(read_photos(arguments.photos))
+    pictures = [pixels(photos[i][None]).contiguous() for i in random.permutation(len(photos))[:PICTURES]]
+    encoder = with_weights(Encoder(), arguments.weights / "encoder.safetensors")
+    with torch.inference_mode():
+        noisy = [inputs for picture in pictures for inputs in with_noise(encoder(picture).numpy(), random)]
+    models = {"encoder": quantised(encoder, [{"pixels": picture.numpy()} for picture in pictures], "latents")}
+    if (path := arguments.weights / "decoder.safetensors").exists():
+        decoder = with_weights(Decoder(), path)
+        models["decoder"] = quantised(FoldedDecoder(decoder, 0), noisy, "pixels")
+        models["decoder_foreign"] = quantised(FoldedDecoder(decoder, 1), noisy, "pixels")
+    if (path := arguments.weights / "denoiser.safetensors").exists():
+        rows = [inputs for inputs in noisy if inputs["noise_variance"].all()]
+        models["denoiser"] = quantised(with_weights(Denoiser(), path), rows, "noise")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        (arguments.out / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    files = sorted(arguments.out.glob("*.onnx"))
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
+    (arguments.out / CHECKSUMS).write_text("".join(lines))
+    print("".join(lines) + f"{sum(file.stat().st_size for file in files):,} bytes in all")
+
+
+def with_noise(latents: NDArray[np.float32], random: np.random.Generator) -> Iterator[Inputs]:
+    """Return latents ``(1, 4, h, w)`` with noise of each variance, as decoder and denoiser take them."""
+    for variance in NOISE_VARIANCES:
+        noise = random.normal(0, variance**0.5, latents.shape)
+        yield {
+            "latents": (latents + noise).astype(np.float32),
+            "noise_variance": np.array([variance], np.float32),
+        }
+
+
+def with_weights(network: NetworkT, path: Path) -> NetworkT:
+    """Return a network with the weights of a file."""
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+class Rows(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, rows: list[Inputs]) -> None:
+        self._rows = iter(rows)
+
+    def get_next(self) -> Inputs | None:
+        return next(self._rows, None)
+
+
+def quantised(network: nn.Module, rows: list[Inputs], output: str) -> onnx.ModelProto:
+    """Return a network in 8 bits, for pictures of any number and size.
+
+    Between the convolutions are unsigned numbers of a range for each tensor, in them signed ones of a range for each
+    channel. The first and the last stay in float32, which costs little time. Without that, processors that add
+    8-bit products in 16 bits, those before VNNI, are far off: their sums saturate.
+
+    Args:
+        network: From inputs of the names in ``rows`` to one output.
+        rows: Inputs, on which the ranges are measured.
+        output: The name of the output.
+    """
+    model = exported(network, rows[0], output)
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "quantised.onnx"
+        quantize_static(
+            model,
+            path,
+            Rows(rows),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Relu"],
+            nodes_to_exclude=[convolutions[0], convolutions[-1]],
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"CalibMovingAverage": True},
+        )
+        return without_origin(onnx.load(path))
+
+
+def exported(network: nn.Module, inputs: Inputs, output: str) -> onnx.ModelProto:
+    """Return a network in float32, for pictures of any number and size."""
+    dynamic = torch.export.Dim.DYNAMIC
+    examples = tuple(torch.from_numpy(array).repeat(2, *[1] * (array.ndim - 1)) for array in inputs.values())
+    program = torch.onnx.export(
+        network,
+        examples,
+        input_names=list(inputs),
+        output_names=[output],
+        dynamo=True,
+        dynamic_shapes=tuple({i: dynamic for i in range(one.ndim) if i != 1} for one in examples),
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    return program.model_proto
+
+
+def without_origin(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model without what the exporter noted about each part: stack traces, with paths of this machine."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.helper.set_model_props(model, METADATA)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+if __name__ == "__main__":
+    main()
