@@ -22,7 +22,7 @@ def design_palette(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
     """Return a palette for a picture's latents and the dithered indices into it.
 
-    Dithering makes values of its own, the latents plus the errors they receive. So after clustering the palette is moved
+    Dithering makes values of its own, the latents plus the errors they receive. So the palette of the clusters is moved
     a few times to the means of the values that were searched for, and the picture dithered again.
 
     Args:
