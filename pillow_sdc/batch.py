@@ -368,7 +368,7 @@ class _Work(Generic[Item, Taken, Prepared, Computed, Result]):
             raise
 
     def _compute_group(self, group: list[tuple[int, Prepared]]) -> None:
-        """Compute a group; if that fails, for want of memory or by fault of one item, try it in halves."""
+        """Compute a group; if that fails, because memory ran out or one item is at fault, try it in halves."""
         try:
             computed = self._compute([prepared for _, prepared in group])
         except ModelFailedError as error:

@@ -45,7 +45,7 @@ class BatchError(SdcError):
     """Some of many pictures failed.
 
     Attributes:
-        results: What came of each, in their order; ``None`` for those that failed.
+        results: The result of each, in their order; ``None`` for those that failed.
         errors: What went wrong, by the index of those that failed.
     """
 

@@ -115,7 +115,7 @@ def test_a_picture_that_workers_die_of_fails_alone(place: Place, monkeypatch: py
     assert (progress.pictures + progress.found, progress.failed) == (1, 1)
     assert progress.done == progress.total
     row = row_of(place.target, "01.png")
-    assert (row.error, row.output) == ("its worker died, killed for want of memory or by a crash", None)
+    assert (row.error, row.output) == ("its worker died, killed because memory ran out or by a crash", None)
     place.check(2, failed=1)
 
 
@@ -128,7 +128,7 @@ def test_a_picture_that_workers_die_of_does_not_keep_others_out_of_shards(
     progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(1), to=Kind.TAR)
     assert (progress.pictures, progress.failed) == (1, 1)
     assert files_of(place.target) == ["000000-1.tar"]
-    assert row_of(place.target, "00.png").error == "its worker died, killed for want of memory or by a crash"
+    assert row_of(place.target, "00.png").error == "its worker died, killed because memory ran out or by a crash"
     assert row_of(place.target, "01.png").output == "000000-1.tar::01.sdc"
     assert unfinished(place.target) == []
 

@@ -1,4 +1,4 @@
-"""Train the context network to foretell quantised latents.
+"""Train the context network to predict quantised latents.
 
     python -m training.train_context PHOTOS TEACHER RUN [--steps N]
 

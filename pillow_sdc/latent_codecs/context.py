@@ -1,4 +1,4 @@
-"""Codec ``context``: latents quantised along a trellis, and coded with what a small network foretells of them.
+"""Codec ``context``: latents quantised along a trellis, and coded with the predictions of a small network.
 
     latents ─▶ stretched ─▶ quantised along a trellis ─▶ context network ─▶ range coder ─▶ payload
     payload ─▶ range coder and context network ─▶ centroids ─▶ shrunk ─▶ latents, noise variance
@@ -64,7 +64,7 @@ _LADDER = _ladder()
 
 @dataclass(frozen=True)
 class ContextCodec:
-    """Latents as symbols that a context network foretells: the palette's quality in little more than half its bytes.
+    """Latents as symbols that a context network predicts: the palette's quality in little more than half its bytes.
 
     Attributes:
         quality: 1 (coarsest) to 100 (finest); ``docs/quality.md`` says what each gives.

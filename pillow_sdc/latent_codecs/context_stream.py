@@ -1,4 +1,4 @@
-"""Symbols to a stream of bytes and back, as the context network foretells them.
+"""Symbols to a stream of bytes and back, as the context network predicts them.
 
 Places are coded band by band, within a band along the wavefronts of :mod:`.context_network`, within a wavefront channel
 by channel, and then from top to bottom. The range coder is given, for each symbol, its share of [0, 2¹⁶): the line of
@@ -115,14 +115,14 @@ def reconstruct(symbols: Symbols, model: EntropyModel) -> tuple[NDArray[np.float
         return predicted.means, _mean([predicted.variances.ravel()])
     latents = np.empty(symbols.numbers.shape)
     variances = []
-    for band in _foretell(symbols, model):
+    for band in _predict(symbols, model):
         means, variance = _centroids(band.numbers.ravel(), band.odd.ravel(), band.outputs.reshape(-1, OUTPUTS), model)
         latents[:, band.rows] = means.reshape(latents[:, band.rows].shape)
         variances.append(variance)
     return latents, _mean(variances)
 
 
-class _ForetoldBand(NamedTuple):
+class _PredictedBand(NamedTuple):
     """A band's symbols, and what the network says of each when it has seen those before it.
 
     Attributes:
@@ -137,7 +137,7 @@ class _ForetoldBand(NamedTuple):
     outputs: NDArray[np.int64]
 
 
-def _foretell(symbols: Symbols, model: EntropyModel) -> Iterator[_ForetoldBand]:
+def _predict(symbols: Symbols, model: EntropyModel) -> Iterator[_PredictedBand]:
     """Evaluate the network for all symbols of a band at once, band by band."""
     _, rows, columns = symbols.numbers.shape
     seen = None
@@ -155,13 +155,13 @@ def _foretell(symbols: Symbols, model: EntropyModel) -> Iterator[_ForetoldBand]:
             here = seen.at(ys[chunk], xs[chunk])
             for channel in range(CHANNELS):
                 outputs[channel, chunk] = model.network.finish(channel, started[:, channel], here)
-        yield _ForetoldBand(band, numbers, odd, outputs)
+        yield _PredictedBand(band, numbers, odd, outputs)
 
 
 def _shares(symbols: Symbols, model: EntropyModel) -> Iterator[tuple[int, int]]:
     """Yield the shares of all symbols, in the order of coding."""
     columns = symbols.numbers.shape[2]
-    for band in _foretell(symbols, model):
+    for band in _predict(symbols, model):
         mixed = mixtures.from_outputs(band.outputs.reshape(-1, OUTPUTS))
         starts, ends, beyond = _intervals(band.numbers.ravel(), band.odd.ravel(), mixed, model)
         ys, xs = np.divmod(np.arange(band.numbers.shape[1]), columns)

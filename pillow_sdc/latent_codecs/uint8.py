@@ -2,7 +2,7 @@
 
 The payload: four raw deflate streams, one a channel (they differ in spread, and each stream has a code of its own), of
 the levels less what their neighbours predict. Latents are nearly white: a quarter of the sum of left and upper
-neighbour is about all that can be foretold, and saves 3 %.
+neighbour is about all that can be predicted, and saves 3 %.
 """
 
 from dataclasses import dataclass

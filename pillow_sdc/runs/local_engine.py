@@ -46,10 +46,10 @@ class LocalEngine:
     def __call__(
         self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
     ) -> Iterator[tuple[Task, list[Row]]]:
-        """Yield tasks that are done, and what came of their pictures.
+        """Yield tasks that are done, and the results of their pictures.
 
         A task that was at several deaths of workers is a suspect, and done while no other is. If its worker dies then,
-        too, it is divided, by and by into files; a file, or a shard, of which a worker died alone has failed.
+        too, it is divided, in the end into files; a file, or a shard, of which a worker died alone has failed.
 
         Raises:
             ModelUnavailableError: The model is not here and cannot be had.

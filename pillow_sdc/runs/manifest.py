@@ -31,7 +31,7 @@ ROWS, SECONDS = 5_000, 60.0
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one picture, or of a shard.
+    """The result of one picture, or of a shard.
 
     What UTF-8 cannot hold of a name, as file systems may have it, is written as an escape sequence.
 

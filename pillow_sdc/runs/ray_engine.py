@@ -33,7 +33,7 @@ BLOCKS = 10_000
 """Into how many blocks tasks are put at most. Each costs Ray some milliseconds, and its tasks come back together."""
 
 Outcome = list[tuple[Task, list[Row]]] | Exception
-"""What came of a task, or of its parts; or the error that ends the run, for Ray wraps what is raised in its own."""
+"""The result of a task, or of its parts; or the error that ends the run, for Ray wraps what is raised in its own."""
 
 _logger = logging.getLogger("pillow_sdc")
 
@@ -84,9 +84,9 @@ class RayEngine:
     def __call__(
         self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
     ) -> Iterator[tuple[Task, list[Row]]]:
-        """Yield tasks that are done, and what came of their pictures.
+        """Yield tasks that are done, and the results of their pictures.
 
-        A task that several workers died of is divided, by and by into files; what cannot be divided then has failed.
+        A task that several workers died of is divided, in the end into files; what cannot be divided then has failed.
 
         Raises:
             ModelUnavailableError: The model is not there and cannot be had.
@@ -147,7 +147,7 @@ class _Beginnings:
 
 
 class _Actor:
-    """A worker, as Ray Data wants it: called with a table of tasks, it returns one of what came of them."""
+    """A worker, as Ray Data wants it: called with a table of tasks, it returns one of their results."""
 
     def __init__(self, beginnings: Any, source: str, target: str, conversion: Conversion) -> None:
         if conversion.settings["device"].startswith("cuda"):
@@ -204,7 +204,7 @@ class _Actor:
 
 
 def _outcomes(tasks: Sequence[Task], pool: Pool, source: str, target: str, conversion: Conversion) -> Iterator[bytes]:
-    """Yield what came of each task, pickled.
+    """Yield the result of each task, pickled.
 
     Raises:
         RuntimeError: Ray failed.

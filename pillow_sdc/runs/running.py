@@ -25,7 +25,7 @@ class Engine(Protocol):
     def __call__(
         self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
     ) -> Iterator[tuple[Task, list[Row]]]:
-        """Yield tasks that are done, in any order, and what came of their pictures."""
+        """Yield tasks that are done, in any order, and the results of their pictures."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ from ..files.pictures import is_picture, is_sdc
 TOGETHER = 32
 """Pictures that a worker takes at a time, at most, unless the model's batches are large."""
 
-DIED = "its worker died, killed for want of memory or by a crash"
+DIED = "its worker died, killed because memory ran out or by a crash"
 """What there is to say of a file that no worker survives."""
 
 
@@ -104,7 +104,7 @@ class Task:
     missing: int = 0
 
     def parts(self) -> list["Task"]:
-        """Return what a task becomes if no worker survives it as a whole: by and by each file is alone.
+        """Return what a task becomes if no worker survives it as a whole: in the end each file is alone.
 
         What is packed is halved, for each part is a shard of its own: ``000000.tar`` becomes ``000000-0.tar`` and
         ``000000-1.tar``, and these ``000000-00.tar`` and so on.

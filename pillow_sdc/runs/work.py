@@ -110,7 +110,7 @@ class Worker:
         return Row(self._source.url_of(task.sources[0]), task.target, error=error, finished=time.time())
 
     def _rows_of(self, task: Task) -> list[Row]:
-        """Return what came of a shard that is there already: its worker did not live to tell."""
+        """Return the results of a shard that is there already: its worker did not live to tell."""
         rows = pending(self._target, task.target)
         if not rows:
             reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
