@@ -1,12 +1,18 @@
-"""``encode_batch`` and ``decode_batch`` against a loop of ``save`` and ``open``, in one run, with the embedded model.
+"""``encode_batch`` and ``decode_batch`` against loops of ``save`` and ``open``, in one run, with the embedded model.
 
-python benchmarks/batch.py FOLDER [--pictures N] [--batch-sizes 1 4]
+    python benchmarks/batch.py FOLDER [--pictures N] [--rounds N] [--batch-sizes 1 4]
+
+One loop has one core, which shows how well the work spreads over all of them. The other has them all, as a program's
+own has: there the model's threads share them, while the rest of the work leaves all but one idle. Everything is run in
+turn, and medians are compared.
 """
 
 import argparse
 import io
 import itertools
+import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
+from pillow_sdc.models.cores import cores, use_cores
 
 SIDE = 512
 
@@ -39,7 +46,8 @@ def load(files: list[bytes]) -> list[Image.Image]:
     return images
 
 
-def seconds(act: Callable[[], object]) -> float:
+def seconds(act: Callable[[], object], with_cores: int) -> float:
+    use_cores(with_cores)
     start = time.perf_counter()
     act()
     return time.perf_counter() - start
@@ -49,29 +57,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
     arguments = parser.parse_args()
     pillow_sdc.configure(model="compact", device="cpu")
-    paths = itertools.cycle(sorted(arguments.folder.glob("*.png")))
+    paths = itertools.cycle(sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp"}))
     pictures = [
         Image.open(path).convert("RGB").resize((SIDE, SIDE)) for path in itertools.islice(paths, arguments.pictures)
     ]
-    console, table = (
-        Console(),
-        Table(f"{len(pictures)} pictures", "loop, s", *(f"batch of {n}, times as fast" for n in arguments.batch_sizes)),
-    )
+    sizes = [f"batches of {size}" for size in arguments.batch_sizes]
+    columns = ["loop, 1 core", f"loop, {cores()}", *sizes, "over 1 core", f"over {cores()}"]
+    table = Table("seconds", *columns, title=f"{len(pictures)} pictures")
     for name, options in (("palette", {}), ("context", {"quality": 50})):
-        files = save(pictures[:2], options)
-        load(files)  # what is imported and built at first use is so now
         files = save(pictures, options)
-        encoding, decoding = seconds(partial(save, pictures, options)), seconds(partial(load, files))
-        encoded, decoded = [], []
-        for size in arguments.batch_sizes:
-            encoded.append(seconds(partial(pillow_sdc.encode_batch, pictures, batch_size=size, **options)))
-            decoded.append(seconds(partial(pillow_sdc.decode_batch, files, batch_size=size)))
-        table.add_row(f"{name}, encode", f"{encoding:.2f}", *(f"{encoding / span:.2f}" for span in encoded))
-        table.add_row(f"{name}, decode", f"{decoding:.2f}", *(f"{decoding / span:.2f}" for span in decoded))
-    console.print(table)
+        tasks: dict[str, tuple[Callable[[], object], Callable[[int], object]]] = {
+            "encode": (
+                partial(save, pictures, options),
+                lambda size: pillow_sdc.encode_batch(pictures, batch_size=size, **options),  # noqa: B023
+            ),
+            "decode": (partial(load, files), lambda size: pillow_sdc.decode_batch(files, batch_size=size)),  # noqa: B023
+        }
+        for task, (loop, batch) in tasks.items():
+            medians = timed(loop, batch, arguments.batch_sizes, arguments.rounds)
+            one_core, all_cores, *batches = medians
+            ratios = f"{one_core / min(batches):.2f}", f"{all_cores / min(batches):.2f}"
+            table.add_row(f"{name}, {task}", *(f"{median:.2f}" for median in medians), *ratios)
+    Console().print(table)
+
+
+def timed(
+    loop: Callable[[], object], batch: Callable[[int], object], batch_sizes: list[int], rounds: int
+) -> list[float]:
+    """Return the median times of the loop on one core, of the loop on all, and of each size of batches."""
+    every = cores()
+    times = defaultdict(list)
+    loop()  # what is imported and built at first use is so now
+    for _ in range(rounds):
+        times["one core"].append(seconds(loop, 1))
+        times["all cores"].append(seconds(loop, every))
+        for size in batch_sizes:
+            times[f"batches of {size}"].append(seconds(partial(batch, size), every))
+    return [statistics.median(values) for values in times.values()]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import hashlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -157,7 +158,7 @@ def main() -> None:
             return
         done = subprocess.run([sys.executable, *sys.argv], env=os.environ | environment, check=False)
         last = Path(folder, "last")
-        if done.returncode and last.exists():
+        if done.returncode not in (0, -signal.SIGINT, -signal.SIGTERM) and last.exists():  # not where it was stopped
             shutil.copy(last, f"crash-{hashlib.sha256(last.read_bytes()).hexdigest()[:16]}.payload")
     sys.exit(done.returncode)
 
