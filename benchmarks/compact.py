@@ -1,17 +1,22 @@
 """The embedded model against the autoencoder that taught it, on a folder of photographs, in one run.
 
-    python benchmarks/compact.py FOLDER --teacher DIRECTORY_OR_HUB_ID [--sheet PNG]
+    python benchmarks/compact.py FOLDER --teacher DIRECTORY_OR_HUB_ID [--against NETWORKS] [--sheet PNG]
 
 Palette files are of the teacher's latents, as if it had written them, unless said; what the teacher decodes plainly,
 the embedded decoder decodes knowing the noise variance. Crops of several sizes show how sure that decoder is of whose
-latents it is given, for it paints others' softer. ``--sheet`` writes details at 200 %, for looking at.
+latents it is given, for it paints others' softer. ``--against`` says how far the embedded networks are from others in
+their place: those of the same weights in float32, that ``training.quantise --float`` writes, or of another version.
+``--sheet`` writes details at 200 %, for looking at.
 """
 
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +28,16 @@ from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples, encode_latents
 from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
-from pillow_sdc.models.compact import CompactDenoiser, watermark
+from pillow_sdc.models.compact import CompactDenoiser, sessions, watermark
 from pillow_sdc.options import Settings
-from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
+from pillow_sdc.report.metrics import (
+    Samples,
+    cross_hatch,
+    laplacian_ratio,
+    multiscale_ssim,
+    psnr,
+    texture_distances,
+)
 
 CROPS = (64, 128, 192, 256)
 DETAIL = 128
@@ -37,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--teacher", required=True)
+    parser.add_argument("--against", type=Path, metavar="NETWORKS", help="folder of networks, with their checksums")
     parser.add_argument("--sheet", type=Path)
     arguments = parser.parse_args()
     teacher = get_models(Settings(model=arguments.teacher, device="cpu"))
@@ -47,6 +60,33 @@ def main() -> None:
     for path in sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"}):
         with Image.open(path) as photo:
             photos.append(np.asarray(photo.convert("RGB")))
+    pictures, latent_errors = compare_all(photos, teacher, compact, denoiser)
+    console = Console()
+    console.print(
+        latent_table(latent_errors), picture_table(photos, pictures), recognition_table(photos, teacher, compact)
+    )
+    if arguments.against:
+        with networks_of(arguments.against):
+            others, _errors = compare_all(photos, teacher, compact, denoiser)
+        console.print(difference_table(photos, pictures, others))
+    print_speed(console, teacher, compact)
+    if arguments.sheet:
+        save_details(photos, pictures, arguments.sheet)
+
+
+@contextmanager
+def networks_of(folder: Path) -> Iterator[None]:
+    """Have the embedded model compute with the networks of a folder."""
+    sessions.forget()
+    with mock.patch.object(sessions, "WEIGHTS", folder):
+        yield
+    sessions.forget()
+
+
+def compare_all(
+    photos: list[Samples], teacher: Models, compact: Models, denoiser: Denoiser
+) -> tuple[dict[str, list[Samples]], dict[str, list[float]]]:
+    """Return what :func:`compare` does, for each of many photographs."""
     pictures: dict[str, list[Samples]] = defaultdict(list)
     latent_errors: dict[str, list[float]] = defaultdict(list)
     for photo in photos:
@@ -55,14 +95,7 @@ def main() -> None:
             pictures[name].append(picture)
         for name, error in errors.items():
             latent_errors[name].append(error)
-
-    console = Console()
-    console.print(
-        latent_table(latent_errors), picture_table(photos, pictures), recognition_table(photos, teacher, compact)
-    )
-    print_speed(console, teacher, compact)
-    if arguments.sheet:
-        save_details(photos, pictures, arguments.sheet)
+    return pictures, latent_errors
 
 
 def compare(
@@ -115,20 +148,57 @@ def latent_table(errors: dict[str, list[float]]) -> Table:
     return table
 
 
+class Quality(NamedTuple):
+    """Means over photographs; texture distances are those of fine, middle and coarse levels."""
+
+    psnr: float
+    ms_ssim: float
+    laplacian_ratio: float
+    cross_hatch: float
+    textures: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, photos: list[Samples], decoded: list[Samples]) -> "Quality":
+        """Measure pictures against the photographs that they should be."""
+        pairs = list(zip(photos, decoded, strict=True))
+        return cls(
+            float(np.mean([psnr(*pair) for pair in pairs])),
+            float(np.mean([multiscale_ssim(*pair) for pair in pairs])),
+            float(np.mean([laplacian_ratio(*pair) for pair in pairs])),
+            float(np.mean([bits for pair in pairs if (bits := cross_hatch(*pair)) is not None])),
+            np.mean([texture_distances(*pair) for pair in pairs], axis=0),
+        )
+
+
 def picture_table(photos: list[Samples], pictures: dict[str, list[Samples]]) -> Table:
     table = Table(
-        "pictures", "PSNR, dB", "MS-SSIM", "Laplacian ratio", "texture distance, fine / middle / coarse", "mean"
+        "pictures", "PSNR, dB", "MS-SSIM", "Laplacian", "cross-hatch, bits", "texture, fine / middle / coarse", "mean"
     )
     for name, decoded in pictures.items():
-        pairs = list(zip(photos, decoded, strict=True))
-        levels = np.mean([texture_distances(*pair) for pair in pairs], axis=0)
+        quality = Quality.of(photos, decoded)
         table.add_row(
             name,
-            f"{np.mean([psnr(*pair) for pair in pairs]):.2f}",
-            f"{np.mean([multiscale_ssim(*pair) for pair in pairs]):.4f}",
-            f"{np.mean([laplacian_ratio(*pair) for pair in pairs]):.2f}",
-            " / ".join(f"{level:.2f}" for level in levels),
-            f"{levels.mean():.2f}",
+            f"{quality.psnr:.2f}",
+            f"{quality.ms_ssim:.4f}",
+            f"{quality.laplacian_ratio:.2f}",
+            f"{quality.cross_hatch:+.2f}",
+            " / ".join(f"{level:.2f}" for level in quality.textures),
+            f"{quality.textures.mean():.2f}",
+        )
+    return table
+
+
+def difference_table(
+    photos: list[Samples], pictures: dict[str, list[Samples]], others: dict[str, list[Samples]]
+) -> Table:
+    table = Table("pictures", "PSNR, dB", "MS-SSIM", "texture distance", title="differences from the other networks")
+    for name, decoded in pictures.items():
+        quality, other = Quality.of(photos, decoded), Quality.of(photos, others[name])
+        table.add_row(
+            name,
+            f"{quality.psnr - other.psnr:+.3f}",
+            f"{quality.ms_ssim - other.ms_ssim:+.5f}",
+            f"{quality.textures.mean() / other.textures.mean() - 1:+.1%}",
         )
     return table
 

@@ -3,13 +3,16 @@
     python benchmarks/opening.py [PICTURE]
 
 ``open`` is timed on a picture enlarged to 3000×2000, by path and from memory, and its bytes are counted in a file
-object; ``verify`` is tried with single bits flipped; memory is watched while a small file is opened, loaded and closed
-a thousand times by the embedded model.
+object; thumbnails are made of that and of a smaller one, in this process and in fresh ones; ``verify`` is tried with
+single bits flipped; memory is watched while a small file is opened, loaded and closed a thousand times by the embedded
+model.
 """
 
 import argparse
 import io
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +30,19 @@ from skimage.data import astronaut
 import pillow_sdc
 
 OPTIONS = {"SDC": {}, "WEBP": {"quality": 50}, "AVIF": {"quality": 50}, "HEIF": {"quality": 50}}
+
+THUMBNAILS = 64, 128, 256
+THUMBNAILS_OF = (512, 768), (3000, 2000)
+THUMBNAIL_OPTIONS = {"SDC, palette": {}, "SDC, context": {"quality": 50}, "AVIF": {"quality": 50}}
+COLD = """
+import resource, sys
+from PIL import Image
+with Image.open(sys.argv[1]) as image:
+    image.thumbnail((int(sys.argv[2]),) * 2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+WARM_RUNS, COLD_RUNS = 7, 5
+
 FLIPS, CYCLES, WARM = 2000, 1000, 100
 
 
@@ -64,9 +80,7 @@ def milliseconds(act: Callable[[], None], times: int) -> float:
 
 
 def opening(files: dict[str, bytes], folder: Path) -> Table:
-    table = Table(
-        "3000×2000", "file, bytes", "open, ms", "over SDC's", "from memory, ms", "bytes read", "thumbnail 64×64, ms"
-    )
+    table = Table("3000×2000", "file, bytes", "open, ms", "over SDC's", "from memory, ms", "bytes read")
     spans = {}
     for file_format, data in files.items():
         path = folder / f"picture.{file_format.lower()}"
@@ -78,24 +92,41 @@ def opening(files: dict[str, bytes], folder: Path) -> Table:
         def open_memory(data: bytes = data) -> None:
             Image.open(io.BytesIO(data)).close()
 
-        def reduce(path: Path = path) -> None:
-            with Image.open(path) as image:
-                image.thumbnail((64, 64))
-
-        spans[file_format] = [
-            milliseconds(act, times) for act, times in ((open_path, 501), (open_memory, 501), (reduce, 5))
-        ]
-    for file_format, (by_path, from_memory, reducing) in spans.items():
+        spans[file_format] = [milliseconds(act, 501) for act in (open_path, open_memory)]
+    for file_format, (by_path, from_memory) in spans.items():
         fp = CountingFile(files[file_format])
         Image.open(fp)
-        row = (
-            f"{by_path:.3f}",
-            f"{by_path / spans['SDC'][0]:.2f}",
-            f"{from_memory:.3f}",
-            f"{fp.count:,}",
-            f"{reducing:.1f}",
-        )
+        row = f"{by_path:.3f}", f"{by_path / spans['SDC'][0]:.2f}", f"{from_memory:.3f}", f"{fp.count:,}"
         table.add_row(file_format, f"{len(files[file_format]):,}", *row)
+    return table
+
+
+def thumbnails(picture: Image.Image, folder: Path) -> Table:
+    """Return what thumbnails cost in a process that has made one before, and in fresh ones, from their start to end."""
+    table = Table("thumbnails of", "file", *(f"{side} px: warm, ms / cold, ms / MB" for side in THUMBNAILS))
+    for size in THUMBNAILS_OF:
+        resized = picture.resize(size, Image.Resampling.LANCZOS)
+        for name, options in THUMBNAIL_OPTIONS.items():
+            suffix = name.partition(",")[0].lower()
+            path = folder / f"thumbnails.{suffix}"
+            resized.save(path, **options)
+            cells = []
+            for side in THUMBNAILS:
+
+                def reduce(path: Path = path, side: int = side) -> None:
+                    with Image.open(path) as image:
+                        image.thumbnail((side, side))
+
+                megabytes: list[float] = []
+
+                def reduce_afresh(path: Path = path, side: int = side, megabytes: list[float] = megabytes) -> None:
+                    command = [sys.executable, "-c", COLD, str(path), str(side)]
+                    megabytes.append(float(subprocess.run(command, check=True, capture_output=True).stdout))
+
+                reduce()
+                warm, cold = milliseconds(reduce, WARM_RUNS), milliseconds(reduce_afresh, COLD_RUNS)
+                cells.append(f"{warm:.1f} / {cold:.0f} / {statistics.median(megabytes):.0f}")
+            table.add_row("{}×{}".format(*size), name, *cells)
     return table
 
 
@@ -136,6 +167,7 @@ def main() -> None:
     large = picture.resize((3000, 2000), Image.Resampling.LANCZOS)
     with tempfile.TemporaryDirectory() as folder:
         console.print(opening({file_format: encoded(large, file_format) for file_format in OPTIONS}, Path(folder)))
+        console.print(thumbnails(picture, Path(folder)))
 
     table = Table("512×512", "flipped bits that open or verify finds, %")
     small = picture.resize((512, 512), Image.Resampling.LANCZOS)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
@@ -275,6 +276,28 @@ def test_blur_loses_texture_and_grain_elsewhere_does_not() -> None:
     assert metrics.laplacian_ratio(a, blurred) == 0
     assert sum(metrics.texture_distances(a, b)) < 0.2 * sum(metrics.texture_distances(a, blurred))
     assert metrics.psnr(a, b) < metrics.psnr(a, blurred)
+
+
+def woven(degrees: float) -> NDArray[np.float64]:
+    """Return waves of a quarter of a cycle per pixel along two directions at a right angle."""
+    y, x = np.mgrid[:128, :128]
+    angle = np.radians(degrees)
+    along = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    waves: NDArray[np.float64] = sum(np.sin(np.pi / 2 * distance) for distance in along)
+    return waves[:, :, None]
+
+
+def test_cross_hatch_is_a_pattern_along_rows_and_columns() -> None:
+    generator = np.random.default_rng(0)
+    grain = 128 + generator.normal(0, 12, (128, 128, 1)).repeat(3, axis=2)
+    original = grain.astype(np.uint8)
+    along_axes, along_diagonals = ((grain + 20 * woven(degrees)).astype(np.uint8) for degrees in (0, 45))
+    assert metrics.cross_hatch(original, original) == 0
+    assert metrics.cross_hatch(original, (128 + 0.3 * (grain - 128)).astype(np.uint8)) == pytest.approx(0, abs=0.1)
+    assert (metrics.cross_hatch(original, along_axes) or 0) > 1
+    assert (metrics.cross_hatch(original, along_diagonals) or 0) < -1
+    assert metrics.cross_hatch(np.full_like(original, 128), along_axes) is None
+    assert metrics.cross_hatch(original[:31], along_axes[:31]) is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 40), (30, 30), (112, 120), (113, 113)])

@@ -1,10 +1,10 @@
 """Put the networks into the package: in 8 bits, in files that ONNX Runtime runs, and their checksums.
 
-    python -m training.quantise PHOTOGRAPHS WEIGHTS [--out FOLDER]
+    python -m training.quantise PHOTOGRAPHS WEIGHTS [--out FOLDER] [--float]
 
 WEIGHTS is a folder that ``training.export`` has written; those of the decoder and of the denoiser may be missing. Which
 range each activation has is measured on a few of the PHOTOGRAPHS. The decoder becomes two files, one for latents of our
-own encoder and one for those of others.
+own encoder and one for those of others. With ``--float`` they stay as they are, in float32, for comparison.
 """
 
 import argparse
@@ -80,21 +80,23 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="folder of photographs")
     parser.add_argument("weights", type=Path, help="folder of exported weights, the encoder's and others")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--float", action="store_true", help="write them in float32")
     arguments = parser.parse_args()
+    make = in_float if arguments.float else quantised
     random = np.random.default_rng(0)
     photos, _held_out = split(read_photos(arguments.photos))
     pictures = [pixels(photos[i][None]).contiguous() for i in random.permutation(len(photos))[:PICTURES]]
     encoder = with_weights(Encoder(), arguments.weights / "encoder.safetensors")
     with torch.inference_mode():
         noisy = [inputs for picture in pictures for inputs in with_noise(encoder(picture).numpy(), random)]
-    models = {"encoder": quantised(encoder, [{"pixels": picture.numpy()} for picture in pictures], "latents")}
+    models = {"encoder": make(encoder, [{"pixels": picture.numpy()} for picture in pictures], "latents")}
     if (path := arguments.weights / "decoder.safetensors").exists():
         decoder = with_weights(Decoder(), path)
-        models["decoder"] = quantised(FoldedDecoder(decoder, 0), noisy, "pixels")
-        models["decoder_foreign"] = quantised(FoldedDecoder(decoder, 1), noisy, "pixels")
+        models["decoder"] = make(FoldedDecoder(decoder, 0), noisy, "pixels")
+        models["decoder_foreign"] = make(FoldedDecoder(decoder, 1), noisy, "pixels")
     if (path := arguments.weights / "denoiser.safetensors").exists():
         rows = [inputs for inputs in noisy if inputs["noise_variance"].all()]
-        models["denoiser"] = quantised(with_weights(Denoiser(), path), rows, "noise")
+        models["denoiser"] = make(with_weights(Denoiser(), path), rows, "noise")
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
         (arguments.out / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -158,6 +160,11 @@ def quantised(network: nn.Module, rows: list[Inputs], output: str) -> onnx.Model
             extra_options={"CalibMovingAverage": True},
         )
         return without_origin(onnx.load(path))
+
+
+def in_float(network: nn.Module, rows: list[Inputs], output: str) -> onnx.ModelProto:
+    """Return a network as it is, as :func:`quantised` returns it in 8 bits."""
+    return without_origin(exported(network, rows[0], output))
 
 
 def exported(network: nn.Module, inputs: Inputs, output: str) -> onnx.ModelProto:

@@ -24,6 +24,15 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _PATCH = 7
 _PROJECTIONS = 128
 
+_WINDOW, _STRIDE = 32, 16
+"""Of cross-hatch, in pixels."""
+_BAND = 0.12, 0.5
+"""Frequencies of cross-hatch, in cycles per pixel."""
+_WITHIN = 12.0
+"""Degrees that a frequency's direction may be off."""
+_TEXTURED = 8000.0
+"""Energy of an original's window, along axes and diagonals, from which on it counts as textured."""
+
 
 def check_installed() -> None:
     """Raise ``ImportError`` if a package is missing that no report can do without."""
@@ -55,6 +64,28 @@ def structural_similarity(original: Samples, decoded: Samples) -> float:
 def laplacian_ratio(original: Samples, decoded: Samples) -> float:
     """Energy of fine texture over the original's: the mean square of luma filtered with [0 1 0; 1 −4 1; 0 1 0]."""
     return _laplacian_energy(decoded) / _laplacian_energy(original)
+
+
+def cross_hatch(original: Samples, decoded: Samples) -> float | None:
+    """How much more than the original a picture is woven: patterned along rows and columns where texture is fine.
+
+    In Hann-weighted windows of 32×32 pixels of luma, the power at 0.12 to 0.5 cycles per pixel within 12° of the axes
+    is divided by that within 12° of the diagonals.
+
+    Returns:
+        The mean of the ratios' binary logarithms less the original's, in bits; 0 is the original's balance. ``None``
+        where no window of the original is textured.
+    """
+    if min(original.shape[:2]) < _WINDOW:
+        return None
+    along_axes, along_diagonals = _directional_power(original)
+    textured = along_axes + along_diagonals > _TEXTURED
+    if not textured.any():
+        return None
+    of_original = np.log2((along_axes[textured] + 1) / (along_diagonals[textured] + 1))
+    along_axes, along_diagonals = _directional_power(decoded)
+    of_decoded = np.log2((along_axes[textured] + 1) / (along_diagonals[textured] + 1))
+    return float(np.mean(of_decoded - of_original))
 
 
 def has_texture(original: Samples) -> bool:
@@ -101,6 +132,25 @@ def project_patches(samples: Samples) -> Projections:
 def _of_original(samples: bytes, shape: tuple[int, ...]) -> Projections:
     """Return the projections of an original, with which many pictures are compared."""
     return project_patches(np.frombuffer(samples, np.uint8).reshape(shape))
+
+
+def _directional_power(samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each window's mean power near the axes and near the diagonals."""
+    luma = samples @ _LUMA
+    windows = np.lib.stride_tricks.sliding_window_view(luma, (_WINDOW, _WINDOW))[::_STRIDE, ::_STRIDE]
+    hann = np.hanning(_WINDOW + 1)[:-1]
+    frequencies = np.fft.fftfreq(_WINDOW)
+    radius = np.hypot(frequencies[:, None], frequencies)
+    angle = np.degrees(np.arctan2(np.abs(frequencies[:, None]), np.abs(frequencies)))
+    in_band = (radius >= _BAND[0]) & (radius <= _BAND[1])
+    near_axes = in_band & (np.minimum(angle, 90 - angle) <= _WITHIN)
+    near_diagonals = in_band & (np.abs(angle - 45) <= _WITHIN)
+    means = []
+    for row in windows:  # one row of them at a time, so that large pictures take no more memory than they have pixels
+        power = np.abs(np.fft.fft2((row - row.mean((-2, -1), keepdims=True)) * np.outer(hann, hann))) ** 2
+        means.append((power[:, near_axes].mean(-1), power[:, near_diagonals].mean(-1)))
+    along_axes, along_diagonals = zip(*means, strict=True)
+    return np.concatenate(along_axes), np.concatenate(along_diagonals)
 
 
 def _laplacian_energy(samples: Samples) -> float:
