@@ -23,7 +23,7 @@ import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError, OptionError
 from pillow_sdc.latent_codecs import PaletteCodec
 from pillow_sdc.models import NoiseSchedule, clear_cache, compact, cuda_driver, denoise, get_models, loading
-from pillow_sdc.models.compact import sessions
+from pillow_sdc.models.compact import sessions, watermark
 from pillow_sdc.options import Settings
 
 EMBEDDED = Settings(model="compact", device="cpu")
@@ -71,22 +71,53 @@ def weights_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _nothing_loade
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["encoder", "decoder", "decoder_foreign"])
-def test_weights_that_were_changed_are_not_loaded(weights_copy: Path, name: str) -> None:
+def encode() -> None:
+    compact.CompactAutoencoder("cpu").encode(noise(3, 8, 8))
+
+
+def decode_foreign() -> None:
+    compact.CompactAutoencoder("cpu").decode(np.zeros((4, 2, 2), np.float32))
+
+
+def decode_own() -> None:
+    compact.CompactAutoencoder("cpu").decode(watermark.mark(np.zeros((4, 2, 2), np.float32)))
+
+
+def predict_noise() -> None:
+    compact.CompactDenoiser("cpu").predict_noise(noise(4, 2, 2), 10.0)
+
+
+USES = {"encoder": encode, "decoder": decode_own, "decoder_foreign": decode_foreign, "denoiser": predict_noise}
+
+
+@pytest.mark.parametrize("name", sessions.NETWORKS)
+def test_weights_that_were_changed_are_not_used(weights_copy: Path, name: str) -> None:
     path = weights_copy / f"{name}.onnx"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ModelUnavailableError, match=rf"{name}\.onnx is damaged .*install pillow-sdc again"):
-        compact.CompactAutoencoder("cpu")
-    with pytest.raises(ModelUnavailableError, match=rf"{name}\.onnx is damaged"):
-        compact.check()
+    for use in (USES[name], compact.check):
+        with pytest.raises(ModelUnavailableError, match=rf"{name}\.onnx is damaged .*install pillow-sdc again"):
+            use()
+
+
+@pytest.mark.parametrize("name", sessions.NETWORKS)
+@pytest.mark.usefixtures("_nothing_loaded")
+def test_weights_are_read_once_and_not_before_they_are_needed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    released = sessions.released
+    monkeypatch.setattr(sessions, "released", lambda name: read.append(name) or released(name))
+    compact.CompactAutoencoder("cpu"), compact.CompactDenoiser("cpu")
+    assert read == []
+    for _ in range(2):
+        USES[name]()
+    assert read == [name]
 
 
 @pytest.mark.parametrize("missing", ["denoiser.onnx", compact.CHECKSUMS])
 def test_weights_that_are_missing_are_named(weights_copy: Path, missing: str) -> None:
     (weights_copy / missing).unlink()
-    for use in (lambda: compact.CompactDenoiser("cpu"), compact.check):
+    for use in (predict_noise, compact.check):
         with pytest.raises(ModelUnavailableError, match=r"\.onnx is damaged or missing .*install pillow-sdc again"):
             use()
 
@@ -94,7 +125,7 @@ def test_weights_that_are_missing_are_named(weights_copy: Path, missing: str) ->
 def test_checksums_that_are_garbage_are_an_installation_that_is_damaged(weights_copy: Path) -> None:
     (weights_copy / compact.CHECKSUMS).write_text("garbage")
     with pytest.raises(ModelUnavailableError, match="install pillow-sdc again"):
-        compact.CompactDenoiser("cpu")
+        predict_noise()
 
 
 # onnxruntime

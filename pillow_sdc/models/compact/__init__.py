@@ -41,17 +41,12 @@ class CompactAutoencoder:
     """
 
     def __init__(self, device: str) -> None:
-        """Check the weights; the sessions are made when they are first needed.
+        """Load nothing yet: networks are read and checked when they are first needed.
 
         Args:
             device: ``"cpu"``, or ``"cuda"`` with or without a number.
-
-        Raises:
-            ModelUnavailableError: The installation is damaged.
         """
         self._device = device
-        for name in ("encoder", "decoder", "decoder_foreign"):
-            sessions.released(name)
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
@@ -98,14 +93,9 @@ class CompactDenoiser:
     """A :class:`~.interfaces.Denoiser` for low noise, up to timestep 200, and above all for that of quantisation."""
 
     def __init__(self, device: str) -> None:
-        """Check the weights, as :class:`CompactAutoencoder` does.
-
-        Raises:
-            ModelUnavailableError: The installation is damaged.
-        """
+        """Load nothing yet, as :class:`CompactAutoencoder` does."""
         self._device = device
         self._schedule = NoiseSchedule.scaled_linear()
-        sessions.released("denoiser")
 
     @property
     def name(self) -> str:
