@@ -61,14 +61,14 @@ def main() -> None:
         with Image.open(path) as photo:
             photos.append(np.asarray(photo.convert("RGB")))
     pictures, latent_errors = compare_all(photos, teacher, compact, denoiser)
+    qualities = {name: Quality.of(photos, decoded) for name, decoded in pictures.items()}
     console = Console()
-    console.print(
-        latent_table(latent_errors), picture_table(photos, pictures), recognition_table(photos, teacher, compact)
-    )
+    console.print(latent_table(latent_errors), picture_table(qualities), recognition_table(photos, teacher, compact))
     if arguments.against:
         with networks_of(arguments.against):
             others, _errors = compare_all(photos, teacher, compact, denoiser)
-        console.print(difference_table(photos, pictures, others))
+        changed = {name: decoded for name, decoded in others.items() if not same(decoded, pictures[name])}
+        console.print(difference_table(qualities, {name: Quality.of(photos, changed[name]) for name in changed}))
     print_speed(console, teacher, compact)
     if arguments.sheet:
         save_details(photos, pictures, arguments.sheet)
@@ -170,12 +170,15 @@ class Quality(NamedTuple):
         )
 
 
-def picture_table(photos: list[Samples], pictures: dict[str, list[Samples]]) -> Table:
+def same(first: list[Samples], second: list[Samples]) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(first, second, strict=True))
+
+
+def picture_table(qualities: dict[str, Quality]) -> Table:
     table = Table(
         "pictures", "PSNR, dB", "MS-SSIM", "Laplacian", "cross-hatch, bits", "texture, fine / middle / coarse", "mean"
     )
-    for name, decoded in pictures.items():
-        quality = Quality.of(photos, decoded)
+    for name, quality in qualities.items():
         table.add_row(
             name,
             f"{quality.psnr:.2f}",
@@ -188,12 +191,10 @@ def picture_table(photos: list[Samples], pictures: dict[str, list[Samples]]) -> 
     return table
 
 
-def difference_table(
-    photos: list[Samples], pictures: dict[str, list[Samples]], others: dict[str, list[Samples]]
-) -> Table:
+def difference_table(qualities: dict[str, Quality], others: dict[str, Quality]) -> Table:
     table = Table("pictures", "PSNR, dB", "MS-SSIM", "texture distance", title="differences from the other networks")
-    for name, decoded in pictures.items():
-        quality, other = Quality.of(photos, decoded), Quality.of(photos, others[name])
+    for name, other in others.items():
+        quality = qualities[name]
         table.add_row(
             name,
             f"{quality.psnr - other.psnr:+.3f}",

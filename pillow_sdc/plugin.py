@@ -47,6 +47,7 @@ class SdcImageFile(ImageFile.ImageFile):
     custom_mimetype: str | None = None
 
     _layout: container.Layout | None = None
+    _wants_to_fit = False
     _report: dict[str, Any] | None = None
 
     def _open(self) -> None:
@@ -76,7 +77,8 @@ class SdcImageFile(ImageFile.ImageFile):
         """
         if not self.tile or self._layout is None or size is None or self.size != self._layout.header.size:
             return None  # loaded already, made ready already, or a copy that has no file
-        most = min(own // max(1, wanted) for own, wanted in zip(self.size, size, strict=True))
+        reductions = [own // max(1, wanted) for own, wanted in zip(self.size, size, strict=True)]
+        most = max(reductions) if self._wants_to_fit else min(reductions)
         scale = next((scale for scale in _DRAFT_SCALES if scale <= most), None)
         if scale is None:
             return None
@@ -84,6 +86,22 @@ class SdcImageFile(ImageFile.ImageFile):
         self._size = math.ceil(width), math.ceil(height)
         self._decode_with(PREVIEW_DECODER, self._layout, self._report, scale)
         return self.mode, (0, 0, width, height)
+
+    def thumbnail(
+        self,
+        size: tuple[float, float],
+        resample: Image.Resampling = Image.Resampling.BICUBIC,
+        reducing_gap: float | None = 2.0,
+    ) -> None:
+        """Make the picture a thumbnail that fits into a box, as all of Pillow's pictures do.
+
+        Pillow asks for a draft that fills the box, of which a picture that fits into it needs only one side.
+        """
+        self._wants_to_fit = True
+        try:
+            super().thumbnail(size, resample, reducing_gap)
+        finally:
+            self._wants_to_fit = False
 
     def verify(self) -> None:
         """Check every checksum and the payload's structure, without a model, and close the file.

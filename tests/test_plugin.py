@@ -89,6 +89,25 @@ def test_a_draft_of_an_eighth_or_a_quarter_comes_from_the_latents(
     assert image.draft(None, (1, 1)) is None
 
 
+@pytest.mark.parametrize(
+    ("box", "scale", "fitting"),
+    [((6, 6), 8, (6, 4)), ((12, 12), 4, (12, 7)), ((50, 7), 4, (12, 7)), ((13, 13), 1, (13, 8))],
+)
+def test_a_thumbnail_needs_a_draft_of_the_size_that_fits_into_the_box(
+    box: tuple[int, int], scale: int, fitting: tuple[int, int]
+) -> None:
+    data = saved(picture(100, 60))
+    image = Image.open(io.BytesIO(data))
+    image.thumbnail(box)
+    assert image.size == fitting
+    drafted = Image.open(io.BytesIO(data))
+    drafted.draft(None, (100 // scale, 60 // scale))
+    part = (0, 0, 100 / scale, 60 / scale)
+    expected = drafted.resize(fitting, Image.Resampling.BICUBIC, part, reducing_gap=2.0)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+    assert (image.info["sdc"]["model"] == "preview") == (scale > 1)
+
+
 def test_a_picture_that_is_loaded_is_not_drafted(file_bytes: bytes) -> None:
     image = Image.open(io.BytesIO(file_bytes))
     image.load()
