@@ -1,10 +1,11 @@
 """Put the networks into the package: in 8 bits, in files that ONNX Runtime runs, and their checksums.
 
-    python -m training.quantise PHOTOGRAPHS WEIGHTS [--out FOLDER] [--float]
+    python -m training.quantise PHOTOGRAPHS TEACHER WEIGHTS [--out FOLDER] [--float]
 
 WEIGHTS is a folder that ``training.export`` has written; those of the decoder and of the denoiser may be missing. Which
 range each activation has is measured on a few of the PHOTOGRAPHS. The decoder becomes two files, one for latents of our
-own encoder and one for those of others. With ``--float`` they stay as they are, in float32, for comparison.
+own encoder and one for those of others, such as TEACHER's. With ``--float`` they stay as they are, in float32, for
+comparison.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pillow_sdc.models.compact import CHECKSUMS, WEIGHTS
 
 from .networks import Decoder, Denoiser, Encoder, Residual, ToldResidual, with_noise_level
 from .photographs import pixels, read_photos, split
+from .teacher import Teacher
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
@@ -78,6 +80,7 @@ def folded(layer: ToldResidual, foreign: float) -> Residual:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder of photographs")
+    parser.add_argument("teacher", type=Path, help="diffusers directory of an AutoencoderTiny of SD v1's latent space")
     parser.add_argument("weights", type=Path, help="folder of exported weights, the encoder's and others")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--float", action="store_true", help="write them in float32")
@@ -87,15 +90,19 @@ def main() -> None:
     photos, _held_out = split(read_photos(arguments.photos))
     pictures = [pixels(photos[i][None]).contiguous() for i in random.permutation(len(photos))[:PICTURES]]
     encoder = with_weights(Encoder(), arguments.weights / "encoder.safetensors")
+    teacher = Teacher(arguments.teacher, torch.device("cpu"))
     with torch.inference_mode():
-        noisy = [inputs for picture in pictures for inputs in with_noise(encoder(picture).numpy(), random)]
+        own, foreign = (
+            [inputs for picture in pictures for inputs in with_noise(encode(picture).numpy(), random)]
+            for encode in (encoder, teacher.encode)
+        )
     models = {"encoder": make(encoder, [{"pixels": picture.numpy()} for picture in pictures], "latents")}
     if (path := arguments.weights / "decoder.safetensors").exists():
         decoder = with_weights(Decoder(), path)
-        models["decoder"] = make(FoldedDecoder(decoder, 0), noisy, "pixels")
-        models["decoder_foreign"] = make(FoldedDecoder(decoder, 1), noisy, "pixels")
+        models["decoder"] = make(FoldedDecoder(decoder, 0), own, "pixels")
+        models["decoder_foreign"] = make(FoldedDecoder(decoder, 1), foreign, "pixels")
     if (path := arguments.weights / "denoiser.safetensors").exists():
-        rows = [inputs for inputs in noisy if inputs["noise_variance"].all()]
+        rows = [inputs for inputs in own if inputs["noise_variance"].all()]
         models["denoiser"] = make(with_weights(Denoiser(), path), rows, "noise")
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
