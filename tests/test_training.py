@@ -266,7 +266,7 @@ def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path
     distance.backward()
     assert distance.item() > 0.01
     assert encoder.layers[0].weight.grad.abs().max() > 0
-    assert features.weight(0) > features.weight(0.5) > features.weight(0.9) == 0
+    assert features.falling(0) > features.falling(0.5) > features.falling(0.9) == 0
 
 
 def test_errors_are_judged_by_the_teacher_s() -> None:
@@ -356,7 +356,7 @@ def test_networks_are_quantised_for_the_package(
     from training.networks import Decoder, Denoiser, Encoder
 
     folder, again = tmp_path / "package", tmp_path / "again"
-    run("quantise", data[0], weights, "--out", folder)
+    run("quantise", *data, weights, "--out", folder)
     names = {"encoder", "decoder", "decoder_foreign", "denoiser"}
     assert {path.name for path in folder.iterdir()} == {CHECKSUMS, *(f"{name}.onnx" for name in names)}
 
@@ -396,7 +396,7 @@ def test_networks_are_quantised_for_the_package(
     (tmp_path / "fewer").mkdir()
     for name in ("encoder", "denoiser"):
         (tmp_path / "fewer" / f"{name}.safetensors").write_bytes((weights / f"{name}.safetensors").read_bytes())
-    run("quantise", data[0], tmp_path / "fewer", "--out", again)
+    run("quantise", *data, tmp_path / "fewer", "--out", again)
     assert {path.stem for path in again.glob("*.onnx")} == {"encoder", "denoiser"}
     for path in again.glob("*.onnx"):
         assert path.read_bytes() == (folder / path.name).read_bytes()
@@ -419,6 +419,29 @@ def test_the_decoder_is_distilled_layer_by_layer(data: tuple[Path, Path], tmp_pa
     logged = json.loads((tmp_path / "distilled" / "log.jsonl").read_text())
     assert logged["features"] > 0
     assert {"picture", "clean", "palette", "context"} <= logged.keys()
+
+
+def test_the_distilled_decoder_goes_on_towards_the_photograph(data: tuple[Path, Path], tmp_path: Path) -> None:
+    small = "--side", 4, "--crops", 1, "--features", 0
+    run("distil_decoder", *data, tmp_path / "distilled", "--steps", 1, *small)
+    run("export", tmp_path / "distilled", "--out", tmp_path)
+    shares = "--photograph", 0, 0.25, 0.5, 1, 1
+    run(
+        "distil_decoder",
+        *data,
+        tmp_path / "nearer",
+        "--steps",
+        1,
+        *small,
+        *shares,
+        "--start",
+        tmp_path / "distilled.safetensors",
+    )
+    first, second = (
+        json.loads((tmp_path / name / "log.jsonl").read_text())["picture"] for name in ("distilled", "nearer")
+    )
+    assert first != second
+    assert "features" not in json.loads((tmp_path / "nearer" / "log.jsonl").read_text())
 
 
 def test_what_is_applied_to_foreign_latents_is_trained_alone(

@@ -1,11 +1,16 @@
 """Distil the teacher's decoder: the same picture of the same latents, clean or with quantisation noise.
 
     python -m training.distil_decoder PHOTOS TEACHER RUN [--steps N] [--side LATENTS] [--crops N]
+    python -m training.distil_decoder PHOTOS TEACHER RUN --start WEIGHTS --photograph 0 0.25 0.5 1 1 --features 0
 
 The teacher's picture is a function of the latents, so regressing to it gives sharp pictures without any loss for
 texture. The student's blocks have counterparts in the teacher's decoder and learn from each (Romero et al. 2015,
-"FitNets"). The noise variance is given, but the target here is the teacher's picture of the noisy latents themselves;
-removing the noise is the next training's task.
+"FitNets"). At first the target is the teacher's picture of the noisy latents themselves, at all levels of its Laplacian
+pyramid.
+
+Then ``--photograph`` says which share of each level's target is the photograph in place of that picture, the finest
+level first. What is left of the photograph after quantisation is known best at coarse levels, where regression to it
+removes the noise, of whose variance the student is told; fine levels stay the teacher's, lest they blur.
 """
 
 import numpy as np
@@ -17,8 +22,8 @@ from pillow_sdc.models.compact import watermark
 from . import features
 from .decoder import COUNTERPARTS, TEACHERS, Decoder
 from .labelled import KINDS, Pool, labelled_crops, labelled_photographs, noisy_batch
-from .losses import closeness, laplacian_pyramid
-from .photographs import AlteredCrops, read_photos, split
+from .losses import LEVELS, closeness, laplacian_pyramid
+from .photographs import AlteredCrops, pixels, read_photos, split
 from .precision import mixed_precision
 from .running import Run, parser
 from .supply import DYED, GRAINY, VEILED
@@ -45,6 +50,8 @@ def main() -> None:
     asked = parser(__doc__, steps=6_000)
     asked.add_argument("--side", type=int, default=SIDE, help="of a crop, in latents")
     asked.add_argument("--crops", type=int, default=CROPS, help="in a step")
+    asked.add_argument("--photograph", type=float, nargs=LEVELS + 1, default=[0.0] * (LEVELS + 1), metavar="SHARE")
+    asked.add_argument("--features", type=float, default=features.WEIGHT, help="weight of the layers, at first")
     arguments = asked.parse_args()
     run = Run(Decoder, arguments)
     teacher = Teacher(arguments.teacher, run.device)
@@ -63,13 +70,13 @@ def main() -> None:
     held_out = labelled_photographs(held_out_photos[:JUDGED], teacher, arguments.workers)
     pictures = [[teacher.decode(whole.latents[:, i]) for i in range(len(KINDS))] for whole in held_out]
     for _ in range(min(FIRST, arguments.steps)):
-        pool.add(*next(crops)[1:])
+        pool.add(*next(crops))
 
     def losses() -> dict[str, Tensor]:
         if run.step % EVERY == 0:
             for _ in range(arguments.times):
-                pool.add(*next(crops)[1:])
-        *kinds, own = pool.draw(arguments.crops * arguments.times)
+                pool.add(*next(crops))
+        photo, *kinds, own = pool.draw(arguments.crops * arguments.times)
         latents, noise_variance = noisy_batch(*kinds)
         with features.watched(teacher.decoder_layers, TEACHERS) as wanted:
             by_teacher = teacher.decode_unclamped(latents).clone()
@@ -78,11 +85,13 @@ def main() -> None:
         with mixed_precision(run.device), features.watched(run.network.layers, COUNTERPARTS) as made:
             decoded = run.network(given, noise_variance).float()
         of_teachers_width = [ours[:, : theirs.shape[1]] for ours, theirs in zip(made, wanted, strict=True)]
-        pyramid, teachers = laplacian_pyramid(decoded), laplacian_pyramid(by_teacher)
-        return {
-            "picture": closeness(pyramid, teachers, PICTURE_WEIGHTS),
-            "features": features.weight(run.progress) * features.distance(of_teachers_width, wanted),
-        }
+        levels = zip(laplacian_pyramid(by_teacher), laplacian_pyramid(pixels(photo)), arguments.photograph, strict=True)
+        target = [teachers.lerp(photographs, share) for teachers, photographs, share in levels]
+        losses = {"picture": closeness(laplacian_pyramid(decoded), target, PICTURE_WEIGHTS)}
+        if arguments.features:
+            weight = arguments.features * features.falling(run.progress)
+            losses["features"] = weight * features.distance(of_teachers_width, wanted)
+        return losses
 
     def evaluate() -> dict[str, float]:
         figures = dict.fromkeys(KINDS, 0.0)
