@@ -21,7 +21,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from . import options
-from .errors import BatchError, ModelFailedError
+from .errors import BatchError, ModelFailedError, is_full
 from .operations import Source, as_picture, opened
 from .registration import FORMAT, is_of_pillow
 
@@ -390,6 +390,8 @@ class _Work(Generic[Item, Taken, Prepared, Computed, Result]):
         try:
             self._results[index] = self._finish(prepared, computed)
         except Exception as error:
+            if is_full(error):
+                self._broken = error
             self._errors[index] = error
         except BaseException as error:
             self._broken = error
