@@ -71,6 +71,26 @@ def test_nothing_to_do_is_summed_up_too(pictures: Path, tmp_path: Path) -> None:
     assert result.stderr.startswith("0 pictures, 2 were there already: 0 bytes in, 0 bytes out, ")
 
 
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_what_is_there_but_was_made_with_other_options_is_said_and_ends_with_code_1(
+    pictures: Path, tmp_path: Path, quiet: tuple[str, ...]
+) -> None:
+    sdc_batch(pictures, tmp_path / "out", "--quality", "20")
+    before = (tmp_path / "out" / "00.sdc").read_bytes()
+    result = sdc_batch(pictures, tmp_path / "out", "--strip", *quiet)
+    assert result.exit_code == 1
+    *summary, line = result.stderr.splitlines()
+    assert len(summary) == (not quiet)
+    assert line == (
+        "sdc: pictures that were there already were made with other options than now (--model compact --strip): 2 with"
+        " --model compact --quality 20; they are kept. To make them anew, add --force; to have both, choose another"
+        " target"
+    )
+    assert (tmp_path / "out" / "00.sdc").read_bytes() == before
+    assert sdc_batch(pictures, tmp_path / "out", "--strip", "--force").exit_code == 0
+    assert sdc_batch(pictures, tmp_path / "out", "--strip").exit_code == 0
+
+
 def test_each_error_is_a_line_and_ends_with_code_1(pictures: Path, tmp_path: Path) -> None:
     (pictures / "bad.png").write_bytes(b"nonsense")
     (pictures / "gone.png").symlink_to("nowhere")

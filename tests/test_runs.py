@@ -339,7 +339,111 @@ def test_a_damaged_part_of_the_manifest_is_named(pictures: Path, tmp_path: Path)
     assert done(pictures, tmp_path / "out", tasks=1).found == 3
 
 
+def test_the_manifest_says_which_options_a_file_was_made_with(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out", with_quality(20))
+    assert {row.options for row in rows_of(tmp_path / "out")} == {"--model compact --quality 20"}
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "00.sdc").write_bytes((tmp_path / "out" / "00.sdc").read_bytes())
+    progress = done(pictures, tmp_path / "there")
+    assert progress.otherwise == {}  # for nobody knows
+    assert [row.options for row in rows_of(tmp_path / "there")] == [None, "--model compact", "--model compact"]
+
+
+@pytest.mark.parametrize(
+    ("conversion", "described"),
+    [
+        (Conversion(decode=False), ""),
+        (Conversion(decode=False, settings={"device": "cpu", "denoise_steps": 9}, overwrite=True, max_pixels=7), ""),
+        (Conversion(decode=False, save_options={"palette_size": 8, "dither": 0.5}), "--dither 0.5 --palette-size 8"),
+        (Conversion(decode=False, keep_metadata=False, save_options={"quality": 3}), "--quality 3 --strip"),
+        (Conversion(decode=True, settings={"model": "a/b", "denoise_steps": 9}), "--denoise-steps 9 --model a/b"),
+    ],
+)
+def test_options_that_make_files_what_they_are_are_described(
+    conversion: Conversion, described: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PILLOW_SDC_MODEL", raising=False)
+    assert conversion.described() == described
+
+
 # Going on
+
+
+def with_quality(quality: int) -> Conversion:
+    return dataclasses.replace(ENCODING, save_options={"quality": quality})
+
+
+@pytest.mark.parametrize("kind", ["pictures", "tar", "table"])
+@pytest.mark.parametrize("to", [None, Kind.FILES])
+def test_what_is_there_but_was_made_with_other_options_is_counted(
+    kind: str, to: Kind | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = request.getfixturevalue(kind)
+    done(source, tmp_path / "out", with_quality(20), to=to)
+    assert done(source, tmp_path / "out", with_quality(20), to=to, tasks=0).otherwise == {}
+    progress = done(source, tmp_path / "out", with_quality(30), to=to, tasks=0)
+    assert (progress.found, progress.options) == (3, "--model compact --quality 30")
+    assert progress.otherwise == {"--model compact --quality 20": 3}
+    assert done(source, tmp_path / "out", again(with_quality(30)), to=to).otherwise == {}
+    assert done(source, tmp_path / "out", with_quality(30), to=to, tasks=0).otherwise == {}
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, Kind.TAR), (Kind.TAR, Kind.PARQUET)])
+def test_what_is_there_but_packed_otherwise_is_counted(
+    pictures: Path, tmp_path: Path, first: Kind | None, then: Kind
+) -> None:
+    done(pictures, tmp_path / "out", to=first)
+    progress = done(pictures, tmp_path / "out", to=then, tasks=0)
+    assert progress.otherwise == {f"--model compact --to {first or Kind.FILES}": 3}
+
+
+@pytest.mark.parametrize("to", [None, Kind.TAR])
+def test_what_a_run_made_before_it_was_cut_off_has_its_options(pictures: Path, tmp_path: Path, to: Kind | None) -> None:
+    engine = InterruptedEngine(0, lambda worker, task: worker.do(task))
+    with pytest.raises(KeyboardInterrupt):
+        run(str(pictures), str(tmp_path / "out"), with_quality(20), engine, to=to)
+    for _ in range(2):
+        progress = done(pictures, tmp_path / "out", with_quality(30), to=to)
+        assert (progress.pictures, progress.found) == (0, 3)
+        assert progress.otherwise == {"--model compact --quality 20": 3}
+
+
+@pytest.mark.parametrize("to", [None, Kind.TAR])
+def test_a_run_that_is_cut_off_reports_the_files_that_there_are_and_no_shards(
+    pictures: Path, tmp_path: Path, to: Kind | None
+) -> None:
+    class CutOff(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            watch.begun(tasks[0])
+            for _ in range(2):
+                watch.converted(tasks[0], 10, 1)
+            raise KeyboardInterrupt
+            yield
+
+    reports: list[Progress] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(str(pictures), str(tmp_path / "out"), ENCODING, CutOff(), to=to, report=reports.append)
+    numbers = [(report.pictures, report.done, report.source_bytes, report.output_bytes) for report in reports]
+    ended = (2, 20, 20, 2) if to is None else (0, 0, 0, 0)
+    assert numbers == [(0, 0, 0, 0), (1, 10, 10, 1), (2, 20, 20, 2), ended]
+
+
+def test_what_is_said_of_a_task_again_or_too_late_counts_once(pictures: Path, tmp_path: Path) -> None:
+    class Slow(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            watch.begun(tasks[0])
+            watch.converted(tasks[0], 10, 1)  # by a worker that dies
+            yield from super().__call__(tasks, source, target, conversion, watch)
+            watch.begun(tasks[0])
+            watch.converted(tasks[0], 10, 1)
+
+    reports: list[int] = []
+    run(str(pictures), str(tmp_path / "out"), ENCODING, Slow(), report=lambda now: reports.append(now.pictures))
+    assert reports == [0, 1, 1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("to", list(Kind))

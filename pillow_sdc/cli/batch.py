@@ -190,7 +190,7 @@ def batch(
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
-    with _told(engine, debug), _shown(quiet) as report:
+    with _told(engine, target, debug), _shown(quiet) as report:
         from ..runs.running import run
 
         hands = _engine(engine, workers, max_workers, gpus_per_worker)
@@ -227,7 +227,7 @@ def _check_decoding(decode: bool, has_codec: bool, format_name: str | None) -> N
 
 
 @contextmanager
-def _told(engine: EngineName, debug: bool) -> Iterator[None]:
+def _told(engine: EngineName, target: str, debug: bool) -> Iterator[None]:
     """Say in a line what ends a whole run."""
     try:
         yield
@@ -242,7 +242,7 @@ def _told(engine: EngineName, debug: bool) -> Iterator[None]:
         if debug:
             raise
         if is_full(error):
-            say(f"{summary_of(error)}; make room, and the same command goes on from here")
+            say(f"{summary_of(error)}; make room, and the same command goes on from here", target)
         elif isinstance(error, OSError):
             say(summary_of(error), error.filename)
         else:

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import platform
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -33,6 +34,9 @@ PATIENCE = 2
 
 BLOCKS = 10_000
 """Into how many blocks tasks are put at most. Each costs Ray some milliseconds, and its tasks come back together."""
+
+CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+"""Environment variable of Ray's: what its compiled part logs."""
 
 POLL_SECONDS = 0.5
 """How often the cluster is asked how far tasks are."""
@@ -311,13 +315,54 @@ def _connected() -> Iterator[None]:
         yield
         return
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _quiet_core():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RuntimeError(f"no Ray cluster: {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Have the compiled part of Ray, which starts in the block, write nothing to standard error but its last words.
+
+    It would warn in each run that actors of Ray Data cannot be started again if their arguments are lost. This process
+    keeps these, and without it there is no run. The line in which Ray says that it logs less is dropped, too. Whoever
+    sets :data:`CORE_LOG_LEVEL` in the environment gets all of it.
+    """
+    if CORE_LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[CORE_LOG_LEVEL] = "fatal"
+    try:
+        with _without_lines(CORE_LOG_LEVEL.encode()):
+            yield
+    finally:
+        del os.environ[CORE_LOG_LEVEL]
+
+
+@contextmanager
+def _without_lines(dropped: bytes) -> Iterator[None]:
+    """Write what goes to standard error in the block after it, without the lines in which something stands."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            for line in said:
+                if dropped not in line:
+                    os.write(2, line)
 
 
 @contextmanager

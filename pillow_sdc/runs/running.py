@@ -128,19 +128,26 @@ class Progress:
 
 
 class _Watch:
-    """Reports how far a run is, one report at a time."""
+    """Reports how far a run is, one report at a time.
+
+    What is said of a task may come after its results, on another way.
+    """
 
     def __init__(self, progress: Progress, report: Callable[[Progress], None]) -> None:
         self._progress, self._report = progress, report
         self._lock = threading.Lock()
+        self._ended: set[str] = set()
 
     def begun(self, task: Task) -> None:
         with self._lock:
-            self._progress.underway[task.sources[0]] = Underway(task)
+            if task.sources[0] not in self._ended:
+                self._progress.underway[task.sources[0]] = Underway(task)
 
     def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
         with self._lock:
-            part = self._progress.underway.setdefault(task.sources[0], Underway(task))
+            part = self._progress.underway.get(task.sources[0])
+            if part is None:
+                return
             part.pictures += 1
             part.source_bytes += source_bytes
             part.output_bytes += output_bytes
@@ -149,6 +156,7 @@ class _Watch:
     def add(self, task: Task, rows: Sequence[Row]) -> None:
         """Take in the results of a task."""
         with self._lock:
+            self._ended.add(task.sources[0])
             self._progress.add(task, rows)
             self._report(self._progress.so_far())
 
