@@ -3,8 +3,9 @@
     python benchmarks/packing.py FOLDER [--pictures N]
 
 Each picture of the folder is made square, of several sides, and encoded by the embedded model. Random bytes of the same
-lengths, in turn, stand for so many files, since Parquet would store equal files once, and none can be compressed. A file system gives each file whole blocks of 4,096 bytes, nearly all of them; tar gives each a
-header of 512 bytes and whole blocks of 512.
+lengths, in turn, stand for so many files, since Parquet would store equal files once, and none can be compressed. A
+file system gives each file whole blocks, nearly always of 4,096 bytes; tar gives each a header of 512 bytes and whole
+blocks of 512.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
     photos = [Image.open(path).convert("RGB") for path in sorted(arguments.folder.glob("*.png"))]
     heads = "bytes of each", "all", "in blocks of 4 kB", "tar", "over all", "Parquet", "over all"
     table = Table(f"{arguments.pictures:,} pictures", *heads)
-    noise = random.Random(0)
+    noise = random.Random(0)  # noqa: S311 - lengths alone count
     with tempfile.TemporaryDirectory() as folder:
         for side, (codec, options) in track(list(itertools.product(SIDES, CODECS.items())), transient=True):
             encoded = [pillow_sdc.encode(photo.resize((side, side)), **options) for photo in photos]

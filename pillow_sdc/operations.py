@@ -116,7 +116,7 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
 
 
 def read_preview(source: Source) -> "Image.Image":
-    """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, in milliseconds and without any model.
+    """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, without any model.
 
     Raises:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).

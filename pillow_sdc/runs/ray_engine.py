@@ -33,7 +33,7 @@ PATIENCE = 2
 """How many workers may die of a task before it is divided; a part is divided further, or has failed, with the first."""
 
 BLOCKS = 10_000
-"""Into how many blocks tasks are put at most. Each costs Ray some milliseconds, and its tasks come back together."""
+"""Into how many blocks tasks are put at most. Each costs Ray time, and its tasks come back together."""
 
 CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 """Environment variable of Ray's: what its compiled part logs."""
