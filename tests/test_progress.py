@@ -207,3 +207,8 @@ def test_the_bar_moves_within_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("stderr", "quiet"), [(Terminal(), True), (io.StringIO(), False)])
 def test_pipes_and_quiet_stay_quiet(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO, quiet: bool) -> None:
     assert shown(monkeypatch, stderr, quiet=quiet) == ""
+
+
+def test_many_pictures_have_no_progress_of_one() -> None:
+    with pytest.raises(TypeError, match="progress is for a single picture"):
+        pillow_sdc.encode_batch([Image.new("L", (8, 8))], progress=print)
