@@ -27,8 +27,9 @@ from rich.progress import track
 
 import hatch_build
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_stream
+from pillow_sdc.latent_codecs import ContextCodec, context_kernel
 from pillow_sdc.latent_codecs.context_kernel import Choice, Kernel
+from pillow_sdc.latent_codecs.context_network import BAND
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,8 +110,8 @@ def fuzz(library: Path, runs: int, seed: int, last: Path) -> None:
     kernels = [Kernel(library, path) for path in Kernel(library).paths]
     with mock.patch.object(context_kernel, "choice", return_value=Choice(None, "")):
         payloads = seeds(draw)
-    tall = [payload for payload in payloads if payload.rows > context_stream.BAND]
-    short = [payload for payload in payloads if payload.rows <= context_stream.BAND]
+    tall = [payload for payload in payloads if payload.rows > BAND]
+    short = [payload for payload in payloads if payload.rows <= BAND]
     for number in track(range(runs), disable=not sys.stderr.isatty()):
         payload = mutated(draw.choice(tall if draw.random() < TALL else short), draw)
         last.write_bytes(payload.data)

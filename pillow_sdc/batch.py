@@ -21,7 +21,7 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from . import options
-from .errors import BatchError, ModelFailedError
+from .errors import BatchError, ModelFailedError, is_full
 from .operations import Source, as_picture, opened
 from .registration import FORMAT, is_of_pillow
 
@@ -65,11 +65,11 @@ def encode_batch(
         batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
         threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
             in them too, and each holds the memory that a picture takes.
-        **save_options: Those of ``Image.save``, the same for all.
+        **save_options: Those of ``Image.save`` but for ``progress``, the same for all.
 
     Raises:
         BatchError: Some pictures failed; it holds the files of the others, and what went wrong.
-        TypeError: ``images`` is a single picture or file.
+        TypeError: ``images`` is a single picture or file, or ``progress`` is given, which is for single ones.
         ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
     return encode_each(
@@ -115,6 +115,8 @@ def encode_each(
     from .plugin import converted, exif_bytes
     from .plugin import save_options as checked
 
+    if "progress" in save_options:
+        raise TypeError("progress is for a single picture; give encode_batch an iterator, and count what it takes")
     if "exif" in save_options:  # which is read from a file, maybe, and not by several threads
         save_options["exif"] = exif_bytes(save_options["exif"])
 
@@ -390,6 +392,8 @@ class _Work(Generic[Item, Taken, Prepared, Computed, Result]):
         try:
             self._results[index] = self._finish(prepared, computed)
         except Exception as error:
+            if is_full(error):
+                self._broken = error
             self._errors[index] = error
         except BaseException as error:
             self._broken = error

@@ -5,6 +5,7 @@ is not an SDC file (``Image.open`` turns it into ``UnidentifiedImageError``), ``
 cannot be decoded here, ``ValueError`` for an option that makes no sense.
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,11 @@ class BatchError(SdcError):
 
 class OptionError(SdcError, ValueError):
     """An option has a value outside the range that the message names."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that there is no room for a file: each that follows would fail likewise."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def summary_of(error: BaseException) -> str:

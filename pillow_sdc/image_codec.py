@@ -21,7 +21,8 @@ from .errors import InsufficientMemoryError, OptionError
 from .latent_codecs import ContextCodec, LatentCodec, QuantisedLatents, codec_by_name
 from .models import Denoiser, Models, NoiseSchedule, denoise
 from .preview import preview
-from .tiling import blend
+from .progress import UNCOUNTED, CountedSteps, ProgressCallback, Steps
+from .tiling import blend, count
 
 TILE = 96
 """Side of a tile in latents: pictures up to 768 pixels are computed in one piece."""
@@ -73,6 +74,7 @@ def encode(
     models: Models,
     metadata: Mapping[str, bytes] | None = None,
     target_size: int | None = None,
+    progress: ProgressCallback | None = None,
 ) -> bytes:
     """Return the file of a picture.
 
@@ -82,6 +84,7 @@ def encode(
         models: Whose autoencoder makes the latents.
         metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
         target_size: The most bytes that the file may have, in place of the codec's quality; for ``context`` alone.
+        progress: Called after each step; what it raises is raised here.
 
     Raises:
         ValueError: The array or the metadata does not fit the format, or even the coarsest latents take more than
@@ -90,8 +93,40 @@ def encode(
         ModelFailedError: The model failed on this picture.
     """
     header = header_of(samples, codec, metadata or {})
+    steps = counted("encoding", header.size, codec.encode_steps(header.latent_shape[0]), progress)
     with _memory_for(*header.size):
-        return write(header, encode_latents(samples, models), samples, codec, metadata or {}, target_size)
+        latents = encode_latents(samples, models, steps)
+        file = write(header, latents, samples, codec, metadata or {}, target_size, steps)
+    steps.finish()
+    return file
+
+
+def decoding(header: container.Header, progress: ProgressCallback | None = None) -> CountedSteps:
+    """Return what counts the steps of a picture's :func:`read` and :func:`decode`."""
+    codec_steps = codec_by_name(header.codec).decode_steps(header.latent_shape[0])
+    return counted("decoding", header.size, codec_steps, progress)
+
+
+def counted(
+    work: str, size: tuple[int, int], codec_steps: int = 0, progress: ProgressCallback | None = None
+) -> CountedSteps:
+    """Return what counts the steps of work on a picture: those of a codec, and the tiles of a network.
+
+    Args:
+        work: What is being done, for people to read.
+        size: Of the picture, width and height in pixels.
+        codec_steps: How many the codec takes.
+        progress: Called after each step.
+    """
+    width, height = size
+    steps = CountedSteps(f"{work} {width}×{height}", progress)
+    rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in (height, width))
+    steps.expect(codec_steps + _tiles(rows, columns))
+    return steps
+
+
+def _tiles(rows: int, columns: int) -> int:
+    return count(rows, columns, tile=TILE, overlap=TILE_OVERLAP)
 
 
 def header_of(samples: NDArray[np.uint8], codec: LatentCodec, metadata: Mapping[str, bytes]) -> container.Header:
@@ -114,6 +149,7 @@ def write(
     codec: LatentCodec,
     metadata: Mapping[str, bytes],
     target_size: int | None,
+    steps: Steps = UNCOUNTED,
 ) -> bytes:
     """Return the file of a picture whose latents are there already; of ``samples``, alpha alone is still needed.
 
@@ -122,9 +158,9 @@ def write(
     """
     alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
     if target_size is None:
-        payload = codec.encode(latents)
+        payload = codec.encode(latents, steps)
     elif isinstance(codec, ContextCodec):
-        payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
+        payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha), steps)
     else:
         raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
     file = container.write(header, payload, metadata, alpha)
@@ -148,7 +184,9 @@ def _too_large(
     )
 
 
-def decode(stored: Sequence[StoredImage], models: Models, denoise_steps: int) -> list[DecodedImage]:
+def decode(
+    stored: Sequence[StoredImage], models: Models, denoise_steps: int, steps: Steps = UNCOUNTED
+) -> list[DecodedImage]:
     """Return the pictures of files whose latents have one shape; they are computed together.
 
     Raises:
@@ -164,9 +202,10 @@ def decode(stored: Sequence[StoredImage], models: Models, denoise_steps: int) ->
         if noisy:
             denoiser = denoisers[noisy[0]]
             assert denoiser is not None  # noqa: S101 - by what is noisy
-            latents[noisy] = _denoise(latents[noisy], left[noisy], denoiser, denoise_steps)
+            steps.expect(_tiles(*latents.shape[-2:]) * denoise_steps)
+            latents[noisy] = _denoise(latents[noisy], left[noisy], denoiser, denoise_steps, steps)
             left[noisy] = 0.0
-        samples = _decode_samples(latents, left, [image.header for image in stored], models)
+        samples = _decode_samples(latents, left, [image.header for image in stored], models, steps)
         return [
             DecodedImage(
                 _with_alpha(picture, image.alpha),
@@ -178,16 +217,16 @@ def decode(stored: Sequence[StoredImage], models: Models, denoise_steps: int) ->
         ]
 
 
-def read(fp: IO[bytes], layout: container.Layout) -> StoredImage:
+def read(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> StoredImage:
     """Return what a file holds, no model involved.
 
     Raises:
         CorruptFileError: Alpha or payload is damaged.
     """
-    return StoredImage(layout.header, decode_latents(fp, layout), decode_alpha(fp, layout))
+    return StoredImage(layout.header, decode_latents(fp, layout, steps), decode_alpha(fp, layout))
 
 
-def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
+def decode_latents(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> QuantisedLatents:
     """Return a file's latents, no model involved.
 
     Raises:
@@ -196,7 +235,7 @@ def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
     header = layout.header
     with _memory_for(header.width, header.height):
         payload = container.read_chunk(fp, layout.payload)
-        return codec_by_name(header.codec).decode(payload, *header.latent_shape)
+        return codec_by_name(header.codec).decode(payload, *header.latent_shape, steps)
 
 
 def decode_alpha(fp: IO[bytes], layout: container.Layout) -> NDArray[np.uint8] | None:
@@ -211,7 +250,7 @@ def decode_alpha(fp: IO[bytes], layout: container.Layout) -> NDArray[np.uint8] |
         return alpha_plane.decode(container.read_chunk(fp, layout.alpha), *layout.header.size)
 
 
-def read_truncated(fp: IO[bytes], layout: container.Layout) -> StoredImage:
+def read_truncated(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> StoredImage:
     """Return what there is of a file that may end too early; latents that did not arrive are zero, a dark grey.
 
     Raises:
@@ -220,9 +259,9 @@ def read_truncated(fp: IO[bytes], layout: container.Layout) -> StoredImage:
     header = layout.header
     payload = container.read_truncated_chunk(fp, layout.payload)
     if payload is None:
-        return read(fp, layout)
+        return read(fp, layout, steps)
     with _memory_for(*header.size):
-        quantised = codec_by_name(header.codec).decode_truncated(payload, *header.latent_shape)
+        quantised = codec_by_name(header.codec).decode_truncated(payload, *header.latent_shape, steps)
     return StoredImage(header, quantised, decode_alpha(fp, layout))
 
 
@@ -254,16 +293,18 @@ def mode_of(samples: NDArray[np.uint8]) -> str:
     return ("L", "LA", "RGB", "RGBA")[channels - 1]
 
 
-def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.float32]:
+def encode_latents(samples: NDArray[np.uint8], models: Models, steps: Steps = UNCOUNTED) -> NDArray[np.float32]:
     """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge.
 
     What full transparency hides is replaced by what costs little.
     """
-    (latents,) = encode_latents_together([samples], models)
+    (latents,) = encode_latents_together([samples], models, steps)
     return latents
 
 
-def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: Models) -> list[NDArray[np.float32]]:
+def encode_latents_together(
+    pictures: Sequence[NDArray[np.uint8]], models: Models, steps: Steps = UNCOUNTED
+) -> list[NDArray[np.float32]]:
     """Return the latents of pictures that are covered by as many latents each, computed together."""
     colours = [_colour_of(samples) for samples in pictures]
     rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in pictures[0].shape[:2])
@@ -273,8 +314,8 @@ def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: Model
         part = _in_pixels(y), _in_pixels(x)
         return autoencoder.encode(np.stack([_pixels(colour[part], y, x) for colour in colours]))
 
-    latents = np.concatenate(list(blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=-2)
-    return list(autoencoder.finish(latents))
+    bands = blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP, steps=steps)
+    return list(autoencoder.finish(np.concatenate(list(bands), axis=-2)))
 
 
 def decode_samples(
@@ -322,10 +363,14 @@ def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
 
 
 def _denoise(
-    latents: NDArray[np.float32], noise_variances: NDArray[np.float64], denoiser: Denoiser, steps: int
+    latents: NDArray[np.float32],
+    noise_variances: NDArray[np.float64],
+    denoiser: Denoiser,
+    denoise_steps: int,
+    steps: Steps,
 ) -> NDArray[np.float32]:
     def denoise_tile(y: slice, x: slice) -> NDArray[np.float32]:
-        return denoise(latents[..., y, x], noise_variances, denoiser, steps)
+        return denoise(latents[..., y, x], noise_variances, denoiser, denoise_steps, steps)
 
     rows, columns = latents.shape[-2:]
     return np.concatenate(list(blend(rows, columns, denoise_tile, tile=TILE, overlap=TILE_OVERLAP)), axis=-2)
@@ -343,6 +388,7 @@ def _decode_samples(
     noise_variances: NDArray[np.float64],
     headers: Sequence[container.Header],
     models: Models,
+    steps: Steps = UNCOUNTED,
 ) -> list[NDArray[np.uint8]]:
     """Return the samples ``(H, W, c)`` of latents ``(n, 4, h, w)``, alpha not yet set."""
     pictures = [np.empty((header.height, header.width, len(header.mode)), np.uint8) for header in headers]
@@ -353,6 +399,7 @@ def _decode_samples(
         tile=TILE,
         overlap=TILE_OVERLAP,
         scale=container.PIXELS_PER_LATENT,
+        steps=steps,
     )
     top = 0
     for band in bands:

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import container, options
+from .progress import ProgressCallback
 from .registration import FORMAT, is_of_pillow
 
 if TYPE_CHECKING:
@@ -49,12 +50,16 @@ class SdcInfo(NamedTuple):
     chunks: tuple[tuple[str, int], ...]
 
 
-def encode(image: "Picture", **save_options: Any) -> bytes:
+def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save_options: Any) -> bytes:
     """Return the bytes of an ``.sdc`` file.
 
     Args:
         image: A picture; a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``: grey or colour, with alpha or without; or
             what ``Image.open`` makes a picture of: a path, the bytes of a file, or a binary file object.
+        progress: Called in this thread after each step, with the steps that are done and the steps that there are, as
+            far as is known. A step is a tile of up to 768×768 pixels that the network has encoded, or 1,024 rows of
+            pixels that the codec has gone through once; each trial of ``target_size`` adds steps. The last call is with
+            two equal numbers. What it raises ends the work and is raised here.
         **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
             ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``.
 
@@ -66,12 +71,19 @@ def encode(image: "Picture", **save_options: Any) -> bytes:
     """
     buffer = io.BytesIO()
     with as_picture(image) as picture:
-        picture.save(buffer, FORMAT, **save_options)
+        picture.save(buffer, FORMAT, progress=progress, **save_options)
     return buffer.getvalue()
 
 
-def decode(source: Source) -> "Image.Image":
+def decode(source: Source, *, progress: ProgressCallback | None = None) -> "Image.Image":
     """Return the picture of an ``.sdc`` file, loaded; ``numpy.asarray`` of it is its array.
+
+    Args:
+        source: A path, the bytes of a file, or a binary file object.
+        progress: Called in this thread after each step, with the steps that are done and the steps that there are, as
+            far as is known. A step is 1,024 rows of pixels that the codec has read, or a tile of up to 768×768 pixels
+            that a network has computed; where a denoiser is needed, each of its evaluations for a tile adds a step. The
+            last call is with two equal numbers. What it raises ends the work and is raised here.
 
     Raises:
         PIL.UnidentifiedImageError: The file is not an SDC file.
@@ -81,9 +93,10 @@ def decode(source: Source) -> "Image.Image":
     from PIL import Image
 
     with opened(source) as fp:
-        image = Image.open(fp, formats=[FORMAT])
+        image: Any = Image.open(fp, formats=[FORMAT])
+        image.on_progress(progress)
         image.load()
-        return image
+        return cast("Image.Image", image)
 
 
 def read_latents(source: Source) -> "NDArray[np.float32]":
@@ -103,7 +116,7 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
 
 
 def read_preview(source: Source) -> "Image.Image":
-    """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, in milliseconds and without any model.
+    """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, without any model.
 
     Raises:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
@@ -119,12 +132,13 @@ def read_preview(source: Source) -> "Image.Image":
         return Image.fromarray(image_codec.preview_samples(latents, layout.header, alpha))
 
 
-def encode_latents(image: "Picture") -> "NDArray[np.float32]":
+def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None) -> "NDArray[np.float32]":
     """Return the latents that the model of the current settings makes of a picture, before any quantisation.
 
     Args:
         image: A picture, an array or a file, as :func:`encode` takes them; of modes that the format lacks, what
             ``save`` would store. What full transparency hides is replaced by what costs little.
+        progress: As :func:`encode` calls it.
 
     Returns:
         float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled.
@@ -143,11 +157,16 @@ def encode_latents(image: "Picture") -> "NDArray[np.float32]":
 
     with as_picture(image) as picture:
         samples = np.asarray(converted(picture))
-    return image_codec.encode_latents(samples, models.get_models(options.settings()))
+    steps = image_codec.counted("encoding latents of", (samples.shape[1], samples.shape[0]), progress=progress)
+    return image_codec.encode_latents(samples, models.get_models(options.settings()), steps)
 
 
 def decode_latents(
-    latents: "ArrayLike", *, size: tuple[int, int] | None = None, noise_variance: float = 0.0
+    latents: "ArrayLike",
+    *,
+    size: tuple[int, int] | None = None,
+    noise_variance: float = 0.0,
+    progress: ProgressCallback | None = None,
 ) -> "Image.Image":
     """Return the picture that the model of the current settings makes of latents, such as those of image-to-image.
 
@@ -155,6 +174,7 @@ def decode_latents(
         latents: ``(4, h, w)``, SD-scaled; an array or a torch tensor of any floating-point type, on any device.
         size: Width and height to crop to, covered by as many latents; 8w×8h unless given.
         noise_variance: Noise in the latents, which is removed as it is from a file's.
+        progress: As :func:`decode` calls it.
 
     Returns:
         A picture of mode RGB.
@@ -179,7 +199,8 @@ def decode_latents(
         raise ValueError(f"size {width}×{height} is not covered by {columns}×{rows} latents")
     settings = options.settings()
     stored = image_codec.StoredImage(header, latent_codecs.QuantisedLatents(checked, float(noise_variance)))
-    (picture,) = image_codec.decode([stored], models.get_models(settings), settings.denoise_steps)
+    steps = image_codec.counted("decoding latents of", header.size, progress=progress)
+    (picture,) = image_codec.decode([stored], models.get_models(settings), settings.denoise_steps, steps)
     return Image.fromarray(picture.samples)
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 
 from . import container, options
 from .errors import OptionError
+from .progress import UNCOUNTED, ProgressCallback, Steps
 from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class SdcImageFile(ImageFile.ImageFile):
         self.info.update(metadata)
         self._report = {"codec": header.codec, "latent_space": header.latent_space}
         self.info["sdc"] = self._report
-        self._decode_with(DECODER, self._layout, self._report)
+        self._decode_with(DECODER, self._layout, self._report, None)
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Make ready to load the picture at an eighth or a quarter of its size, if that is no smaller than ``size``.
@@ -123,6 +124,11 @@ class SdcImageFile(ImageFile.ImageFile):
         """Seek; being here, it tells ``ImageFile.Parser`` to hand over the file as a whole."""
         self._file().seek(position)
 
+    def on_progress(self, progress: ProgressCallback | None) -> None:
+        """Have ``load`` call a function as :func:`pillow_sdc.decode` does, if the picture is not loaded yet."""
+        if self._layout is not None and self.tile and self.tile[0].codec_name == DECODER:
+            self._decode_with(DECODER, self._layout, self._report, progress)
+
     def read_ahead(self) -> None:
         """Read what is left of the file, which others may then read, move or close.
 
@@ -171,13 +177,15 @@ class SdcDecoder(ImageFile.PyDecoder):
         from . import image_codec
         from .models import get_models
 
-        layout, report = self.args
+        layout, report, progress = self.args
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
-        stored = _read(self.fd, layout)  # damage is found before a model is sought
+        steps = image_codec.decoding(layout.header, progress)
+        stored = _read(self.fd, layout, steps)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
-        (picture,) = image_codec.decode([stored], models, settings.denoise_steps)
+        (picture,) = image_codec.decode([stored], models, settings.denoise_steps, steps)
         self.set_as_raw(picture.samples.tobytes())
+        steps.finish()
         report.update(_report_of(picture, models))
         return -1, 0
 
@@ -200,11 +208,11 @@ class SdcPreviewDecoder(ImageFile.PyDecoder):
         return -1, 0
 
 
-def _read(fp: IO[bytes], layout: container.Layout) -> "StoredImage":
+def _read(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> "StoredImage":
     from . import image_codec
 
     read = image_codec.read_truncated if ImageFile.LOAD_TRUNCATED_IMAGES else image_codec.read
-    return read(fp, layout)
+    return read(fp, layout, steps)
 
 
 def _report_of(picture: "DecodedImage", models: "Models") -> dict[str, Any]:
@@ -234,7 +242,10 @@ def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OptionError: An option is outside its range (also a ``ValueError``).
     """
     container.check_size(*im.size)
-    args = (save_options(im, im.encoderinfo),)
+    progress = im.encoderinfo.get("progress")
+    if progress is not None and not callable(progress):
+        raise OptionError(f"progress is {progress!r}; it must be a function of two numbers, or None")
+    args = (save_options(im, im.encoderinfo), progress)
     ImageFile._save(converted(im), fp, [ImageFile._Tile(ENCODER, (0, 0, *im.size), 0, args)])
 
 
@@ -372,9 +383,9 @@ class SdcEncoder(ImageFile.PyEncoder):
         from .models import get_models
 
         assert self.im is not None  # noqa: S101 - set by Pillow
-        (save_options,) = self.args
+        save_options, progress = self.args
         samples = np.asarray(Image.Image()._new(self.im))
         models = get_models(save_options.settings)
         codec, target_size, _, metadata = save_options
-        data = image_codec.encode(samples, codec, models, metadata, target_size)
+        data = image_codec.encode(samples, codec, models, metadata, target_size, progress)
         return len(data), 1, data

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .progress import UNCOUNTED, Steps
+
 
 class Span(NamedTuple):
     """One tile's extent along one axis, and the weight of each of its elements; all tiles' weights sum to one."""
@@ -52,8 +54,20 @@ def split(length: int, tile: int, overlap: int, scale: int = 1) -> list[Span]:
     ]
 
 
+def count(height: int, width: int, *, tile: int, overlap: int) -> int:
+    """Return how many tiles :func:`blend` computes."""
+    return len(split(height, tile, overlap)) * len(split(width, tile, overlap))
+
+
 def blend(
-    height: int, width: int, function: TileFunction, *, tile: int, overlap: int, scale: int = 1
+    height: int,
+    width: int,
+    function: TileFunction,
+    *,
+    tile: int,
+    overlap: int,
+    scale: int = 1,
+    steps: Steps = UNCOUNTED,
 ) -> Iterator[NDArray[np.float32]]:
     """Compute an array tile by tile and yield it in bands of finished rows, top to bottom.
 
@@ -64,6 +78,7 @@ def blend(
         tile: Side of a tile, as in :func:`split`.
         overlap: Least overlap of neighbours, as in :func:`split`.
         scale: Size of the results over that of the slices.
+        steps: Learns of each tile that is done.
 
     Yields:
         float32 ``(…, n, width · scale)``; the n add up to ``height · scale``.
@@ -78,6 +93,7 @@ def blend(
                 band = np.zeros((*part.shape[:-1], width * scale), np.float32)
             weights = row.weights[:, None] * column.weights
             band[..., column.start * scale : column.stop * scale] += part * weights
+            steps.done()
         assert band is not None  # noqa: S101 - an axis has at least one tile
         if unfinished is not None:
             band[..., : unfinished.shape[-2], :] += unfinished

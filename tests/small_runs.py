@@ -4,6 +4,7 @@ import io
 import random
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyarrow import parquet
 
 from pillow_sdc.files.stores import Store
 from pillow_sdc.runs.manifest import FOLDER, Row, read_rows
-from pillow_sdc.runs.running import Engine, run
+from pillow_sdc.runs.running import Engine, Watch, run
 from pillow_sdc.runs.tasks import Conversion, Task
 from pillow_sdc.runs.work import Worker
 
@@ -62,12 +63,13 @@ class SerialEngine:
         self.tasks: list[Task] = []
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
     ) -> Iterator[tuple[Task, list[Row]]]:
         worker = Worker(source, target, conversion, threads=1)
         for task in tasks:
             self.tasks.append(task)
-            yield task, worker.do(task)
+            watch.begun(task)
+            yield task, worker.do(task, partial(watch.converted, task))
 
 
 class InterruptedEngine(SerialEngine):
@@ -78,9 +80,9 @@ class InterruptedEngine(SerialEngine):
         self._before, self._then = before, then
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
     ) -> Iterator[tuple[Task, list[Row]]]:
-        yield from super().__call__(tasks[: self._before], source, target, conversion)
+        yield from super().__call__(tasks[: self._before], source, target, conversion, watch)
         self._then(Worker(source, target, conversion, threads=1), tasks[self._before])
         raise KeyboardInterrupt
 

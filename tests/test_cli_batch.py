@@ -68,7 +68,27 @@ def test_nothing_to_do_is_summed_up_too(pictures: Path, tmp_path: Path) -> None:
     sdc_batch(pictures, tmp_path / "out")
     result = sdc_batch(pictures, tmp_path / "out")
     assert result.exit_code == 0
-    assert result.stderr.startswith("0 pictures: 0 bytes in, 0 bytes out, ")
+    assert result.stderr.startswith("0 pictures, 2 were there already: 0 bytes in, 0 bytes out, ")
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_what_is_there_but_was_made_with_other_options_is_said_and_ends_with_code_1(
+    pictures: Path, tmp_path: Path, quiet: tuple[str, ...]
+) -> None:
+    sdc_batch(pictures, tmp_path / "out", "--quality", "20")
+    before = (tmp_path / "out" / "00.sdc").read_bytes()
+    result = sdc_batch(pictures, tmp_path / "out", "--strip", *quiet)
+    assert result.exit_code == 1
+    *summary, line = result.stderr.splitlines()
+    assert len(summary) == (not quiet)
+    assert line == (
+        "sdc: pictures that were there already were made with other options than now (--model compact --strip): 2 with"
+        " --model compact --quality 20; they are kept. To make them anew, add --force; to have both, choose another"
+        " target"
+    )
+    assert (tmp_path / "out" / "00.sdc").read_bytes() == before
+    assert sdc_batch(pictures, tmp_path / "out", "--strip", "--force").exit_code == 0
+    assert sdc_batch(pictures, tmp_path / "out", "--strip").exit_code == 0
 
 
 def test_each_error_is_a_line_and_ends_with_code_1(pictures: Path, tmp_path: Path) -> None:
@@ -83,7 +103,7 @@ def test_each_error_is_a_line_and_ends_with_code_1(pictures: Path, tmp_path: Pat
         f"sdc: {pictures}/bad.png: not a picture that Pillow can read",
         f"sdc: {pictures}/gone.png: No such file or directory",
     ]
-    assert lines[2].startswith("1 pictures, 1 were there already, 2 failed: ")
+    assert lines[2].startswith("1 picture, 1 were there already, 2 failed: ")
     assert len(lines) == 3
 
 
@@ -103,7 +123,7 @@ def test_what_failed_is_tried_again_and_said_again_until_it_does_not(tmp_path: P
     )
     result = sdc_batch(tmp_path / "in", tmp_path / "out", *options)
     assert (result.exit_code, "failed" in result.stderr) == (0, False)
-    assert sdc_batch(tmp_path / "in", tmp_path / "out", *options).stderr.startswith("0 pictures: ")
+    assert sdc_batch(tmp_path / "in", tmp_path / "out", *options).stderr.startswith("0 pictures, 3 were there")
 
 
 def test_columns_say_which_pictures_of_a_shard_are_converted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from PIL import Image
@@ -213,10 +215,18 @@ def test_pictures_are_not_written_to_a_terminal(photo: Path) -> None:
     assert output.startswith("sdc: a picture is not written to a terminal")
 
 
-def on_a_terminal(arguments: list[str]) -> tuple[int, str]:
+def test_a_picture_that_goes_into_a_pipe_gets_no_bar(photo: Path, tmp_path: Path) -> None:
+    with (tmp_path / "piped.sdc").open("wb") as file:
+        code, output = on_a_terminal(command("encode", photo, "-o", "-"), stdout=file)
+    assert code == 0
+    assert re.fullmatch(r"1 file: [^\n]*\r\n", output)
+    assert pillow_sdc.info(tmp_path / "piped.sdc").width == 256
+
+
+def on_a_terminal(arguments: list[str], stdout: IO[bytes] | None = None) -> tuple[int, str]:
     """Run a command on a terminal, and return its exit code and what it printed there."""
     ours, theirs = pty.openpty()
-    child = subprocess.Popen(arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT)
+    child = subprocess.Popen(arguments, stdin=theirs, stdout=stdout or theirs, stderr=theirs, env=ENVIRONMENT)
     os.close(theirs)
     output = b""
     while True:

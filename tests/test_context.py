@@ -24,6 +24,7 @@ from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, context, contex
 from pillow_sdc.latent_codecs.blas_threads import single_threaded_blas
 from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
 from pillow_sdc.latent_codecs.sensitivity import shrunk, stretched
+from pillow_sdc.progress import UNCOUNTED, Steps
 
 VARIANTS = [ContextCodec(trellis=trellis, stretched=stretch) for trellis in (False, True) for stretch in (False, True)]
 every_variant = pytest.mark.parametrize(
@@ -79,7 +80,9 @@ def test_constriction_agrees_about_the_length(codec: ContextCodec) -> None:
     latents, step = waves(32, 32), 2500
     payload = codec.encode_with_step(latents, step)
     encoder = constriction.stream.queue.RangeEncoder()
-    for start, frequency in context_stream._shares(codec._quantised(latents, step), codec._entropy_model(step)):
+    for start, frequency in context_stream._shares(
+        codec._quantised(latents, step), codec._entropy_model(step), UNCOUNTED
+    ):
         shares = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
         encoder.encode(1, constriction.stream.model.Categorical(shares, perfect=True))
     assert len(payload) - 3 == pytest.approx(4 * len(encoder.get_compressed()), rel=0.005)
@@ -234,9 +237,9 @@ def test_few_payloads_are_tried(rows: int, columns: int, most: int, monkeypatch:
     tried = []
     encode = ContextCodec.encode_with_step
 
-    def counted(codec: ContextCodec, latents: NDArray[np.float32], step: int) -> bytes:
+    def counted(codec: ContextCodec, latents: NDArray[np.float32], step: int, steps: Steps) -> bytes:
         tried.append(step)
-        return encode(codec, latents, step)
+        return encode(codec, latents, step, steps)
 
     monkeypatch.setattr(ContextCodec, "encode_with_step", counted)
     ContextCodec().encode_within(waves(rows, columns), 10 + rows * columns // 4)

@@ -217,7 +217,7 @@ def test_where_no_kernel_was_built_nothing_is_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "error", "words"),
     [
-        ("VERSION = 1,", "VERSION = 2,", OSError, "has version 2, not 1"),
+        ("VERSION = 2,", "VERSION = 3,", OSError, "has version 3, not 2"),
         ("sdc_quantise_bytes(", "sdc_quantise_size(", AttributeError, "sdc_quantise_bytes"),
     ],
 )

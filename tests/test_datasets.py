@@ -33,7 +33,7 @@ from pillow_sdc.datasets import SdcFiles, SdcShards
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, NotSdcError
 from pillow_sdc.files.stores import Store
 from pillow_sdc.runs.manifest import Row
-from pillow_sdc.runs.running import run
+from pillow_sdc.runs.running import Watch, run
 from pillow_sdc.runs.tasks import Conversion, Kind, Task
 from pillow_sdc.runs.work import Worker
 
@@ -62,7 +62,7 @@ class Archive(NamedTuple):
 
 
 def in_this_process(
-    tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+    tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
 ) -> Iterator[tuple[Task, list[Row]]]:
     """Do what ``sdc batch`` has its workers do."""
     worker = Worker(source, target, conversion, threads=1)

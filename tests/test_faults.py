@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -166,6 +166,41 @@ def test_the_death_of_the_command_ends_its_workers_and_the_next_run_goes_on(
     place.check(40)
 
 
+@pytest.mark.parametrize("to", list(Kind))
+def test_a_full_disk_ends_the_command_with_a_line_and_the_next_run_goes_on(
+    place: Place, to: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(place.source, 40)
+    set_faults(monkeypatch, full=["30.sdc", "000000.tar", "000000.parquet"])
+    command = [sys.executable, "-c", RUN, "batch", place.source_url, place.target_url, "--workers", "1", "--to", to]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert ended.returncode == 1
+    summary, line = ended.stderr.splitlines()
+    count = len(files_of(place.target))
+    assert summary.startswith(f"{count} pictures: ")
+    assert line == (
+        f"sdc: {place.target_url}: No space left on device; make room, and the same command goes on from here"
+    )
+    set_faults(monkeypatch)
+    progress = run(place.source_url, place.target_url, ENCODING, SerialEngine(), to=to)
+    assert (progress.found, progress.pictures, progress.failed) == (count, 40 - count, 0)
+
+
+def test_pictures_are_reported_as_they_are_done_and_once(place: Place) -> None:
+    make_pictures(place.source, 20)
+    reports: list[tuple[int, int]] = []
+
+    def report(progress: Progress) -> None:
+        reports.append((progress.pictures, progress.done))
+
+    progress = run(str(place.source), str(place.target), ENCODING, LocalEngine(2), report=report)
+    pictures, done = ([report[part] for report in reports] for part in range(2))
+    assert pictures == sorted(pictures)
+    assert done == sorted(done)
+    assert len(set(pictures)) > 10  # of two tasks
+    assert (pictures[-1], done[-1]) == (20, progress.total)
+
+
 def test_an_interrupt_ends_with_code_130_and_the_next_run_goes_on(
     place: Place, begun: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,11 +210,15 @@ def test_an_interrupt_ends_with_code_130_and_the_next_run_goes_on(
     assert begun.returncode == 130
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1] == "sdc: interrupted; what is done is done, and the same command goes on from here"
-    assert stderr.startswith("16 pictures: ")
+    count = len(files_of(place.target))
+    assert 16 < count <= 28
+    assert stderr.startswith(f"{count} pictures: ")
     until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
     assert len(rows_of(place.target)) == 16
     assert unfinished(place.target) == []
     set_faults(monkeypatch)
-    progress = run(place.source_url, place.target_url, ENCODING, SerialEngine())
-    assert progress.found + progress.pictures == 24
+    other = replace(ENCODING, save_options={"quality": 20})
+    progress = run(place.source_url, place.target_url, other, SerialEngine())
+    assert (progress.found, progress.pictures) == (count, 40 - count)
+    assert progress.otherwise == {ENCODING.described(): count}  # those of which the manifest did not know, too
     place.check(40)

@@ -13,6 +13,7 @@ from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents, Uint8Codec
 from pillow_sdc.models import Denoiser, Models, NoiseSchedule
 from pillow_sdc.models.arrays import PerPicture
 from pillow_sdc.models.interfaces import DecodeTile
+from pillow_sdc.progress import Steps
 
 Samples = NDArray[np.uint8]
 
@@ -180,7 +181,7 @@ def test_a_picture_larger_than_the_format_allows_is_refused() -> None:
 def test_memory_that_runs_out_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
     data = image_codec.encode(blocks(16, 16), Uint8Codec(), models())
 
-    def exhausted(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def exhausted(payload: bytes, rows: int, columns: int, steps: Steps) -> QuantisedLatents:
         raise MemoryError
 
     monkeypatch.setattr(Uint8Codec, "decode", exhausted)

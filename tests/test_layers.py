@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "pillow_sdc"
 GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "fork_safety"),
+    ("errors", "fork_safety", "progress"),
     ("deflate",),
     ("container", "options"),
     ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
@@ -45,6 +45,7 @@ HEAVY = {"diffusers", "faiss", "huggingface_hub", "onnxruntime", "safetensors", 
 ALLOWED_PACKAGES = {
     "errors": set(),
     "fork_safety": set(),
+    "progress": set(),
     "deflate": set(),
     "container": set(),
     "options": set(),

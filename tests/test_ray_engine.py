@@ -104,7 +104,8 @@ def test_two_actors_write_what_encode_gives_and_a_second_run_finds_it_done(tmp_p
     progress = run(str(source), str(target), ENCODING, engine, report=lambda progress: reports.append(progress.done))
     assert contents_of(target) == encoded(*range(40))
     assert (progress.pictures, progress.failed) == (40, 2)
-    assert len(reports) == 1 + 3  # at first, and after each of so many tasks
+    assert reports == sorted(reports)
+    assert len(set(reports)) > 1 + 3  # at first, and after each of so many tasks: meanwhile, too
     rows = rows_of(target)
     assert sorted(row.source for row in rows) == sorted(map(str, source.iterdir()))
     assert {Path(row.source).name for row in rows if row.error} == {"broken.png", "truncated.png"}
@@ -113,7 +114,7 @@ def test_two_actors_write_what_encode_gives_and_a_second_run_finds_it_done(tmp_p
     (source / "broken.png").unlink()
     (source / "truncated.png").unlink()
     again = run(str(source), str(target), ENCODING, engine)
-    assert (again.total, again.pictures, again.found, again.failed) == (0, 0, 0, 0)
+    assert (again.total, again.pictures, again.found, again.failed) == (0, 0, 40, 0)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -169,9 +170,9 @@ def test_an_interrupt_ends_the_run_and_the_cluster_that_was_started_for_it(tmp_p
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=TIMEOUT)
     assert child.returncode == 130
-    assert "\nsdc: interrupted; " in errors
-    assert "Traceback" not in errors
-    assert 0 < len(list(target.glob("*.sdc"))) < 500
+    summary, message = errors.splitlines()  # and not a line of Ray's own
+    assert 0 < int(summary.partition(" ")[0]) <= len(list(target.glob("*.sdc"))) < 500
+    assert message.startswith("sdc: interrupted; ")
     until(lambda: not is_alive(child.pid))
 
 

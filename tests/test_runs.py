@@ -38,7 +38,7 @@ import pillow_sdc
 from pillow_sdc.files.stores import Store
 from pillow_sdc.runs import manifest as manifests
 from pillow_sdc.runs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, as_parquet, pending_path, read_rows
-from pillow_sdc.runs.running import LOCK, Progress, run
+from pillow_sdc.runs.running import LOCK, Progress, Watch, run
 from pillow_sdc.runs.tasks import Conversion, Kind, Task
 from pillow_sdc.runs.work import Worker
 
@@ -339,7 +339,111 @@ def test_a_damaged_part_of_the_manifest_is_named(pictures: Path, tmp_path: Path)
     assert done(pictures, tmp_path / "out", tasks=1).found == 3
 
 
+def test_the_manifest_says_which_options_a_file_was_made_with(pictures: Path, tmp_path: Path) -> None:
+    done(pictures, tmp_path / "out", with_quality(20))
+    assert {row.options for row in rows_of(tmp_path / "out")} == {"--model compact --quality 20"}
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "00.sdc").write_bytes((tmp_path / "out" / "00.sdc").read_bytes())
+    progress = done(pictures, tmp_path / "there")
+    assert progress.otherwise == {}  # for nobody knows
+    assert [row.options for row in rows_of(tmp_path / "there")] == [None, "--model compact", "--model compact"]
+
+
+@pytest.mark.parametrize(
+    ("conversion", "described"),
+    [
+        (Conversion(decode=False), ""),
+        (Conversion(decode=False, settings={"device": "cpu", "denoise_steps": 9}, overwrite=True, max_pixels=7), ""),
+        (Conversion(decode=False, save_options={"palette_size": 8, "dither": 0.5}), "--dither 0.5 --palette-size 8"),
+        (Conversion(decode=False, keep_metadata=False, save_options={"quality": 3}), "--quality 3 --strip"),
+        (Conversion(decode=True, settings={"model": "a/b", "denoise_steps": 9}), "--denoise-steps 9 --model a/b"),
+    ],
+)
+def test_options_that_make_files_what_they_are_are_described(
+    conversion: Conversion, described: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PILLOW_SDC_MODEL", raising=False)
+    assert conversion.described() == described
+
+
 # Going on
+
+
+def with_quality(quality: int) -> Conversion:
+    return dataclasses.replace(ENCODING, save_options={"quality": quality})
+
+
+@pytest.mark.parametrize("kind", ["pictures", "tar", "table"])
+@pytest.mark.parametrize("to", [None, Kind.FILES])
+def test_what_is_there_but_was_made_with_other_options_is_counted(
+    kind: str, to: Kind | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = request.getfixturevalue(kind)
+    done(source, tmp_path / "out", with_quality(20), to=to)
+    assert done(source, tmp_path / "out", with_quality(20), to=to, tasks=0).otherwise == {}
+    progress = done(source, tmp_path / "out", with_quality(30), to=to, tasks=0)
+    assert (progress.found, progress.options) == (3, "--model compact --quality 30")
+    assert progress.otherwise == {"--model compact --quality 20": 3}
+    assert done(source, tmp_path / "out", again(with_quality(30)), to=to).otherwise == {}
+    assert done(source, tmp_path / "out", with_quality(30), to=to, tasks=0).otherwise == {}
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, Kind.TAR), (Kind.TAR, Kind.PARQUET)])
+def test_what_is_there_but_packed_otherwise_is_counted(
+    pictures: Path, tmp_path: Path, first: Kind | None, then: Kind
+) -> None:
+    done(pictures, tmp_path / "out", to=first)
+    progress = done(pictures, tmp_path / "out", to=then, tasks=0)
+    assert progress.otherwise == {f"--model compact --to {first or Kind.FILES}": 3}
+
+
+@pytest.mark.parametrize("to", [None, Kind.TAR])
+def test_what_a_run_made_before_it_was_cut_off_has_its_options(pictures: Path, tmp_path: Path, to: Kind | None) -> None:
+    engine = InterruptedEngine(0, lambda worker, task: worker.do(task))
+    with pytest.raises(KeyboardInterrupt):
+        run(str(pictures), str(tmp_path / "out"), with_quality(20), engine, to=to)
+    for _ in range(2):
+        progress = done(pictures, tmp_path / "out", with_quality(30), to=to)
+        assert (progress.pictures, progress.found) == (0, 3)
+        assert progress.otherwise == {"--model compact --quality 20": 3}
+
+
+@pytest.mark.parametrize("to", [None, Kind.TAR])
+def test_a_run_that_is_cut_off_reports_the_files_that_there_are_and_no_shards(
+    pictures: Path, tmp_path: Path, to: Kind | None
+) -> None:
+    class CutOff(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            watch.begun(tasks[0])
+            for _ in range(2):
+                watch.converted(tasks[0], 10, 1)
+            raise KeyboardInterrupt
+            yield
+
+    reports: list[Progress] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(str(pictures), str(tmp_path / "out"), ENCODING, CutOff(), to=to, report=reports.append)
+    numbers = [(report.pictures, report.done, report.source_bytes, report.output_bytes) for report in reports]
+    ended = (2, 20, 20, 2) if to is None else (0, 0, 0, 0)
+    assert numbers == [(0, 0, 0, 0), (1, 10, 10, 1), (2, 20, 20, 2), ended]
+
+
+def test_what_is_said_of_a_task_again_or_too_late_counts_once(pictures: Path, tmp_path: Path) -> None:
+    class Slow(SerialEngine):
+        def __call__(
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
+        ) -> Iterator[tuple[Task, list[Row]]]:
+            watch.begun(tasks[0])
+            watch.converted(tasks[0], 10, 1)  # by a worker that dies
+            yield from super().__call__(tasks, source, target, conversion, watch)
+            watch.begun(tasks[0])
+            watch.converted(tasks[0], 10, 1)
+
+    reports: list[int] = []
+    run(str(pictures), str(tmp_path / "out"), ENCODING, Slow(), report=lambda now: reports.append(now.pictures))
+    assert reports == [0, 1, 1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("to", list(Kind))
@@ -347,7 +451,7 @@ def test_what_is_done_is_not_done_again(pictures: Path, tmp_path: Path, to: Kind
     done(pictures, tmp_path / "out", to=to)
     before = {path: (tmp_path / "out" / path).stat().st_mtime_ns for path in files_of(tmp_path / "out")}
     progress = done(pictures, tmp_path / "out", to=to, tasks=0)
-    assert (progress.pictures, progress.found, progress.total) == (0, 0, 0)
+    assert (progress.pictures, progress.found, progress.total) == (0, 3, 0)
     assert {path: (tmp_path / "out" / path).stat().st_mtime_ns for path in files_of(tmp_path / "out")} == before
     assert len(rows_of(tmp_path / "out")) == 3
 
@@ -727,10 +831,10 @@ def test_a_run_that_was_killed_while_it_replaced_a_shard_is_not_taken_to_have_do
 def test_a_worker_that_died_after_it_replaced_a_shard_does_it_again(tmp_path: Path) -> None:
     class Twice(SerialEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
             Worker(source, target, conversion).do(tasks[0])
-            yield from super().__call__(tasks, source, target, conversion)
+            yield from super().__call__(tasks, source, target, conversion, watch)
 
     source, out = tmp_path / "in", tmp_path / "out"
     done(make_shard(source, "tar", [picture(0), BAD]), out)
@@ -1003,10 +1107,10 @@ def test_rows_of_a_shard_that_never_appeared_are_forgotten(pictures: Path, tmp_p
 def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path, tmp_path: Path) -> None:
     class Watching(SerialEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
             assert unfinished(tmp_path / "out") == []
-            yield from super().__call__(tasks, source, target, conversion)
+            yield from super().__call__(tasks, source, target, conversion, watch)
 
     abandoned(tmp_path / "out")
     assert run(str(pictures), str(tmp_path / "out"), ENCODING, Watching()).pictures == 3
@@ -1015,11 +1119,11 @@ def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path
 def test_a_task_whose_worker_died_after_its_shard_appeared_is_not_done_again(pictures: Path, tmp_path: Path) -> None:
     class Twice(SerialEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
             do(Worker(source, target, conversion), tasks[0])
             before = (tmp_path / "out" / "000000.tar").stat()
-            yield from super().__call__(tasks, source, target, conversion)
+            yield from super().__call__(tasks, source, target, conversion, watch)
             assert (tmp_path / "out" / "000000.tar").stat().st_mtime_ns == before.st_mtime_ns
 
     progress = run(str(pictures), str(tmp_path / "out"), ENCODING, Twice(), to=Kind.TAR)
@@ -1033,16 +1137,19 @@ def test_workers_have_ended_before_what_they_may_be_writing_is_removed(pictures:
 
     class Lasting(SerialEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
             abandoned(tmp_path / "out")
             try:
-                yield from super().__call__(tasks, source, target, conversion)
+                yield from super().__call__(tasks, source, target, conversion, watch)
             finally:
                 ended.append((tmp_path / "out" / UNFINISHED).exists())
 
+    reported = []
+
     def fail(progress: Progress) -> None:
-        if progress.pictures:
+        reported.append(progress.pictures)
+        if reported.count(3) == 2:  # when the third picture is done, and when the task is
             raise RuntimeError("by who watches")
 
     with pytest.raises(RuntimeError, match="by who watches"):
@@ -1062,7 +1169,7 @@ def test_a_second_run_on_a_target_is_refused_and_the_first_unharmed(pictures: Pa
 
     class Disturbed(SerialEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, goal: Store, conversion: Conversion
+            self, tasks: Sequence[Task], source: Store, goal: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
             with pytest.raises(OSError, match=f"another run is writing to {target}") as caught:
                 done(pictures, target)
@@ -1070,7 +1177,7 @@ def test_a_second_run_on_a_target_is_refused_and_the_first_unharmed(pictures: Pa
                 about = json.loads(str(caught.value)[str(caught.value).index("{") :].partition("; if")[0])
                 assert about["process"] == os.getpid()
                 assert str(caught.value).endswith("if it is no more, remove memory://out/_manifest/_lock")
-            yield from super().__call__(tasks, source, goal, conversion)
+            yield from super().__call__(tasks, source, goal, conversion, watch)
 
     assert run(str(pictures), target, ENCODING, Disturbed()).pictures == 3
     assert files_of(target) == ["00.sdc", "01.sdc", "02.sdc"]
@@ -1118,14 +1225,14 @@ def test_a_store_that_fails_for_too_long_is_an_error_of_its_pictures(
 
 
 @pytest.mark.parametrize(("to", "full"), [(None, "01.sdc"), (Kind.TAR, "000000.tar"), (Kind.PARQUET, "000000.parquet")])
-def test_a_full_disk_is_an_error_and_leaves_no_half_file(
+def test_a_full_disk_ends_the_run_and_leaves_no_half_file(
     pictures: Path, remote: str, to: Kind | None, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_faults(monkeypatch, full=[full])
-    progress = done(pictures, remote, to=to)
-    assert set(errors_of(progress).values()) == {"No space left on device"}
-    assert set(errors_of(progress)) == ({"01.png"} if to is None else {"00.png", "01.png", "02.png"})
-    assert files_of(remote) == (["00.sdc", "02.sdc"] if to is None else [])
+    with pytest.raises(OSError, match="No space left on device"):
+        done(pictures, remote, to=to)
+    assert [path for path in unfinished(remote) if "/_tmp" in path] == []
+    assert files_of(remote) == (["00.sdc", "02.sdc"] if to is None else [])  # the last one was on its way already
     set_faults(monkeypatch)
     assert done(pictures, remote, to=to, tasks=1).failed == 0
     assert len({row.source for row in rows_of(remote) if row.output}) == 3

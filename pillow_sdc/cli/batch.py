@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import summary_of
+from ..errors import is_full, summary_of
 from ..files import left_out
 from ..runs.tasks import Conversion, Kind
 from .arguments import (
@@ -172,8 +172,9 @@ def batch(
     """Convert whole folders, tar shards (WebDataset) or Parquet files, here or in object stores.
 
     What is in the target already is not done again, so a run that was cut off goes on where it ended, and what failed
-    is tried again. Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of
-    what each picture became.
+    is tried again. What is there but was made with other options is named, and kept unless [bold]--force[/] is given.
+    Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of what each
+    picture became.
     """
     save_options = codec_options(quality, target_size, codec, palette_size, dither)
     _check_decoding(decode, bool(save_options), format_name)
@@ -189,13 +190,26 @@ def batch(
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
-    with _told(engine, debug), _shown(quiet) as report:
+    with _told(engine, target, debug), _shown(quiet) as report:
         from ..runs.running import run
 
         hands = _engine(engine, workers, max_workers, gpus_per_worker)
         progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
-    if progress.failed:
+    if progress.otherwise:
+        say(_made_otherwise(progress))
+    if progress.failed or progress.otherwise:
         raise typer.Exit(FAILED)
+
+
+def _made_otherwise(progress: "Progress") -> str:
+    """Return what is said of pictures that are in the target, but not as they are asked for."""
+    counts = progress.otherwise.most_common()
+    made = ", ".join(f"{count:,} with {options or 'the defaults'}" for options, count in counts)
+    now = progress.options or "the defaults"
+    return (
+        f"pictures that were there already were made with other options than now ({now}): {made}; they are kept. To"
+        " make them anew, add --force; to have both, choose another target"
+    )
 
 
 def _check_decoding(decode: bool, has_codec: bool, format_name: str | None) -> None:
@@ -213,7 +227,7 @@ def _check_decoding(decode: bool, has_codec: bool, format_name: str | None) -> N
 
 
 @contextmanager
-def _told(engine: EngineName, debug: bool) -> Iterator[None]:
+def _told(engine: EngineName, target: str, debug: bool) -> Iterator[None]:
     """Say in a line what ends a whole run."""
     try:
         yield
@@ -227,7 +241,9 @@ def _told(engine: EngineName, debug: bool) -> Iterator[None]:
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         if debug:
             raise
-        if isinstance(error, OSError):
+        if is_full(error):
+            say(f"{summary_of(error)}; make room, and the same command goes on from here", target)
+        elif isinstance(error, OSError):
             say(summary_of(error), error.filename)
         else:
             say(str(error))
@@ -291,7 +307,7 @@ def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[s
         def update(progress: "Any") -> None:
             rate = progress.pictures / max(1e-3, time.perf_counter() - start)
             fields = {"pictures": progress.pictures, "rate": rate, "saved": _saved(progress)}
-            bar.update(task, total=progress.total, completed=progress.done, refresh=True, **fields)
+            bar.update(task, total=progress.total, completed=progress.done, **fields)
 
         def tell(message: str, about: str | None) -> None:
             words = as_line(message, about)
@@ -305,8 +321,12 @@ def _saved(progress: "Progress") -> str:
     return f"{saved:,} bytes saved" if saved >= 0 else f"{-saved:,} bytes more"
 
 
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'' if count == 1 else 's'}"
+
+
 def _summary(progress: "Progress", seconds: float) -> str:
-    words = [f"{progress.pictures:,} pictures"]
+    words = [_pictures(progress.pictures)]
     if progress.found:
         words.append(f"{progress.found:,} were there already")
     if progress.remarks:

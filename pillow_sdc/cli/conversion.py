@@ -13,12 +13,13 @@ from typing import IO
 import typer
 
 from ..files.writing import check_absent, undisturbed, write_whole
+from ..progress import ProgressCallback
 from .messages import INTERRUPTED, Failures, misuse, say
 from .progress import progress
 from .sources import Job, Source, opened
 
-Convert = Callable[[IO[bytes], Source], bytes]
-"""Turns a picture's file into another; what it raises is said of the source."""
+Convert = Callable[[IO[bytes], Source, ProgressCallback | None], bytes]
+"""Turns a picture's file into another; what it raises is said of the source. The function is called after each step."""
 
 
 @dataclass
@@ -47,18 +48,20 @@ def run(jobs: Sequence[Job], convert: Convert, failures: Failures, *, force: boo
     Raises:
         typer.Exit: Something failed, or the user interrupted.
     """
-    if any(job.target is None for job in jobs) and sys.stdout.isatty():
+    is_piped = any(job.target is None for job in jobs)
+    if is_piped and sys.stdout.isatty():
         raise misuse("a picture is not written to a terminal; redirect it, or name a file with --output")
     start = time.perf_counter()
     failed_before, tally = failures.count, _Tally()
     interrupted = False
-    with progress(len(jobs), quiet) as (begin, end), _warnings(debug):
+    # A program at the other end of the pipe may have a bar of its own.
+    with progress(len(jobs), quiet or is_piped) as bar, _warnings(debug):
         try:
             for job in jobs:
-                begin(str(job.source))
+                bar.begin(str(job.source))
                 with failures.of(job.source):
-                    _do(job, convert, force, tally)
-                end(tally.bytes_in - tally.bytes_out)
+                    _do(job, convert, force, tally, bar.within)
+                bar.end(tally.bytes_in - tally.bytes_out)
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
@@ -71,11 +74,11 @@ def run(jobs: Sequence[Job], convert: Convert, failures: Failures, *, force: boo
     failures.end()
 
 
-def _do(job: Job, convert: Convert, force: bool, tally: _Tally) -> None:
+def _do(job: Job, convert: Convert, force: bool, tally: _Tally, within: ProgressCallback | None) -> None:
     if job.target is not None:
         check_absent(job.target, force)  # before the work that the picture takes
     with opened(job.source) as file:
-        data = convert(file, job.source)
+        data = convert(file, job.source, within)
         bytes_in = file.seek(0, io.SEEK_END)
     if job.target is None:
         sys.stdout.buffer.write(data)

@@ -1,12 +1,13 @@
 """``sdc decode``: ``.sdc`` files to pictures of other formats."""
 
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Any
 
 import typer
 
 from ..files.pictures import check_sdc, format_of, is_sdc, is_written
 from ..files.pixel_limit import pixel_limit
+from ..progress import ProgressCallback
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -84,8 +85,8 @@ def decode(
 
     from .conversion import run
 
-    def convert(file: IO[bytes], source: Source) -> bytes:
-        return _decoded(file, source, file_format, keep_metadata=metadata)
+    def convert(file: IO[bytes], source: Source, progress: ProgressCallback | None) -> bytes:
+        return _decoded(file, source, file_format, progress, keep_metadata=metadata)
 
     settings = configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps)
     with settings, pixel_limit(max_pixels):
@@ -99,14 +100,18 @@ def _format_of(suffix: str) -> str:
         raise misuse(str(error)) from None
 
 
-def _decoded(file: IO[bytes], source: Source, file_format: str, *, keep_metadata: bool) -> bytes:
+def _decoded(
+    file: IO[bytes], source: Source, file_format: str, progress: ProgressCallback | None, *, keep_metadata: bool
+) -> bytes:
     from PIL import Image
 
     from ..files.other_formats import picture_file
 
     check_sdc(file.read(16))
     file.seek(0)
-    with Image.open(file, formats=["SDC"]) as image:
+    image: Any = Image.open(file, formats=["SDC"])
+    with image:
+        image.on_progress(progress)
         image.load()
         data, remark = picture_file(image, file_format, keep_metadata=keep_metadata)
     if remark is not None:

@@ -8,6 +8,7 @@ import typer
 
 from ..files.pictures import is_picture, is_sdc, open_picture
 from ..files.pixel_limit import pixel_limit
+from ..progress import ProgressCallback
 from .arguments import (
     CodecOption,
     Debug,
@@ -83,8 +84,8 @@ def encode(
     jobs = plan(found, output, ".sdc", is_sdc)
     from .conversion import run
 
-    def convert(file: IO[bytes], source: Source) -> bytes:
-        return _encoded(file, source, save_options, keep_metadata=metadata)
+    def convert(file: IO[bytes], source: Source, progress: ProgressCallback | None) -> bytes:
+        return _encoded(file, source, {**save_options, "progress": progress}, keep_metadata=metadata)
 
     with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value), pixel_limit(max_pixels):
         run(jobs, convert, failures, force=force, quiet=quiet, debug=debug)

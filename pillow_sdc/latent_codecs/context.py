@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, OptionError
+from ..progress import UNCOUNTED, Steps, steps_of
 from . import context_stream, trellis
 from .blas_threads import single_threaded_blas
 from .context_stream import STEP_UNIT, EntropyModel, Symbols
@@ -86,14 +87,23 @@ class ContextCodec:
         if not MIN_QUALITY <= int(quality) <= MAX_QUALITY:
             raise OptionError(f"quality is {quality}; it must be from {MIN_QUALITY} to {MAX_QUALITY}")
 
-    def encode(self, latents: NDArray[np.float32]) -> bytes:
+    def encode(self, latents: NDArray[np.float32], steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±32 are clamped."""
-        return self.encode_with_step(latents, step_of(self.quality))
+        return self.encode_with_step(latents, step_of(self.quality), steps)
 
-    def encode_with_step(self, latents: NDArray[np.float32], step: int) -> bytes:
+    def encode_steps(self, rows: int) -> int:
+        """Return how many bands there are."""
+        return steps_of(rows)
+
+    @staticmethod
+    def decode_steps(rows: int) -> int:
+        """Return how many bands there are."""
+        return steps_of(rows)
+
+    def encode_with_step(self, latents: NDArray[np.float32], step: int, steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)`` quantised with a step in :data:`STEP_UNIT`, 1 to 16,383."""
         flags = (_TRELLIS if self.trellis else 0) | (_STRETCHED if self.stretched else 0)
-        stream = context_stream.write(self._quantised(latents, step), self._entropy_model(step))
+        stream = context_stream.write(self._quantised(latents, step), self._entropy_model(step), steps)
         return bytes([NEWEST]) + (step | flags).to_bytes(2, "little") + stream
 
     def reconstruct_with_step(self, latents: NDArray[np.float32], step: int) -> QuantisedLatents:
@@ -115,7 +125,7 @@ class ContextCodec:
     def _entropy_model(self, step: int) -> EntropyModel:
         return EntropyModel(network_arrays(NEWEST), step, stretched=self.stretched, trellis=self.trellis)
 
-    def encode_within(self, latents: NDArray[np.float32], payload_bytes: int) -> bytes:
+    def encode_within(self, latents: NDArray[np.float32], payload_bytes: int, steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload with the finest step of latents ``(4, h, w)`` that is no longer than so many bytes.
 
         Steps between those of the qualities are used, too, and coarser ones, up to :data:`LARGEST_STEP`; ``quality`` is
@@ -127,10 +137,13 @@ class ContextCodec:
         Returns:
             The payload, or the shortest that was found where none fits.
         """
+        trials = itertools.count()
 
         def encode(step: int) -> bytes:
+            if next(trials):  # the first one's are expected already
+                steps.expect(self.encode_steps(latents.shape[1]))
             with single_threaded_blas():
-                return self.encode_with_step(latents, step)
+                return self.encode_with_step(latents, step, steps)
 
         apart = min(max(1, latents[0].size // _LATENTS_PER_RUNG), _MOST_RUNGS_APART)
         too_long: list[tuple[int, bytes]] = []
@@ -142,25 +155,26 @@ class ContextCodec:
         return min((payload for _, payload in too_long), key=len)
 
     @staticmethod
-    def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
-        return _decode(payload, rows, columns, context_stream.read)
+        return _decode(payload, rows, columns, context_stream.read, steps)
 
     @staticmethod
-    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_truncated(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero.
 
         Raises:
             CorruptFileError: The payload is not the beginning of one that :meth:`encode` writes for this shape.
         """
-        return _decode(payload, rows, columns, context_stream.read_truncated)
+        return _decode(payload, rows, columns, context_stream.read_truncated, steps)
 
 
 def _decode(
     payload: bytes,
     rows: int,
     columns: int,
-    read: Callable[[bytes, int, int, EntropyModel], tuple[NDArray[np.float64], float]],
+    read: Callable[[bytes, int, int, EntropyModel, Steps], tuple[NDArray[np.float64], float]],
+    steps: Steps,
 ) -> QuantisedLatents:
     if len(payload) < _HEAD_BYTES:
         raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a step")
@@ -172,7 +186,7 @@ def _decode(
     arrays = network_arrays(payload[0])
     model = EntropyModel(arrays, step, stretched=is_stretched, trellis=bool(word & _TRELLIS))
     with single_threaded_blas():
-        latents, variance = read(payload[_HEAD_BYTES:], rows, columns, model)
+        latents, variance = read(payload[_HEAD_BYTES:], rows, columns, model, steps)
     return _as_encoded(latents, variance, is_stretched=is_stretched)
 
 

@@ -29,7 +29,7 @@
 #endif
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     CHANNELS = 4,
     PLACE = CHANNELS + 1, /* numbers that are seen of a place: its latents, and whether it is inside the picture */
     OUTPUTS = 5,
@@ -773,67 +773,67 @@ EXPORTED int64_t sdc_work_bytes(int64_t columns)
     return (int64_t)sizeof(Work) + (BAND + ROWS_ABOVE) * (columns + 2 * COLUMNS_BESIDE) * PLACE;
 }
 
-/* Goes through all symbols of a picture, in the order of coding.
+/* Goes through the symbols of a picture's band that begins at the row top, in the order of coding. The bands of a
+ * picture are to be given one after another, from the top, with the same memory and the same coder.
  *
  * numbers, means, variances: (4, rows, columns). READ and READ_BEGINNING set numbers, WRITE and PREDICT take them. All
  * but WRITE set means and variances, of the symbols that are there. memory: of sdc_work_bytes(columns), aligned to 8.
  */
-EXPORTED int32_t sdc_run(const Model *model, int32_t task, int64_t rows, int64_t columns, Coder *coder,
-                         int64_t *numbers, double *means, double *variances, void *memory)
+EXPORTED int32_t sdc_run_band(const Model *model, int32_t task, int64_t rows, int64_t columns, int64_t top,
+                              Coder *coder, int64_t *numbers, double *means, double *variances, void *memory)
 {
     Work *work = memory;
     const uint8_t offset = PATHS[model->path].offset;
-    memset(work, offset, (size_t)sdc_work_bytes(columns));
+    if (!top)
+        memset(work, offset, (size_t)sdc_work_bytes(columns));
     work->latents = (uint8_t *)(work + 1);
     work->row_stride = (columns + 2 * COLUMNS_BESIDE) * PLACE;
-    for (int64_t top = 0; top < rows; top += BAND) {
-        const int band = (int)(rows - top < BAND ? rows - top : BAND);
-        if (top)
-            memcpy(work->latents, work->latents + BAND * work->row_stride, (size_t)(ROWS_ABOVE * work->row_stride));
-        memset(work->states, 0, sizeof work->states);
-        for (int y = 0; y < band; y++) {
-            memset(place_of(work, y, -COLUMNS_BESIDE), offset, (size_t)work->row_stride);
-            for (int64_t x = 0; x < columns; x++)
-                place_of(work, y, (int)x)[CHANNELS] = (uint8_t)(INSIDE + offset);
-        }
-        for (int64_t front = 0; front < columns + SLOPE * (band - 1); front++) {
-            const int64_t beyond = front - columns + 1;
-            const int first = beyond > 0 ? (int)((beyond + SLOPE - 1) / SLOPE) : 0;
-            const int last = front / SLOPE < band - 1 ? (int)(front / SLOPE) : band - 1;
-            const int n = last - first + 1;
-            if (n < 1)
-                continue; /* pictures of one or two columns leave gaps */
-            start(model, work, first, (int)(front - SLOPE * first), n);
-            for (int channel = 0; channel < CHANNELS; channel++) {
-                finish(model, work, n, channel);
-                for (int i = 0; i < n; i++) {
-                    const int y = first + i, x = (int)(front - SLOPE * y);
-                    const int64_t index = (channel * rows + top + y) * columns + x;
-                    uint8_t *state = &work->states[channel][y];
-                    const int odd = model->is_trellis ? parity(*state & ODD_IF) : 0;
-                    const Mixture mixture = mixture_of(model, work->outputs[i]);
-                    int result = DONE;
-                    if (task == WRITE)
-                        result = encode_symbol(model, coder, &mixture, odd, numbers[index]);
-                    else if (task != PREDICT)
-                        result = decode_symbol(model, coder, task == READ_BEGINNING, &mixture, odd, &numbers[index]);
-                    if (result == TRUNCATED) /* what did not arrive whole, of a channel's wavefront, did not arrive */
-                        for (int j = 0; j < i; j++) {
-                            const int64_t before = index + (i - j) * (SLOPE - columns);
-                            means[before] = 0;
-                            variances[before] = -1;
-                        }
-                    if (result != DONE)
-                        return result;
-                    const int64_t position = position_of(model, numbers[index], odd);
-                    if (task != WRITE)
-                        centroid(model, &mixture, position, &means[index], &variances[index]);
-                    const int64_t rounded = (position + 128) >> 8;
-                    const int64_t seen = rounded < -LARGEST ? -LARGEST : rounded > LARGEST ? LARGEST : rounded;
-                    place_of(work, y, x)[channel] = work->here[i][channel] = (uint8_t)(seen + offset);
-                    const int flipped = parity(*state & FLIPPED_IF);
-                    *state = (uint8_t)((2 * *state % STATES) | ((int)(numbers[index] & 1) ^ flipped));
-                }
+    const int band = (int)(rows - top < BAND ? rows - top : BAND);
+    if (top)
+        memcpy(work->latents, work->latents + BAND * work->row_stride, (size_t)(ROWS_ABOVE * work->row_stride));
+    memset(work->states, 0, sizeof work->states);
+    for (int y = 0; y < band; y++) {
+        memset(place_of(work, y, -COLUMNS_BESIDE), offset, (size_t)work->row_stride);
+        for (int64_t x = 0; x < columns; x++)
+            place_of(work, y, (int)x)[CHANNELS] = (uint8_t)(INSIDE + offset);
+    }
+    for (int64_t front = 0; front < columns + SLOPE * (band - 1); front++) {
+        const int64_t beyond = front - columns + 1;
+        const int first = beyond > 0 ? (int)((beyond + SLOPE - 1) / SLOPE) : 0;
+        const int last = front / SLOPE < band - 1 ? (int)(front / SLOPE) : band - 1;
+        const int n = last - first + 1;
+        if (n < 1)
+            continue; /* pictures of one or two columns leave gaps */
+        start(model, work, first, (int)(front - SLOPE * first), n);
+        for (int channel = 0; channel < CHANNELS; channel++) {
+            finish(model, work, n, channel);
+            for (int i = 0; i < n; i++) {
+                const int y = first + i, x = (int)(front - SLOPE * y);
+                const int64_t index = (channel * rows + top + y) * columns + x;
+                uint8_t *state = &work->states[channel][y];
+                const int odd = model->is_trellis ? parity(*state & ODD_IF) : 0;
+                const Mixture mixture = mixture_of(model, work->outputs[i]);
+                int result = DONE;
+                if (task == WRITE)
+                    result = encode_symbol(model, coder, &mixture, odd, numbers[index]);
+                else if (task != PREDICT)
+                    result = decode_symbol(model, coder, task == READ_BEGINNING, &mixture, odd, &numbers[index]);
+                if (result == TRUNCATED) /* what did not arrive whole, of a channel's wavefront, did not arrive */
+                    for (int j = 0; j < i; j++) {
+                        const int64_t before = index + (i - j) * (SLOPE - columns);
+                        means[before] = 0;
+                        variances[before] = -1;
+                    }
+                if (result != DONE)
+                    return result;
+                const int64_t position = position_of(model, numbers[index], odd);
+                if (task != WRITE)
+                    centroid(model, &mixture, position, &means[index], &variances[index]);
+                const int64_t rounded = (position + 128) >> 8;
+                const int64_t seen = rounded < -LARGEST ? -LARGEST : rounded > LARGEST ? LARGEST : rounded;
+                place_of(work, y, x)[channel] = work->here[i][channel] = (uint8_t)(seen + offset);
+                const int flipped = parity(*state & FLIPPED_IF);
+                *state = (uint8_t)((2 * *state % STATES) | ((int)(numbers[index] & 1) ^ flipped));
             }
         }
     }

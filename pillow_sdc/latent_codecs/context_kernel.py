@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fork_safety import ForkSafeLock
+from ..progress import UNCOUNTED, Steps
 from . import mixtures, range_coder
-from .context_network import CHANNELS, OUTPUTS
+from .context_network import BAND, CHANNELS, OUTPUTS
 
 if TYPE_CHECKING:
     from .context_stream import EntropyModel
@@ -32,7 +33,7 @@ LIBRARY = Path(__file__).parent / {"win32": "sdc_context.dll", "darwin": "libsdc
 VARIABLE = "PILLOW_SDC_KERNEL"
 """Environment variable: ``0`` has the reference run in place of the kernel, a path's name that path."""
 
-_VERSION = 1
+_VERSION = 2
 _WINDOW, _UNITS, _LAST_UNITS = 190, 96, 16
 _WEIGHTS = {
     "window.weights": (CHANNELS, _WINDOW, _UNITS),
@@ -138,27 +139,30 @@ class Kernel:
         """Tell whether a network has the sizes that the kernel is made for."""
         return all(arrays[name].shape == shape and arrays[name].dtype == np.int8 for name, shape in _WEIGHTS.items())
 
-    def read(self, stream: bytes, rows: int, columns: int, model: "EntropyModel", *, whole: bool) -> Run:
+    def read(
+        self, stream: bytes, rows: int, columns: int, model: "EntropyModel", *, whole: bool, steps: Steps = UNCOUNTED
+    ) -> Run:
         """Read the symbols of a stream; if it need not be ``whole``, until its end."""
         state = range_coder.Decoder(stream).state
         coder = _Coder(ctypes.cast(c_char_p(stream), c_void_p), len(stream), *state)
         numbers = np.zeros((CHANNELS, rows, columns), np.int64)
-        return self._run(model, Task.READ if whole else Task.READ_BEGINNING, coder, numbers)
+        return self._run(model, Task.READ if whole else Task.READ_BEGINNING, coder, numbers, steps)
 
     def predict(self, numbers: NDArray[np.int64], model: "EntropyModel") -> Run:
         """Return means and variances of the latents that symbols ``(4, rows, columns)`` stand for."""
         return self._run(model, Task.PREDICT, _Coder(), np.ascontiguousarray(numbers))
 
-    def write(self, numbers: NDArray[np.int64], model: "EntropyModel") -> bytes:
+    def write(self, numbers: NDArray[np.int64], model: "EntropyModel", steps: Steps = UNCOUNTED) -> bytes:
         """Return the stream of symbols ``(4, rows, columns)``."""
         numbers = np.ascontiguousarray(numbers)
         size = 64 + 2 * numbers.size
         while True:
             out = np.empty(size, np.uint8)
             coder = _Coder(out.ctypes.data, size, 0, range_coder.TOP, 0)
-            if self._run(model, Task.WRITE, coder, numbers).result != Result.FULL:
+            if self._run(model, Task.WRITE, coder, numbers, steps).result != Result.FULL:
                 return range_coder.ended(bytearray(out[: coder.next].tobytes()), coder.number, coder.width)
             size *= 4  # far outside: symbols with long escapes
+            steps = UNCOUNTED  # for some are counted already
 
     def quantise(self, wanted: NDArray[np.float64]) -> NDArray[np.int64]:
         """Do what :func:`.trellis.quantise` does with chains ``(n, places)``, in steps."""
@@ -170,7 +174,15 @@ class Kernel:
         self._library.sdc_quantise(self._path, *pointers)
         return symbols
 
-    def _run(self, model: "EntropyModel", task: Task, coder: _Coder, numbers: NDArray[np.int64]) -> Run:
+    def _run(
+        self,
+        model: "EntropyModel",
+        task: Task,
+        coder: _Coder,
+        numbers: NDArray[np.int64],
+        steps: Steps = UNCOUNTED,
+    ) -> Run:
+        """Do a task band by band, with a step after each: between two bands the caller can be interrupted."""
         _, rows, columns = numbers.shape
         size = 0 if task == Task.WRITE else numbers.size
         means, variances = np.zeros(size), np.full(size, -1.0)
@@ -178,17 +190,18 @@ class Kernel:
         arrays = self._arrays(model)
         fields = [array.ctypes.data for array in arrays]
         in_c = _Model(*fields, model.step, model.cell, model.beside, model.trellis, self._path)
-        result = self._library.sdc_run(
-            ctypes.byref(in_c),
-            task,
-            rows,
-            columns,
-            ctypes.byref(coder),
-            *(_pointer(array) for array in (numbers, means, variances, memory)),
-        )
+        pointers = [_pointer(array) for array in (numbers, means, variances, memory)]
+        for top in range(0, rows, BAND):
+            place = rows, columns, top
+            result = Result(
+                self._library.sdc_run_band(ctypes.byref(in_c), task, *place, ctypes.byref(coder), *pointers)
+            )
+            if result != Result.DONE:
+                break
+            steps.done()
         shape = numbers.shape if size else (0,)
         state = range_coder.DecoderState(coder.next, coder.width, coder.number)
-        return Run(Result(result), numbers, means.reshape(shape), variances.reshape(shape), state)
+        return Run(result, numbers, means.reshape(shape), variances.reshape(shape), state)
 
     def _arrays(self, model: "EntropyModel") -> list[NDArray[Any]]:
         """Return what :class:`_Model` points to, in its order."""
@@ -225,7 +238,7 @@ class Kernel:
         library.sdc_work_bytes.argtypes, library.sdc_work_bytes.restype = [c_int64], c_int64
         library.sdc_pack.argtypes = [c_void_p, c_int32, c_int32, c_int32, c_void_p]
         library.sdc_pack.restype = None
-        library.sdc_run.argtypes = [c_void_p, c_int32, c_int64, c_int64, c_void_p, *[c_void_p] * 4]
+        library.sdc_run_band.argtypes = [c_void_p, c_int32, *[c_int64] * 3, c_void_p, *[c_void_p] * 4]
         library.sdc_quantise_bytes.argtypes, library.sdc_quantise_bytes.restype = [c_int64], c_int64
         library.sdc_quantise.argtypes = [c_int32, c_void_p, c_int64, c_int64, c_void_p, c_void_p]
         library.sdc_quantise.restype = None

@@ -22,6 +22,9 @@ CONDITIONS = 3
 ROWS_ABOVE, COLUMNS_BESIDE, RIGHT_ABOVE = 4, 4, 2
 SLOPE = RIGHT_ABOVE + 1
 
+BAND = 128
+"""Rows that are coded before those below them."""
+
 INPUT_UNIT = 1 / 32
 """Of the latents that the network sees; weights are in 1/64, inner values in 1/16."""
 

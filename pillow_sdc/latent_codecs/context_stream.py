@@ -18,12 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, TruncatedFileError
+from ..progress import UNCOUNTED, Steps
 from . import context_kernel, mixtures, range_coder, trellis
-from .context_network import CHANNELS, OUTPUTS, SLOPE, ContextNetwork, SeenLatents, wavefronts
+from .context_network import BAND, CHANNELS, OUTPUTS, SLOPE, ContextNetwork, SeenLatents, wavefronts
 from .mixtures import POSITION_UNIT, Mixtures
-
-BAND = 128
-"""Rows that are coded before those below them."""
 
 STEP_UNIT = 1 / 4096
 """Of the step, in SD-scaled latents: half a step is then whole in :data:`.mixtures.POSITION_UNIT`."""
@@ -101,11 +99,11 @@ def _kernel_for(model: EntropyModel) -> context_kernel.Kernel | None:
     return kernel if kernel and kernel.takes(model.arrays) else None
 
 
-def write(symbols: Symbols, model: EntropyModel) -> bytes:
-    """Return the stream of symbols."""
+def write(symbols: Symbols, model: EntropyModel, steps: Steps = UNCOUNTED) -> bytes:
+    """Return the stream of symbols; a step is a band."""
     if kernel := _kernel_for(model):
-        return kernel.write(symbols.numbers, model)
-    return range_coder.encode(_shares(symbols, model))
+        return kernel.write(symbols.numbers, model, steps)
+    return range_coder.encode(_shares(symbols, model, steps))
 
 
 def reconstruct(symbols: Symbols, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
@@ -158,7 +156,7 @@ def _predict(symbols: Symbols, model: EntropyModel) -> Iterator[_PredictedBand]:
         yield _PredictedBand(band, numbers, odd, outputs)
 
 
-def _shares(symbols: Symbols, model: EntropyModel) -> Iterator[tuple[int, int]]:
+def _shares(symbols: Symbols, model: EntropyModel, steps: Steps) -> Iterator[tuple[int, int]]:
     """Yield the shares of all symbols, in the order of coding."""
     columns = symbols.numbers.shape[2]
     for band in _predict(symbols, model):
@@ -172,6 +170,7 @@ def _shares(symbols: Symbols, model: EntropyModel) -> Iterator[tuple[int, int]]:
             yield start, frequency
             if escape >= 0:
                 yield from _golomb(escape)
+        steps.done()
 
 
 def _intervals(
@@ -214,34 +213,38 @@ def _read_golomb(decoder: range_coder.Decoder) -> int:
     return number - 1
 
 
-def read(stream: bytes, rows: int, columns: int, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
+def read(
+    stream: bytes, rows: int, columns: int, model: EntropyModel, steps: Steps = UNCOUNTED
+) -> tuple[NDArray[np.float64], float]:
     """Return the latents ``(4, rows, columns)`` that a stream stands for, and the mean variance around them.
 
-    A latent is taken to lie at the mean of its mixture within the symbol's cell.
+    A latent is taken to lie at the mean of its mixture within the symbol's cell. A step is a band.
 
     Raises:
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
     decoder = range_coder.Decoder(stream)
     if kernel := _kernel_for(model):
-        run = kernel.read(stream, rows, columns, model, whole=True)
+        run = kernel.read(stream, rows, columns, model, whole=True, steps=steps)
         read = _read_by_kernel(run)
         decoder.state = run.state
     else:
-        read = _read(decoder, rows, columns, model)
+        read = _read(decoder, rows, columns, model, steps)
     decoder.check_end()
     return read
 
 
-def read_truncated(stream: bytes, rows: int, columns: int, model: EntropyModel) -> tuple[NDArray[np.float64], float]:
+def read_truncated(
+    stream: bytes, rows: int, columns: int, model: EntropyModel, steps: Steps = UNCOUNTED
+) -> tuple[NDArray[np.float64], float]:
     """Return what :func:`read` would have, from the beginning of a stream; latents that did not arrive are zero.
 
     Raises:
         CorruptFileError: The stream is none that :func:`write` makes of so many symbols.
     """
     if kernel := _kernel_for(model):
-        return _read_by_kernel(kernel.read(stream, rows, columns, model, whole=False))
-    return _read(range_coder.TruncatedDecoder(stream), rows, columns, model)
+        return _read_by_kernel(kernel.read(stream, rows, columns, model, whole=False, steps=steps))
+    return _read(range_coder.TruncatedDecoder(stream), rows, columns, model, steps)
 
 
 def _read_by_kernel(run: context_kernel.Run) -> tuple[NDArray[np.float64], float]:
@@ -253,7 +256,7 @@ def _read_by_kernel(run: context_kernel.Run) -> tuple[NDArray[np.float64], float
 
 
 def _read(
-    decoder: range_coder.Decoder, rows: int, columns: int, model: EntropyModel
+    decoder: range_coder.Decoder, rows: int, columns: int, model: EntropyModel, steps: Steps
 ) -> tuple[NDArray[np.float64], float]:
     latents = np.zeros((CHANNELS, rows, columns))
     variances: list[NDArray[np.float64]] = []
@@ -268,6 +271,7 @@ def _read(
         variances.append(variance)
         if not band.known.all():
             break
+        steps.done()
     return latents, _mean(variances)
 
 

@@ -12,13 +12,19 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import UNCOUNTED, Steps, steps_of
+
 SEARCH_GRID = 4
 """Values are searched for on a grid of 1/4 level. There every product and sum of a squared distance is a multiple of
 1/16 below 2¹⁸, exact in float32, so that ties fall the same way whatever order or batch faiss computes them in."""
 
 
 def dither(
-    values: NDArray[np.float64], palette: NDArray[np.uint8], strength: float, error_limit: float
+    values: NDArray[np.float64],
+    palette: NDArray[np.uint8],
+    strength: float,
+    error_limit: float,
+    steps: Steps = UNCOUNTED,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Return each pixel's palette index, and the values that were searched for.
 
@@ -28,6 +34,7 @@ def dither(
         strength: Share of the error that is handed on, 0 (none: each pixel's nearest vector) to 1.
         error_limit: Largest error of a component, in levels, that is handed on. Where the palette is dense errors are
             small and all of them is diffused; an outlier's error, which no neighbour could make good, is not.
+        steps: Learns of each part that is done, of ``steps_of(h)`` that are alike.
 
     Returns:
         Indices, uint8 ``(h, w)``, and the values with the errors received, float64 ``(h, w, 4)``.
@@ -40,7 +47,9 @@ def dither(
     one, two, three = (np.zeros((height + 1, channels)) for _ in range(3))
     with single_threaded_faiss():
         nearest = faiss_search(palette)
-        for t in range(width + 2 * (height - 1)):
+        fronts, parts = width + 2 * (height - 1), steps_of(height)
+        ends = {fronts * part // parts - 1 for part in range(1, parts + 1)}
+        for t in range(fronts):
             top, bottom = max(0, (t - width + 2) // 2), min(height - 1, t // 2)
             # In raster order, from one row's pixel to the next one's: a row on, two columns back.
             first, stride = top * width + t - 2 * top, max(width - 2, 1)
@@ -56,6 +65,8 @@ def dither(
             np.maximum(error, -error_limit, out=error)
             np.minimum(error, error_limit, out=error)
             one[own] = error * (strength / 16)
+            if t in ends:
+                steps.done()
     return indices.reshape(height, width), searched.reshape(values.shape)
 
 

@@ -6,6 +6,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import UNCOUNTED, Steps
+
 
 @dataclass(frozen=True)
 class QuantisedLatents:
@@ -30,16 +32,29 @@ class LatentCodec(Protocol):
     name: ClassVar[str]
     """Name that users give to ``save(codec=...)`` and that the container has a number for."""
 
-    def encode(self, latents: NDArray[np.float32]) -> bytes:
+    def encode(self, latents: NDArray[np.float32], steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``.
+
+        Args:
+            latents: What is encoded.
+            steps: Learns of each step that is done, of the ``encode_steps(h)`` that there are.
 
         Raises:
             ValueError: The latents are not ``(4, h, w)`` with finite values.
         """
         ...
 
+    def encode_steps(self, rows: int) -> int:
+        """Return how many steps :meth:`encode` takes at most."""
+        ...
+
     @staticmethod
-    def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_steps(rows: int) -> int:
+        """Return how many steps :meth:`decode` and :meth:`decode_truncated` take at most."""
+        ...
+
+    @staticmethod
+    def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents of a payload, ``(4, rows, columns)``, the same on every machine.
 
         Raises:
@@ -48,7 +63,7 @@ class LatentCodec(Protocol):
         ...
 
     @staticmethod
-    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_truncated(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents that the beginning of a payload tells, ``(4, rows, columns)``; the others are zero.
 
         Raises:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ..deflate import deflate, inflate, inflate_truncated
 from ..errors import CorruptFileError, OptionError, TruncatedFileError
+from ..progress import UNCOUNTED, Steps, steps_of
 from .eight_bit import ROUNDING_VARIANCE, STEP, from_levels, to_levels
 from .interfaces import QuantisedLatents
-from .palette_design import design_palette, shortest_path
+from .palette_design import PASSES, design_palette, shortest_path
 
 MIN_PALETTE_SIZE = 2
 MAX_PALETTE_SIZE = 256
@@ -53,18 +54,27 @@ class PaletteCodec:
         if not isinstance(strength, Real) or not 0 <= strength <= 1:
             raise OptionError(f"dither is {strength!r}; it must be a number from 0 to 1")
 
-    def encode(self, latents: NDArray[np.float32]) -> bytes:
+    def encode(self, latents: NDArray[np.float32], steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±4.23 are clamped."""
         values = np.moveaxis(to_levels(latents), 0, 2)
-        palette, indices, exact = design_palette(values, self.palette_size, self.dither)
+        palette, indices, exact = design_palette(values, self.palette_size, self.dither, steps)
         order = shortest_path(palette)
         differences = np.diff(palette[order], axis=0, prepend=np.zeros((1, 4), np.uint8))
         rank = np.argsort(order).astype(np.uint8)
         head = bytes([len(palette) - 1, _EXACT if exact else 0])
         return head + deflate(differences.T.tobytes()) + deflate(rank[indices].tobytes())
 
+    def encode_steps(self, rows: int) -> int:
+        """Return how many bands there are in all passes of dithering."""
+        return PASSES * steps_of(rows)
+
     @staticmethod
-    def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_steps(rows: int) -> int:
+        """Return 0: it is done at once."""
+        return 0
+
+    @staticmethod
+    def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
         palette, exact, stream = read_palette(payload)
         raster, rest = inflate(stream, rows * columns)
@@ -74,7 +84,7 @@ class PaletteCodec:
         return _quantised(palette, indices, exact=exact, rows=rows, columns=columns)
 
     @staticmethod
-    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_truncated(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero."""
         palette, exact, stream = read_palette(payload)
         indices = np.frombuffer(inflate_truncated(stream, rows * columns), np.uint8)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import UNCOUNTED, Steps
 from .dithering import SEARCH_GRID, dither, faiss_search, single_threaded_faiss
 from .eight_bit import round_levels
 
@@ -12,13 +13,15 @@ _KMEANS_ROUNDS = 1024
 """Iterations, times the number of entries, of which few need more. For 256 entries four more iterations would take 1 %
 from the error, and a fifth more time."""
 _REFINEMENTS = 3
+PASSES = 1 + _REFINEMENTS
+"""How often a picture is dithered."""
 _ERROR_LIMIT = 0.75
 """Largest diffused error, in units of the palette's root mean square error without dithering. A limit well above that
 spreads errors that no neighbour can make good: on photographs the latents' error grows by a quarter without one."""
 
 
 def design_palette(
-    values: NDArray[np.float64], size: int, strength: float
+    values: NDArray[np.float64], size: int, strength: float, steps: Steps = UNCOUNTED
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
     """Return a palette for a picture's latents and the dithered indices into it.
 
@@ -29,6 +32,7 @@ def design_palette(
         values: Levels 0 to 255, not rounded, ``(h, w, 4)``.
         size: Largest number of palette entries, 1 to 256.
         strength: Dithering strength, 0 to 1.
+        steps: Learns how far the dithering is.
 
     Returns:
         The palette, uint8 ``(k, 4)``, with k ≤ ``size`` and every entry in use; indices, uint8 ``(h, w)``; and whether
@@ -40,10 +44,10 @@ def design_palette(
         return distinct, inverse.reshape(rounded.shape[:2]).astype(np.uint8), True
     palette = np.unique(round_levels(_clusters(rounded.reshape(-1, rounded.shape[2]), size)), axis=0)
     error_limit = _ERROR_LIMIT * _root_mean_square_error(values, palette)
-    indices, searched = dither(values, palette, strength, error_limit)
+    indices, searched = dither(values, palette, strength, error_limit, steps)
     for _ in range(_REFINEMENTS):
         palette = np.unique(round_levels(np.clip(_means(searched, indices, palette), 0, 255)), axis=0)
-        indices, searched = dither(values, palette, strength, error_limit)
+        indices, searched = dither(values, palette, strength, error_limit, steps)
     used, inverse = np.unique(indices, return_inverse=True)
     return palette[used], inverse.reshape(indices.shape).astype(np.uint8), False
 

@@ -40,7 +40,8 @@ _RESIDUES = ODD[_FROM] + 2 * _BY
 """Of the values on those ways, modulo 4."""
 
 _CHUNK = 256
-"""Chains that are computed at once: as many as fit into a processor's cache."""
+"""Chains that are computed at once: as many as fit into a processor's cache. Between two chunks the caller can be
+interrupted."""
 
 
 def quantise(latents: NDArray[np.floating], step: float) -> NDArray[np.int64]:
@@ -54,10 +55,10 @@ def quantise(latents: NDArray[np.floating], step: float) -> NDArray[np.int64]:
         int64 ``(4, h, w)``.
     """
     wanted = (latents.astype(np.float64) / step).reshape(-1, latents.shape[-1])
-    if kernel := context_kernel.choice().kernel:
-        return kernel.quantise(wanted).reshape(latents.shape)
+    kernel = context_kernel.choice().kernel
+    best_ways = kernel.quantise if kernel else _best_ways
     chunks = (wanted[first : first + _CHUNK] for first in range(0, len(wanted), _CHUNK))
-    return np.concatenate([_best_ways(chunk) for chunk in chunks]).reshape(latents.shape)
+    return np.concatenate([best_ways(chunk) for chunk in chunks]).reshape(latents.shape)
 
 
 def _best_ways(wanted: NDArray[np.float64]) -> NDArray[np.int64]:

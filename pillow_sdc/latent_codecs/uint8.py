@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..deflate import deflate, inflate
 from ..errors import CorruptFileError, TruncatedFileError
+from ..progress import UNCOUNTED, Steps
 from .eight_bit import ROUNDING_VARIANCE, from_levels, round_levels, to_levels
 from .interfaces import QuantisedLatents
 
@@ -26,13 +27,22 @@ class Uint8Codec:
 
     name: ClassVar[str] = "uint8"
 
-    def encode(self, latents: NDArray[np.float32]) -> bytes:
+    def encode(self, latents: NDArray[np.float32], steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±4.23 are clamped."""
         residuals = _residuals(round_levels(to_levels(latents)))
         return b"".join(deflate(plane.tobytes()) for plane in residuals)
 
+    def encode_steps(self, rows: int) -> int:
+        """Return 0: it is done at once."""
+        return 0
+
     @staticmethod
-    def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_steps(rows: int) -> int:
+        """Return 0, likewise."""
+        return 0
+
+    @staticmethod
+    def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
         planes, rest = [], payload
         for _ in range(4):
@@ -43,7 +53,7 @@ class Uint8Codec:
         return QuantisedLatents(from_levels(_levels(np.stack(planes))), ROUNDING_VARIANCE)
 
     @staticmethod
-    def decode_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
+    def decode_truncated(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Refuse, for the channels come one after the other, and no picture can be made of some of them."""
         raise TruncatedFileError("a payload of the codec uint8 cannot be shown in part")
 

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..progress import UNCOUNTED, Steps
 from .arrays import PerPicture, spread
 from .interfaces import Denoiser
 
 
 def denoise(
-    latents: NDArray[np.float32], noise_variance: PerPicture, denoiser: Denoiser, steps: int
+    latents: NDArray[np.float32],
+    noise_variance: PerPicture,
+    denoiser: Denoiser,
+    steps: int,
+    progress: Steps = UNCOUNTED,
 ) -> NDArray[np.float32]:
     """Return the latents that ``denoiser`` sees behind the noise.
 
@@ -22,6 +27,7 @@ def denoise(
         noise_variance: s², the mean squared error of ẑ.
         denoiser: Predicts the noise.
         steps: Evaluations of the denoiser, at timesteps evenly spaced from t* to 0, where r(t*) = s².
+        progress: Learns of each evaluation that is done.
 
     Returns:
         float32, shaped like ``latents``; ``latents`` themselves when ``steps`` is 0 or the noise of any of them is
@@ -35,11 +41,11 @@ def denoise(
         return latents
     start = np.array(starts, np.float64).reshape(np.shape(noise_variance))
     signal, _ = _amplitudes(start, denoiser)
-    return follow_timesteps(signal * latents, list(np.linspace(start, 0.0, steps)), denoiser)
+    return follow_timesteps(signal * latents, list(np.linspace(start, 0.0, steps)), denoiser, progress)
 
 
 def follow_timesteps(
-    diffused: NDArray[np.float32], timesteps: Sequence[PerPicture], denoiser: Denoiser
+    diffused: NDArray[np.float32], timesteps: Sequence[PerPicture], denoiser: Denoiser, progress: Steps = UNCOUNTED
 ) -> NDArray[np.float32]:
     """Return the x₀ that deterministic DDIM reaches from x_t (Song et al. 2021, eq. 12 with σ = 0).
 
@@ -47,14 +53,17 @@ def follow_timesteps(
         diffused: x_t at the first timestep, float32 ``(…, 4, h, w)``.
         timesteps: Falling, at least one; the x₀ predicted at the last is the result.
         denoiser: Predicts ε.
+        progress: As above.
 
     Raises:
         ModelFailedError: The denoiser failed.
     """
     clean, noise = _separate(diffused, timesteps[0], denoiser)
+    progress.done()
     for timestep in timesteps[1:]:
         signal, deviation = _amplitudes(timestep, denoiser)
         clean, noise = _separate(signal * clean + deviation * noise, timestep, denoiser)
+        progress.done()
     return clean
 
 

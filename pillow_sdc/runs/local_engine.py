@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import struct
 import threading
 import time
 from collections import Counter, deque
@@ -23,6 +24,7 @@ from .tasks import DIED, Conversion, Task
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
+    from .running import Watch
     from .work import Worker
 
 Result = TypeVar("Result")
@@ -35,6 +37,11 @@ PATIENCE = 2
 
 _METHOD = multiprocessing.get_context("spawn")
 
+_NEWS = struct.Struct("<qqq")
+"""What a worker says of a task: its number, and the bytes of a picture's file and of what that became, or twice
+:data:`_BEGUN`. All workers write into one pipe; what is as short as this arrives whole, also from one that dies."""
+_BEGUN, _END = -1, -2
+
 
 class LocalEngine:
     """Worker processes. Without CUDA each computes on one core; with CUDA each takes a GPU, in turn."""
@@ -44,7 +51,7 @@ class LocalEngine:
         self._workers = workers
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: "Watch"
     ) -> Iterator[tuple[Task, list[Row]]]:
         """Yield tasks that are done, and the results of their pictures.
 
@@ -66,9 +73,9 @@ class LocalEngine:
             alone = bool(suspects)
             queue, count = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
             flight: dict[Future[list[Row]], Task] = {}
-            started = _pool(count, places, (source.url, target.url, conversion))
-            with started as pool, suppress(BrokenProcessPool):
-                yield from _done(pool, queue, flight, 1 if alone else AHEAD * count)
+            started = _pool(count, places, (source.url, target.url, conversion), watch)
+            with started as (pool, numbered), suppress(BrokenProcessPool):
+                yield from _done(pool, queue, numbered, flight, 1 if alone else AHEAD * count)
             lost = []
             for future, task in flight.items():
                 if _succeeded(future):
@@ -86,12 +93,20 @@ class LocalEngine:
 
 
 def _done(
-    pool: ProcessPoolExecutor, tasks: deque[Task], flight: dict[Future[list[Row]], Task], ahead: int
+    pool: ProcessPoolExecutor,
+    tasks: deque[Task],
+    numbered: list[Task],
+    flight: dict[Future[list[Row]], Task],
+    ahead: int,
 ) -> Iterator[tuple[Task, list[Row]]]:
-    """Yield what is done; those in ``flight`` are neither that nor any more among ``tasks``."""
+    """Yield what is done; those in ``flight`` are neither that nor any more among ``tasks``.
+
+    Workers know tasks by their places in ``numbered``.
+    """
     while tasks or flight:
         while tasks and len(flight) < ahead:
-            flight[_submitted(pool, _do, tasks[0])] = tasks[0]
+            numbered.append(tasks[0])
+            flight[_submitted(pool, _do, len(numbered) - 1, tasks[0])] = tasks[0]
             tasks.popleft()
         finished, _ = wait(flight, return_when=FIRST_COMPLETED)
         for future in finished:
@@ -131,8 +146,13 @@ def _places(conversion: Conversion) -> list[str]:
 
 
 @contextmanager
-def _pool(workers: int, places: Sequence[str], work: tuple[str, str, Conversion]) -> Iterator[ProcessPoolExecutor]:
+def _pool(
+    workers: int, places: Sequence[str], work: tuple[str, str, Conversion], watch: "Watch"
+) -> Iterator[tuple[ProcessPoolExecutor, list[Task]]]:
     """Start workers, which end with the block, or with this process, however it ends.
+
+    Yields:
+        The workers, and a list for the tasks that they are given, by which ``watch`` learns how far these are.
 
     Raises:
         RuntimeError: They cannot be started.
@@ -141,27 +161,51 @@ def _pool(workers: int, places: Sequence[str], work: tuple[str, str, Conversion]
     devices = _METHOD.SimpleQueue()
     for device in itertools.islice(itertools.cycle(places), workers):
         devices.put(device)
-    with listening:
-        pool = ProcessPoolExecutor(workers, _METHOD, _begin, (listening, devices, *work))
+    heard, said = _METHOD.Pipe(duplex=False)
+    numbered: list[Task] = []
+    hearing = threading.Thread(target=_hear, args=(heard, numbered, watch), daemon=True)
+    with listening, heard, said:
+        hearing.start()
+        pool = ProcessPoolExecutor(workers, _METHOD, _begin, (listening, said, devices, *work))
         try:
             try:
                 _submitted(pool, int).result()
             except BrokenProcessPool as error:
                 raise RuntimeError("workers cannot be started: each imports this program's main module") from error
-            yield pool
+            yield pool, numbered
         finally:
             speaking.close()
             pool.shutdown(cancel_futures=True)
+            said.send_bytes(_NEWS.pack(_END, 0, 0))
+            hearing.join()  # so that all is known that workers said
+
+
+def _hear(heard: Connection, numbered: Sequence[Task], watch: "Watch") -> None:
+    """Pass on what workers say, until :data:`_END`."""
+    while (news := _NEWS.unpack(heard.recv_bytes()))[0] != _END:
+        number, source_bytes, output_bytes = news
+        with suppress(Exception):  # what prevents a report prevents the next one in the main thread, which raises it
+            if source_bytes == _BEGUN:
+                watch.begun(numbered[number])
+            else:
+                watch.converted(numbered[number], source_bytes, output_bytes)
 
 
 _worker: "Worker | None" = None
+_said: Connection | None = None
 
 
 def _begin(
-    listening: Connection, devices: "SimpleQueue[str]", source: str, target: str, conversion: Conversion
+    listening: Connection,
+    said: Connection,
+    devices: "SimpleQueue[str]",
+    source: str,
+    target: str,
+    conversion: Conversion,
 ) -> None:
     """Make a process a worker."""
-    global _worker
+    global _worker, _said
+    _said = said
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=[listening], daemon=True).start()
     device = devices.get()
@@ -181,6 +225,9 @@ def _end_with(parent: Connection) -> None:
     os._exit(1)
 
 
-def _do(task: Task) -> list[Row]:
+def _do(number: int, task: Task) -> list[Row]:
     assert _worker is not None  # noqa: S101 - _begin was called
-    return _worker.do(task)
+    assert _said is not None  # noqa: S101 - likewise
+    say = _said.send_bytes
+    say(_NEWS.pack(number, _BEGUN, _BEGUN))
+    return _worker.do(task, lambda source_bytes, output_bytes: say(_NEWS.pack(number, source_bytes, output_bytes)))

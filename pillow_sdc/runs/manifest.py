@@ -5,11 +5,13 @@ last is the valid one.
 """
 
 import io
+import sys
 import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from ..errors import CorruptFileError
@@ -24,6 +26,8 @@ UNFINISHED = f"{FOLDER}/_tmp"
 """What is not yet whole."""
 PENDING = f"{FOLDER}/_pending"
 """Rows of shards that are about to appear."""
+OPTIONS = f"{FOLDER}/_options"
+"""The options of a run that is at work or was cut off; what it made may be missing in the manifest."""
 
 ROWS, SECONDS = 5_000, 60.0
 """How many rows are kept back at most before they are written, and for how long."""
@@ -50,6 +54,8 @@ class Row:
         error: What went wrong.
         finished: When, in seconds since 1970.
         remark: What of the picture was left out, since the new file cannot hold it; ``None`` if nothing was.
+        options: Those that the file was made with, as for the command line, where they are not the defaults; ``None``
+            if nobody knows, for it was there before.
     """
 
     source: str
@@ -65,6 +71,7 @@ class Row:
     error: str | None = None
     finished: float = 0.0
     remark: str | None = None
+    options: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("source", "output", "error"):
@@ -79,11 +86,13 @@ class Account(NamedTuple):
         done: Where each was written that is done.
         stale: Where each was written that failed since, or of which not all is there.
         failed: Those that failed, or of which not all is there.
+        options: With which options each was made, where that is known.
     """
 
     done: Mapping[str, str]
     stale: Mapping[str, str]
     failed: Collection[str]
+    options: Mapping[str, str] = MappingProxyType({})
 
 
 class Manifest:
@@ -107,16 +116,20 @@ class Manifest:
         outputs: dict[str, str] = {}
         sources: dict[str, str] = {}
         failed: set[str] = set()
+        options: dict[str, str] = {}
         for path in self._parts():
             try:
                 with self._store.opened(path) as file:
-                    table = parquet.read_table(file, columns=["source", "output", "error"])
+                    table = parquet.read_table(file, columns=["source", "output", "error", "options"])
             except pa.ArrowException as error:
                 raise CorruptFileError(f"{self._store.url_of(path)} is damaged; remove it") from error
-            for source, output, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            for source, output, reason, made in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 if output is not None:
                     outputs[source] = output
                     sources[output] = source
+                    options.pop(source, None)
+                    if made is not None:
+                        options[source] = sys.intern(made)
                 if output is None or reason is not None:
                     failed.add(source)
                 else:
@@ -126,7 +139,7 @@ class Manifest:
         for source, output in outputs.items():
             if sources[output] == source:
                 (stale if source in failed else done)[source] = output
-        return Account(done, stale, failed)
+        return Account(done, stale, failed, options)
 
     def add(self, rows: Iterable[Row], shard: str | None = None) -> None:
         """Add rows, which are written before long; those of a new shard were kept beside it until then."""
@@ -151,10 +164,27 @@ class Manifest:
             self._store.remove(path)
         self._pending = []
 
+    def options(self) -> str | None:
+        """Return the options of the last run, if that was cut off, or of the one that is at work."""
+        return self._store.read(OPTIONS).decode() if self._store.exists(OPTIONS) else None
+
+    def begin(self, options: str) -> None:
+        """Note the options of a run.
+
+        Raises:
+            OSError: The store does not take them.
+        """
+        self._store.write(OPTIONS, options.encode(), overwrite=True, through=UNFINISHED)
+
+    def end(self) -> None:
+        """Note that nothing of the run is missing in the manifest."""
+        self._store.remove(OPTIONS)
+
     def recover(self) -> None:
         """Take over rows of shards that appeared just before a run was cut off, and remove what never became whole."""
+        before = self.options()
         for entry in self._store.find(PENDING):
-            rows = read_rows(self._store.read(entry.path))
+            rows = [replace(row, options=before) for row in read_rows(self._store.read(entry.path))]
             shard = PurePosixPath(entry.path).relative_to(PENDING).with_suffix("")
             if self._store.exists(str(shard)):
                 self._rows += rows

@@ -81,6 +81,58 @@ def kind_of(path: str, conversion: Conversion) -> Kind | None:
     return Kind.FILES if conversion.wants(pure) else None
 
 
+def kept(
+    source: Store,
+    entries: Sequence[Entry],
+    conversion: Conversion,
+    *,
+    to: Kind | None,
+    account: Account,
+    tasks: Sequence[Task],
+) -> tuple[int, Counter[str]]:
+    """Return how many pictures are in the target already and in none of the tasks, and which of them differ.
+
+    Args:
+        source: As above.
+        entries: As above.
+        conversion: As above.
+        to: As above.
+        account: As above.
+        tasks: The result of :func:`plan`.
+
+    Returns:
+        Their number, and the numbers of those made with other options than the conversion's, by these options.
+    """
+    begun = {path for task in tasks for path in task.sources}
+    kinds = {
+        written(source.url_of(entry.path)): kind
+        for entry in entries
+        if entry.path not in begun and (kind := kind_of(entry.path, conversion)) is not None
+    }
+    described = conversion.described()
+    count, otherwise = 0, Counter[str]()
+    for url, output in account.done.items():
+        if url in kinds and kinds[url] is not Kind.FILES:
+            continue  # the row of a shard, not of a picture
+        kind = next((kinds[one] for one in (url, *_above(url)) if one in kinds), None)
+        if kind is None:
+            continue
+        count += 1
+        goal = to or kind
+        packed = _packing(output) if kind is Kind.FILES else goal
+        made = account.options.get(url, described)
+        if packed is not goal:
+            made = f"{made} --to {packed}".lstrip()
+        if made != described:
+            otherwise[made] += 1
+    return count, otherwise
+
+
+def _packing(output: str) -> Kind:
+    """Return how a picture of a file is kept in the target."""
+    return next((kind for kind in Kind if f".{kind}::" in output), Kind.FILES)
+
+
 def omissions(source: Store, entries: Sequence[Entry], conversion: Conversion) -> Counter[str]:
     """Count the files that are neither pictures nor shards, by their kinds; hidden ones do not count."""
     omitted = Counter[str]()

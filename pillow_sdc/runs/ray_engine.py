@@ -8,15 +8,17 @@ import logging
 import os
 import pickle
 import platform
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ModelUnavailableError, summary_of
+from ..errors import summary_of
 from ..files.stores import Store
 from .manifest import Row
 from .tasks import DIED, Conversion, Task
@@ -24,13 +26,20 @@ from .tasks import DIED, Conversion, Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .running import Watch
     from .work import Worker
 
 PATIENCE = 2
 """How many workers may die of a task before it is divided; a part is divided further, or has failed, with the first."""
 
 BLOCKS = 10_000
-"""Into how many blocks tasks are put at most. Each costs Ray some milliseconds, and its tasks come back together."""
+"""Into how many blocks tasks are put at most. Each costs Ray time, and its tasks come back together."""
+
+CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+"""Environment variable of Ray's: what its compiled part logs."""
+
+POLL_SECONDS = 0.5
+"""How often the cluster is asked how far tasks are."""
 
 Outcome = list[tuple[Task, list[Row]]] | Exception
 """The result of a task, or of its parts; or the error that ends the run, for Ray wraps what is raised in its own."""
@@ -82,7 +91,7 @@ class RayEngine:
         self._workers, self._max_workers, self._gpus_per_worker = workers, max_workers, gpus_per_worker
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: "Watch"
     ) -> Iterator[tuple[Task, list[Row]]]:
         """Yield tasks that are done, and the results of their pictures.
 
@@ -92,6 +101,7 @@ class RayEngine:
             ModelUnavailableError: The model is not there and cannot be had.
             RuntimeError: There is no cluster, or Ray failed.
             ValueError: Workers are to take GPUs, but the settings name another device.
+            OSError: The disk is full.
         """
         if not tasks:
             return
@@ -101,7 +111,7 @@ class RayEngine:
             resolved = conversion.resolved()
             pool = self.pool(ray.cluster_resources(), resolved.settings["device"])
             placed = replace(resolved, settings={**resolved.settings, "device": pool.device})
-            for pickled in _outcomes(tasks, pool, source.url, target.url, placed):
+            for pickled in _outcomes(tasks, pool, source.url, target.url, placed, watch):
                 outcome: Outcome = pickle.loads(pickled)  # noqa: S301 - an actor of ours made it
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -130,16 +140,35 @@ class RayEngine:
         return Pool(least, self._max_workers or least, gpus, device)
 
 
-class _Beginnings:
-    """An actor that counts how often tasks, or parts of them, were begun; it outlives those that do them."""
+News = tuple[int, tuple[int, int] | None]
+"""The number of a task, and the bytes of a picture's file and of what that became; ``None`` when the task is begun."""
+
+
+class _Underway:
+    """An actor that knows how far tasks are, and how often they, or parts of them, were begun.
+
+    It outlives those that do them.
+    """
 
     def __init__(self) -> None:
         self._counts = Counter[tuple[int, ...]]()
+        self._news: list[News] = []
 
     def begin(self, place: tuple[int, ...]) -> int:
         """Count what is begun, and return how often it was without coming to an end."""
         self._counts[place] += 1
+        if len(place) == 1:
+            self._news.append((place[0], None))
         return self._counts[place]
+
+    def converted(self, number: int, source_bytes: int, output_bytes: int) -> None:
+        """Take in that one more picture of a task is converted."""
+        self._news.append((number, (source_bytes, output_bytes)))
+
+    def news(self) -> list[News]:
+        """Return what came in since the last call."""
+        news, self._news = self._news, []
+        return news
 
     def end(self, place: tuple[int, ...]) -> None:
         """Forget what is done."""
@@ -149,13 +178,13 @@ class _Beginnings:
 class _Actor:
     """A worker, as Ray Data wants it: called with a table of tasks, it returns one of their results."""
 
-    def __init__(self, beginnings: Any, source: str, target: str, conversion: Conversion) -> None:
+    def __init__(self, underway: Any, source: str, target: str, conversion: Conversion) -> None:
         if conversion.settings["device"].startswith("cuda"):
             threads = os.cpu_count()  # Ray sets OMP_NUM_THREADS to 1, by which they would be too few beside a GPU
         else:
             os.environ["OMP_NUM_THREADS"] = "1"  # models take no more cores then
             threads = 1
-        self._beginnings = beginnings
+        self._underway = underway
         self._work = source, target, conversion, threads
 
     def __call__(self, tasks: "pa.Table") -> "pa.Table":
@@ -178,9 +207,11 @@ class _Actor:
     def _outcome(self, number: int, task: Task) -> Outcome:
         try:
             return self._do(task, number)
-        except ModelUnavailableError as error:
-            return error
         except Exception as error:
+            from .work import ends_run
+
+            if ends_run(error):
+                return error
             return RuntimeError(f"a worker on {platform.node()} failed: {summary_of(error)}")
 
     def _do(self, task: Task, *place: int) -> list[tuple[Task, list[Row]]]:
@@ -193,9 +224,9 @@ class _Actor:
         import ray
 
         allowed = PATIENCE if len(place) == 1 else 1
-        if ray.get(self._beginnings.begin.remote(place)) <= allowed:
-            rows = self._worker.do(task)
-            self._beginnings.end.remote(place)
+        if ray.get(self._underway.begin.remote(place)) <= allowed:
+            rows = self._worker.do(task, partial(self._underway.converted.remote, place[0]))
+            self._underway.end.remote(place)
             return [(task, rows)]
         if len(parts := task.parts()) > 1:
             return [done for number, part in enumerate(parts) for done in self._do(part, *place, number)]
@@ -203,7 +234,9 @@ class _Actor:
         return [(task, [Row(url, error=DIED, finished=time.time())])]
 
 
-def _outcomes(tasks: Sequence[Task], pool: Pool, source: str, target: str, conversion: Conversion) -> Iterator[bytes]:
+def _outcomes(
+    tasks: Sequence[Task], pool: Pool, source: str, target: str, conversion: Conversion, watch: "Watch"
+) -> Iterator[bytes]:
     """Yield the result of each task, pickled.
 
     Raises:
@@ -213,10 +246,10 @@ def _outcomes(tasks: Sequence[Task], pool: Pool, source: str, target: str, conve
     import ray.exceptions
 
     # Ray starts actors again and gives them the same task for as long as they die, so it is for us to count.
-    beginnings = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Beginnings).remote()
+    underway = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Underway).remote()
     blocks = min(len(tasks), BLOCKS)
     least, most = (min(count, blocks) for count in (pool.least, pool.most))
-    with _console_silenced():
+    with _console_silenced(), _watched(underway, tasks, watch):
         try:
             dataset = ray.data.from_items(
                 [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)],
@@ -228,7 +261,7 @@ def _outcomes(tasks: Sequence[Task], pool: Pool, source: str, target: str, conve
                 _Actor,
                 batch_size=1,
                 batch_format="pyarrow",
-                fn_constructor_args=(beginnings, source, target, conversion),
+                fn_constructor_args=(underway, source, target, conversion),
                 compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
                 num_gpus=pool.gpus or None,
             )
@@ -238,6 +271,34 @@ def _outcomes(tasks: Sequence[Task], pool: Pool, source: str, target: str, conve
             lines = str(error).strip().splitlines()
             reason = lines[-1] if isinstance(error, ray.exceptions.ActorDiedError) else lines[0]
             raise RuntimeError(f"Ray failed: {reason}") from error
+
+
+@contextmanager
+def _watched(underway: Any, tasks: Sequence[Task], watch: "Watch") -> Iterator[None]:
+    """Pass on, in a thread, what the actor knows of tasks, until all that is known at the block's end is passed on."""
+    import ray
+    import ray.exceptions
+
+    ended = threading.Event()
+
+    def pass_on() -> None:
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(POLL_SECONDS)
+            with suppress(ray.exceptions.RayError):  # whoever does the tasks says what is wrong with the cluster
+                for number, converted in ray.get(underway.news.remote()):
+                    if converted is None:
+                        watch.begun(tasks[number])
+                    else:
+                        watch.converted(tasks[number], *converted)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager
@@ -254,13 +315,54 @@ def _connected() -> Iterator[None]:
         yield
         return
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        with _quiet_core():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise RuntimeError(f"no Ray cluster: {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Have the compiled part of Ray, which starts in the block, write nothing to standard error but its last words.
+
+    It would warn in each run that actors of Ray Data cannot be started again if their arguments are lost. This process
+    keeps these, and without it there is no run. The line in which Ray says that it logs less is dropped, too. Whoever
+    sets :data:`CORE_LOG_LEVEL` in the environment gets all of it.
+    """
+    if CORE_LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[CORE_LOG_LEVEL] = "fatal"
+    try:
+        with _without_lines(CORE_LOG_LEVEL.encode()):
+            yield
+    finally:
+        del os.environ[CORE_LOG_LEVEL]
+
+
+@contextmanager
+def _without_lines(dropped: bytes) -> Iterator[None]:
+    """Write what goes to standard error in the block after it, without the lines in which something stands."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            for line in said:
+                if dropped not in line:
+                    os.write(2, line)
 
 
 @contextmanager

@@ -69,6 +69,19 @@ class Conversion:
             found["model"] = str(directory.absolute())
         return replace(self, settings=found)
 
+    def described(self) -> str:
+        """Return the options that make files what they are, as for the command line; ``""`` if all are the defaults."""
+        import pillow_sdc
+
+        with pillow_sdc.configure(**self.settings) as settings:
+            given = settings._asdict()
+        defaults = pillow_sdc.Settings()._asdict()
+        ignored = {"device", "compile", *(() if self.decode else ("denoise_steps",))}
+        options = {name: value for name, value in given.items() if name not in ignored and value != defaults[name]}
+        options |= {} if self.decode else self.save_options
+        words = [f"--{name.replace('_', '-')} {value}" for name, value in sorted(options.items())]
+        return " ".join([*words, *([] if self.keep_metadata else ["--strip"])])
+
     def wants(self, path: PurePath) -> bool:
         """Tell whether a file is one of the pictures to convert."""
         return is_sdc(path) if self.decode else is_picture(path)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import BatchError, ModelUnavailableError, summary_of
+from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
 from ..files import parquet_shards, tar_shards
 from ..files.other_formats import picture_file
 from ..files.pictures import check_sdc, format_of, open_picture, reads
@@ -23,6 +23,9 @@ from .tasks import Conversion, Kind, Task
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Converted = Callable[[int, int], None]
+"""Called in any thread when a picture is converted, with the bytes of its file and of the new one."""
 
 SHARDS: dict[Kind, WriteShard] = {Kind.TAR: tar_shards.TarShard, Kind.PARQUET: parquet_shards.ParquetShard}
 
@@ -62,14 +65,19 @@ class Worker:
         self._source, self._target, self._conversion = source, target, conversion
         self._threads = threads
 
-    def do(self, task: Task) -> list[Row]:
+    def do(self, task: Task, converted: Converted = lambda source_bytes, output_bytes: None) -> list[Row]:
         """Do a task and return what its pictures became and, if it is a shard, what that became.
 
         Of a shard that cannot be read to its end nothing is written, or, if its pictures become files, those before the
         damage. A shard replaces one that is there and lacks pictures, unless it lacks more.
 
+        Args:
+            task: What is to be done.
+            converted: Called for each picture that is converted and, if it becomes a file of its own, written.
+
         Raises:
             ModelUnavailableError: The model is not here and cannot be had.
+            OSError: The disk is full.
         """
         import pillow_sdc
 
@@ -80,13 +88,13 @@ class Worker:
             limit = pixel_limit(self._conversion.max_pixels)
             with pillow_sdc.configure(**self._conversion.settings), limit, self._sink(task) as sink:
                 for samples in self._samples(task):
-                    rows += self._convert(samples, task, sink)
+                    rows += self._convert(samples, task, sink, converted)
                 if task.kind is not Kind.FILES:
                     rows.append(self._row_of(task, [row for row in rows if row.error is not None]))
                 sink.close(rows)
-        except ModelUnavailableError:
-            raise
         except Exception as error:
+            if ends_run(error):
+                raise
             failed = Row("", error=summary_of(error), finished=time.time())
             there = rows if task.to is Kind.FILES else []
             return [*there, *(replace(failed, source=self._source.url_of(path)) for path in task.sources)]
@@ -143,7 +151,7 @@ class Worker:
             with closing(sink.shard):
                 yield sink
 
-    def _convert(self, samples: Sequence[Sample], task: Task, sink: "_Sink") -> list[Row]:
+    def _convert(self, samples: Sequence[Sample], task: Task, sink: "_Sink", converted: Converted) -> list[Row]:
         items = [
             Item(sample, name, Row(self._url_of(task, sample, name))) for sample in samples for name in sample.pictures
         ]
@@ -151,7 +159,7 @@ class Worker:
         begun = time.perf_counter()
         try:
             if to_do:
-                self._each(to_do, sink)
+                self._each(to_do, sink, converted)
         except BatchError as error:
             for index, reason in error.errors.items():
                 to_do[index].note(error=summary_of(reason))
@@ -166,12 +174,16 @@ class Worker:
             rows += [Row(self._url_of(task, sample, name), error=error) for name, error in errors.items()]
         return [replace(row, finished=finished) for row in rows]
 
-    def _each(self, items: Sequence[Item], sink: "_Sink") -> None:
+    def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
         from .. import batch, options
         from ..models import get_models
 
         conversion = self._conversion
         models = get_models(options.settings())  # "auto" may become another while it works
+
+        def put(item: Item, output_bytes: int) -> None:
+            sink.put(item)
+            converted(item.row.source_bytes or 0, output_bytes)
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
@@ -181,7 +193,7 @@ class Worker:
         def take(item: Item, data: bytes) -> None:
             item.note(**facts(data), output_bytes=len(data), model=models.name)
             item.data = data
-            sink.put(item)
+            put(item, len(data))
 
         def source_of(item: Item) -> bytes:
             data = item.read()
@@ -193,7 +205,7 @@ class Worker:
             file_format = format_of(conversion.suffix)
             item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
             item.note(output_bytes=len(item.data), model=models.name, remark=remark)
-            sink.put(item)
+            put(item, len(item.data))
 
         size, threads = conversion.batch_size, self._threads
         if conversion.decode:
@@ -205,6 +217,11 @@ class Worker:
         if task.kind is Kind.FILES:
             return self._source.url_of(name)
         return f"{self._source.url_of(task.sources[0])}::{name}"
+
+
+def ends_run(error: BaseException) -> bool:
+    """Tell whether an error would come again with every picture that follows."""
+    return isinstance(error, ModelUnavailableError) or is_full(error)
 
 
 def facts(data: bytes) -> dict[str, Any]:
@@ -300,6 +317,8 @@ class _Files:
                 if self._conversion.overwrite or not self._store.exists(path):
                     self._write(path, data)
             except (OSError, ValueError) as error:
+                if is_full(error):
+                    raise
                 errors[name] = summary_of(error)
         return errors
 
