@@ -60,11 +60,13 @@ class StoredImage:
         header: Size, mode and codec.
         quantised: The latents, and the noise in them.
         alpha: The alpha plane ``(H, W)``, in modes that have one.
+        content: The same, still coded; ``None`` where it is not that of a whole file.
     """
 
     header: container.Header
     quantised: QuantisedLatents
     alpha: NDArray[np.uint8] | None = None
+    content: container.Content | None = None
 
 
 def encode(
@@ -91,7 +93,8 @@ def encode(
     """
     header = header_of(samples, codec, metadata or {})
     with _memory_for(*header.size):
-        return write(header, encode_latents(samples, models), samples, codec, metadata or {}, target_size)
+        alpha = encode_alpha(samples, header)
+        return write(header, encode_latents(samples, models), alpha, codec, metadata or {}, target_size)
 
 
 def header_of(samples: NDArray[np.uint8], codec: LatentCodec, metadata: Mapping[str, bytes]) -> container.Header:
@@ -107,20 +110,24 @@ def header_of(samples: NDArray[np.uint8], codec: LatentCodec, metadata: Mapping[
     return header
 
 
+def encode_alpha(samples: NDArray[np.uint8], header: container.Header) -> bytes:
+    """Return the content of the alpha chunk of a picture's file; nothing in modes without one."""
+    return alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
+
+
 def write(
     header: container.Header,
     latents: NDArray[np.float32],
-    samples: NDArray[np.uint8],
+    alpha: bytes,
     codec: LatentCodec,
     metadata: Mapping[str, bytes],
     target_size: int | None,
 ) -> bytes:
-    """Return the file of a picture whose latents are there already; of ``samples``, alpha alone is still needed.
+    """Return the file of a picture whose latents are there already, and whose alpha is coded.
 
     Raises:
         OptionError: Even the coarsest latents take more than ``target_size``.
     """
-    alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
     if target_size is None:
         payload = codec.encode(latents)
     elif isinstance(codec, ContextCodec):
@@ -184,7 +191,21 @@ def read(fp: IO[bytes], layout: container.Layout) -> StoredImage:
     Raises:
         CorruptFileError: Alpha or payload is damaged.
     """
-    return StoredImage(layout.header, decode_latents(fp, layout), decode_alpha(fp, layout))
+    with _memory_for(*layout.header.size):
+        return decode_content(container.read_content(fp, layout))
+
+
+def decode_content(content: container.Content) -> StoredImage:
+    """Return what a file holds, decoded as far as that takes no model.
+
+    Raises:
+        CorruptFileError: Alpha or payload is damaged.
+    """
+    header = content.header
+    with _memory_for(*header.size):
+        quantised = codec_by_name(header.codec).decode(content.payload, *header.latent_shape)
+        alpha = alpha_plane.decode(content.alpha, *header.size) if header.has_alpha else None
+    return StoredImage(header, quantised, alpha, content)
 
 
 def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
@@ -194,7 +215,7 @@ def decode_latents(fp: IO[bytes], layout: container.Layout) -> QuantisedLatents:
         CorruptFileError: The payload is damaged.
     """
     header = layout.header
-    with _memory_for(header.width, header.height):
+    with _memory_for(*header.size):
         payload = container.read_chunk(fp, layout.payload)
         return codec_by_name(header.codec).decode(payload, *header.latent_shape)
 

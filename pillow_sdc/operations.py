@@ -56,7 +56,8 @@ def encode(image: "Picture", **save_options: Any) -> bytes:
         image: A picture; a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``: grey or colour, with alpha or without; or
             what ``Image.open`` makes a picture of: a path, the bytes of a file, or a binary file object.
         **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
-            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``.
+            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``. Of an SDC file that is not
+            loaded, or not modified since, the latents are taken from the file, without a model.
 
     Raises:
         TypeError: ``image`` is none of these.
@@ -64,8 +65,14 @@ def encode(image: "Picture", **save_options: Any) -> bytes:
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
+    from .plugin import save_options as checked
+    from .plugin import unmodified
+
     buffer = io.BytesIO()
     with as_picture(image) as picture:
+        # Pillow's ``save`` would load the picture first, by a model.
+        if not save_options.keys() & {"save_all", "append_images"} and (source := unmodified(picture)) is not None:
+            return checked(picture, save_options).resaved(source)
         picture.save(buffer, FORMAT, **save_options)
     return buffer.getvalue()
 

@@ -38,6 +38,13 @@ class LatentCodec(Protocol):
         """
         ...
 
+    def is_met_by(self, payload: bytes) -> bool:
+        """Tell whether a payload of this codec is no finer than the options ask for.
+
+        To quantise its latents anew, with these options, would then cost precision or bytes, and gain nothing.
+        """
+        ...
+
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
         """Return the latents of a payload, ``(4, rows, columns)``, the same on every machine.

@@ -31,6 +31,10 @@ class Uint8Codec:
         residuals = _residuals(round_levels(to_levels(latents)))
         return b"".join(deflate(plane.tobytes()) for plane in residuals)
 
+    def is_met_by(self, payload: bytes) -> bool:
+        """Tell that a payload is no finer: all have the same levels."""
+        return True
+
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
