@@ -109,7 +109,7 @@ class SdcImageFile(ImageFile.ImageFile):
         self._file().seek(position)
 
     def read_ahead(self) -> None:
-        """Read what is left of the file, which others may then read, move or close.
+        """Read the whole file, which others may then read, move or close; if Pillow opened it, close it.
 
         The picture is loaded from memory, and the file no longer needed.
         """
@@ -117,6 +117,8 @@ class SdcImageFile(ImageFile.ImageFile):
         file = self._file()
         file.seek(0)
         self.fp = io.BytesIO(container.read_up_to(file, self._layout.size))
+        if self._exclusive_fp:
+            file.close()
         self._exclusive_fp = True
 
     def read_stored(self) -> "StoredImage":
@@ -147,6 +149,8 @@ class SdcImageFile(ImageFile.ImageFile):
         """
         if self._is_unloaded():
             assert self._layout is not None  # noqa: S101 - as was seen
+            if self._exclusive_fp:
+                self.read_ahead()  # as after loading, nobody has to close the file
             try:
                 return resaving.Unmodified(container.read_content(self._file(), self._layout), is_checked=False)
             except TruncatedFileError:
@@ -370,7 +374,7 @@ def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
             given["icc_profile"] = own_profile
         if given.get("icc_profile") == own_profile and _describes_srgb(own_profile):
             del given["icc_profile"]
-    metadata = {key: bytes(value) for key, value in given.items() if value}
+    metadata = {key: bytes(given[key]) for key in container.METADATA if given.get(key)}  # in one order, whoever gave it
     if "exif" in metadata:
         metadata["exif"] = metadata["exif"].removeprefix(_EXIF_PREFIX)
     return metadata
