@@ -128,12 +128,13 @@ def write(
     Raises:
         OptionError: Even the coarsest latents take more than ``target_size``.
     """
-    if target_size is None:
-        payload = codec.encode(latents)
-    elif isinstance(codec, ContextCodec):
-        payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
-    else:
-        raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
+    with _memory_for(*header.size):
+        if target_size is None:
+            payload = codec.encode(latents)
+        elif isinstance(codec, ContextCodec):
+            payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha))
+        else:
+            raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
     file = container.write(header, payload, metadata, alpha)
     if target_size is not None and len(file) > target_size:
         raise OptionError(_too_large(len(file), target_size, len(payload), metadata, alpha))

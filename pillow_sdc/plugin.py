@@ -147,26 +147,32 @@ class SdcImageFile(ImageFile.ImageFile):
         Raises:
             CorruptFileError: The picture is not loaded, and its file is damaged.
         """
-        if self._is_unloaded():
-            assert self._layout is not None  # noqa: S101 - as was seen
-            if self._exclusive_fp:
-                self.read_ahead()  # as after loading, nobody has to close the file
-            try:
-                return resaving.Unmodified(container.read_content(self._file(), self._layout), is_checked=False)
-            except TruncatedFileError:
-                if ImageFile.LOAD_TRUNCATED_IMAGES:
-                    return None  # its pixels are of what has arrived
-                raise
-        return None if self._original is None or self.tile else self._original.of(self)
+        if self._original is None:
+            return None  # from a pickle
+        with self._original.reading:
+            if self._is_unloaded():
+                return self._read_unmodified()
+        return None if self.tile else self._original.of(self)
 
     def _is_unloaded(self) -> bool:
         """Tell whether the picture is as it was opened: not loaded, closed or made ready for a draft."""
         return bool(self.tile) and self.tile[0][0] == DECODER and getattr(self, "fp", None) is not None
 
+    def _read_unmodified(self) -> resaving.Unmodified | None:
+        assert self._layout is not None  # noqa: S101 - set by open
+        if self._exclusive_fp:
+            self.read_ahead()  # so that, as after loading, nobody has to close the file
+        try:
+            return resaving.Unmodified(container.read_content(self._file(), self._layout), is_checked=False)
+        except TruncatedFileError:
+            if ImageFile.LOAD_TRUNCATED_IMAGES:
+                return None  # its pixels are of what has arrived
+            raise
+
     def _keeps_payload(self) -> bool:
         try:
-            return self.unmodified() is not None
-        except (OSError, ValueError):  # damaged, or closed
+            return unmodified(self) is not None
+        except (OSError, ValueError):  # damaged, closed, or converted to a mode that cannot be stored
             return False
 
     def _decode_with(self, decoder: str, layout: container.Layout, *args: Any) -> None:

@@ -5,6 +5,7 @@ the pixels have that hash, the latents of the file are those of the picture, and
 them by one network and encoding the pixels by another only loses.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -39,6 +40,8 @@ class Original:
     """What a picture was loaded from, and which pixels that gave; nothing until it is loaded."""
 
     def __init__(self) -> None:
+        self.reading = threading.Lock()
+        """For the file of a picture that is not loaded, which has one position for all threads."""
         self._kept: tuple[container.Content, bytes] | None = None
 
     def keep(self, content: container.Content | None, samples: bytes) -> None:
@@ -86,11 +89,10 @@ def resaved(
 
     content = unmodified.content
     container.check(content.header, metadata)
+    stored = None if unmodified.is_checked else image_codec.decode_content(content)
     if _is_met(content, codec, asked, metadata, target_size):
-        if not unmodified.is_checked:
-            image_codec.decode_content(content)
         return container.write(content.header, content.payload, metadata, content.alpha)
-    latents = image_codec.decode_content(content).quantised.latents
+    latents = (stored or image_codec.decode_content(content)).quantised.latents
     header = content.header._replace(codec=codec.name)
     return image_codec.write(header, latents, content.alpha, codec, metadata, target_size)
 

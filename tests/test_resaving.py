@@ -17,7 +17,13 @@ from PIL import Image, ImageDraw, ImageFile, ImageOps
 
 import pillow_sdc
 from pillow_sdc import container
-from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, OptionError, TruncatedFileError
+from pillow_sdc.errors import (
+    CorruptFileError,
+    InsufficientMemoryError,
+    ModelUnavailableError,
+    OptionError,
+    TruncatedFileError,
+)
 from pillow_sdc.latent_codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.sdc"))
@@ -231,7 +237,7 @@ class TestModifiedPictures:
         assert content_of(again) != content_of(data)
         assert again == saved(image.copy()) == pillow_sdc.encode(image) == pillow_sdc.encode_batch([image])[0]
 
-    @pytest.mark.parametrize("change", CHANGES[:-1])
+    @pytest.mark.parametrize("change", CHANGES)
     def test_say_so(self, change: Callable[[Image.Image], Any]) -> None:
         image = loaded(saved(picture()))
         assert keeps_payload(image)
@@ -415,6 +421,15 @@ class TestPicturesThatAreNotLoaded:
         assert image.tile
         assert image.tobytes() == pillow_sdc.decode(data).tobytes()
 
+    def test_are_saved_by_several_threads(self, tmp_path: Path) -> None:
+        path = tmp_path / "photo.sdc"
+        picture().save(path)
+        data = path.read_bytes()
+        with ThreadPoolExecutor(8) as threads:
+            for image in [Image.open(path) for _ in range(20)]:
+                assert set(threads.map(pillow_sdc.encode, [image] * 16)) == {data}
+                assert saved(image) == data
+
     def test_go_through_a_batch_with_others(self) -> None:
         data = saved(picture())
         other = picture(width=30)
@@ -484,6 +499,21 @@ class TestDamage:
         for encode in (pillow_sdc.encode, lambda data, **options: pillow_sdc.encode_batch([data], **options)):
             with pytest.raises((CorruptFileError, pillow_sdc.BatchError), match=r"\d bytes"):
                 encode(data, **options)
+
+    @pytest.mark.parametrize("options", EVERY_CODECS_OPTIONS)
+    @pytest.mark.parametrize("codec", ["palette", "context", "uint8"])
+    def test_nor_is_a_payload_that_is_empty(self, codec: str, options: dict[str, Any]) -> None:
+        data = container.write(container.Header(100, 60, "RGB", codec), b"")
+        with pytest.raises(CorruptFileError):
+            pillow_sdc.encode(data, **options)
+
+    def test_memory_that_runs_out_is_an_oserror(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def exhausted(codec: Uint8Codec, latents: Any) -> bytes:
+            raise MemoryError
+
+        monkeypatch.setattr(Uint8Codec, "encode", exhausted)
+        with pytest.raises(InsufficientMemoryError, match="100×60"):
+            pillow_sdc.encode(file_of(PaletteCodec()), codec="uint8")
 
     def test_a_closed_picture_is_not_saved(self) -> None:
         data = saved(picture())
