@@ -55,7 +55,8 @@ def encode_batch(
     """Return the bytes of an ``.sdc`` file for each picture, in their order.
 
     These are the files that a loop of ``Image.save`` writes, up to rounding: how many pictures and threads a model
-    computes with may change the last bits of latents, and so, rarely, a file.
+    computes with may change the last bits of latents, and so, rarely, a file. Of SDC files that are not loaded, or not
+    modified since, the latents are taken from the file, without a model.
 
     Args:
         images: Pictures of any sizes and modes, uint8 arrays, or files, as :func:`pillow_sdc.encode` takes them. An

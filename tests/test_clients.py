@@ -217,6 +217,32 @@ class TestMapOfHuggingFaceDatasets:
             assert now[number] == pillow_sdc.encode(image.copy())
         assert self.stored(edited.map(lambda row: {"size": row["image"].size})) == now
 
+    def test_copies_and_pictures_that_it_turned_become_pngs(self, dataset: Any, photos: list[bytes]) -> None:
+        datasets = client("datasets")
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        turned = [pillow_sdc.encode(data, exif=exif) for data in photos]
+        oriented = datasets.Dataset.from_dict({"image": turned}).cast_column("image", datasets.Image())
+        for changed in (
+            dataset.map(lambda row: {"image": row["image"].copy()}),
+            oriented.map(lambda row: {"size": row["image"].size}),
+        ):
+            assert {Image.open(io.BytesIO(data)).format for data in self.stored(changed)} == {"PNG"}
+
+    @pytest.mark.parametrize("kind", ["SDC", "PNG"])
+    def test_edits_of_pictures_that_it_has_by_their_paths_are_dropped(self, tmp_path: Path, kind: str) -> None:
+        datasets = client("datasets")
+        path = tmp_path / f"photo.{kind.lower()}"
+        Image.new("RGB", (40, 24)).save(path)
+        dataset = datasets.Dataset.from_dict({"image": [str(path)]}).cast_column("image", datasets.Image())
+
+        def edit(row: Any) -> Any:
+            row["image"].paste((255, 0, 0), (0, 0, 20, 24))
+            return row
+
+        edited = dataset.map(edit).cast_column("image", datasets.Image(decode=False))
+        assert edited[0]["image"] == {"bytes": None, "path": str(path)}
+
     def test_metadata_that_datasets_does_not_pass_on_are_lost_and_nothing_else(self, photos: list[bytes]) -> None:
         datasets = client("datasets")
         data = pillow_sdc.encode(photos[0], xmp=b"x")
