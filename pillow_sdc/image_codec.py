@@ -3,14 +3,15 @@
     samples ─▶ autoencoder ─▶ latents ─▶ latent codec ─▶ container ─▶ bytes
     bytes ─▶ container ─▶ latent codec ─▶ latents ─▶ denoiser ─▶ autoencoder ─▶ samples
 
-Nothing here knows of Pillow. Samples are 8-bit arrays: ``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``,
-``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha goes by the latents' side, without loss.
+Nothing here knows of Pillow, and models are imported when there is something for them to do. Samples are 8-bit arrays:
+``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``, ``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha goes
+by the latents' side, without loss.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ from . import alpha as alpha_plane
 from . import container
 from .errors import InsufficientMemoryError, OptionError
 from .latent_codecs import ContextCodec, LatentCodec, QuantisedLatents, codec_by_name
-from .models import Denoiser, Models, NoiseSchedule, denoise
 from .preview import preview
 from .tiling import blend
+
+if TYPE_CHECKING:
+    from .models import Denoiser, Models
 
 TILE = 96
 """Side of a tile in latents: pictures up to 768 pixels are computed in one piece."""
@@ -72,7 +75,7 @@ class StoredImage:
 def encode(
     samples: NDArray[np.uint8],
     codec: LatentCodec,
-    models: Models,
+    models: "Models",
     metadata: Mapping[str, bytes] | None = None,
     target_size: int | None = None,
 ) -> bytes:
@@ -156,7 +159,7 @@ def _too_large(
     )
 
 
-def decode(stored: Sequence[StoredImage], models: Models, denoise_steps: int) -> list[DecodedImage]:
+def decode(stored: Sequence[StoredImage], models: "Models", denoise_steps: int) -> list[DecodedImage]:
     """Return the pictures of files whose latents have one shape; they are computed together.
 
     Raises:
@@ -276,7 +279,7 @@ def mode_of(samples: NDArray[np.uint8]) -> str:
     return ("L", "LA", "RGB", "RGBA")[channels - 1]
 
 
-def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.float32]:
+def encode_latents(samples: NDArray[np.uint8], models: "Models") -> NDArray[np.float32]:
     """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge.
 
     What full transparency hides is replaced by what costs little.
@@ -285,7 +288,7 @@ def encode_latents(samples: NDArray[np.uint8], models: Models) -> NDArray[np.flo
     return latents
 
 
-def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: Models) -> list[NDArray[np.float32]]:
+def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: "Models") -> list[NDArray[np.float32]]:
     """Return the latents of pictures that are covered by as many latents each, computed together."""
     colours = [_colour_of(samples) for samples in pictures]
     rows, columns = (-(-length // container.PIXELS_PER_LATENT) for length in pictures[0].shape[:2])
@@ -300,7 +303,7 @@ def encode_latents_together(pictures: Sequence[NDArray[np.uint8]], models: Model
 
 
 def decode_samples(
-    quantised: QuantisedLatents, header: container.Header, models: Models, alpha: NDArray[np.uint8] | None = None
+    quantised: QuantisedLatents, header: container.Header, models: "Models", alpha: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
     """Return the samples of SD-scaled latents and of what noise is left in them, cropped to the header's size.
 
@@ -332,8 +335,10 @@ def _with_alpha(samples: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> 
     return samples if samples.shape[2] > 1 else samples[:, :, 0]
 
 
-def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
+def _denoiser_for(noise_variance: float, models: "Models") -> "Denoiser | None":
     """Return the denoiser if there is one and it has something to do."""
+    from .models import NoiseSchedule
+
     # The family's own schedule is asked first, so that no U-Net of gigabytes is loaded to say that it is not needed.
     if NoiseSchedule.scaled_linear().timestep_of(noise_variance) is None:
         return None
@@ -344,8 +349,10 @@ def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
 
 
 def _denoise(
-    latents: NDArray[np.float32], noise_variances: NDArray[np.float64], denoiser: Denoiser, steps: int
+    latents: NDArray[np.float32], noise_variances: NDArray[np.float64], denoiser: "Denoiser", steps: int
 ) -> NDArray[np.float32]:
+    from .models import denoise
+
     def denoise_tile(y: slice, x: slice) -> NDArray[np.float32]:
         return denoise(latents[..., y, x], noise_variances, denoiser, steps)
 
@@ -364,7 +371,7 @@ def _decode_samples(
     latents: NDArray[np.float32],
     noise_variances: NDArray[np.float64],
     headers: Sequence[container.Header],
-    models: Models,
+    models: "Models",
 ) -> list[NDArray[np.uint8]]:
     """Return the samples ``(H, W, c)`` of latents ``(n, 4, h, w)``, alpha not yet set."""
     pictures = [np.empty((header.height, header.width, len(header.mode)), np.uint8) for header in headers]
