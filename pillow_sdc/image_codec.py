@@ -4,8 +4,8 @@
     bytes ─▶ container ─▶ latent codec ─▶ latents ─▶ denoiser ─▶ autoencoder ─▶ samples
 
 Nothing here knows of Pillow, and models are imported when there is something for them to do. Samples are 8-bit arrays:
-``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``, ``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha goes
-by the latents' side, without loss.
+``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``, ``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha
+goes by the latents' side, without loss.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
