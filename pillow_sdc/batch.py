@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from .container import Header
     from .image_codec import DecodedImage, StoredImage
     from .operations import Picture
-    from .plugin import SaveOptions, SdcImageFile
+    from .plugin import SdcImageFile
 
 Item = TypeVar("Item")
 Taken = TypeVar("Taken")
@@ -56,7 +55,8 @@ def encode_batch(
     """Return the bytes of an ``.sdc`` file for each picture, in their order.
 
     These are the files that a loop of ``Image.save`` writes, up to rounding: how many pictures and threads a model
-    computes with may change the last bits of latents, and so, rarely, a file.
+    computes with may change the last bits of latents, and so, rarely, a file. Of SDC files that are not loaded, or not
+    modified since, the latents are taken from the file, without a model.
 
     Args:
         images: Pictures of any sizes and modes, uint8 arrays, or files, as :func:`pillow_sdc.encode` takes them. An
@@ -112,7 +112,7 @@ def encode_each(
     """
     from . import image_codec
     from .models import get_models
-    from .plugin import converted, exif_bytes
+    from .plugin import converted, exif_bytes, unmodified
     from .plugin import save_options as checked
 
     if "progress" in save_options:
@@ -126,25 +126,32 @@ def encode_each(
         image, own_options = picture_of(item)
         with as_picture(image) as picture:
             given = checked(picture, {**save_options, **own_options})
+            if (source := unmodified(picture)) is not None:
+                return _Picture(item, None, given.settings, None, lambda latents: given.resaved(source))
             samples = np.asarray(converted(picture))  # a copy
         header = image_codec.header_of(samples, given.codec, given.metadata)
-        return _Picture(item, header, samples, given)
+
+        def file_of(latents: "NDArray[np.float32]") -> bytes:
+            alpha = image_codec.encode_alpha(samples, header)
+            return image_codec.write(header, latents, alpha, given.codec, given.metadata, given.target_size)
+
+        return _Picture(item, header.latent_shape, given.settings, samples, file_of)
 
     def prepare(picture: "_Picture[Item]") -> "tuple[Hashable, _Picture[Item]]":
-        return picture.header.latent_shape, picture
+        return picture.latent_shape, picture
 
-    def compute(pictures: "Sequence[_Picture[Item]]") -> "list[NDArray[np.float32]]":
-        models = get_models(pictures[0].given.settings)
-        return image_codec.encode_latents_together([picture.samples for picture in pictures], models)
+    def compute(pictures: "Sequence[_Picture[Item]]") -> "Sequence[NDArray[np.float32] | None]":
+        samples = [picture.samples for picture in pictures if picture.samples is not None]
+        if not samples:  # a group, which is of one shape, is of nothing but files
+            return [None] * len(pictures)
+        return image_codec.encode_latents_together(samples, get_models(pictures[0].settings))
 
-    def finish(picture: "_Picture[Item]", latents: "NDArray[np.float32]") -> Result:
-        codec, target_size, _, metadata = picture.given
-        data = image_codec.write(picture.header, latents, picture.samples, codec, metadata, target_size)
-        return deliver(picture.item, data)
+    def finish(picture: "_Picture[Item]", latents: "NDArray[np.float32] | None") -> Result:
+        return deliver(picture.item, picture.file_of(latents))
 
     changes: Any = {name: save_options[name] for name in ("model", "device", "dtype") if name in save_options}
     settings = options.override(options.settings(), changes)
-    work: _Work[Item, _Picture[Item], _Picture[Item], NDArray[np.float32], Result]
+    work: _Work[Item, _Picture[Item], _Picture[Item], NDArray[np.float32] | None, Result]
     work = _Work(at_once, take, prepare, compute, finish)
     return _done(work, items, batch_size, threads, settings)
 
@@ -227,7 +234,7 @@ def decode_each(
         return image_codec.decode(stored, get_models(settings), settings.denoise_steps)
 
     def finish(file: "_File[Item]", picture: "DecodedImage") -> Result:
-        file.image.load_decoded(picture, get_models(settings))
+        file.image.load_decoded(file.stored, picture, get_models(settings))
         return deliver(file.item, file.image)
 
     work: _Work[Item, tuple[Item, SdcImageFile], _File[Item], DecodedImage, Result]
@@ -241,10 +248,21 @@ def _is_callers(given: object) -> bool:
 
 
 class _Picture(NamedTuple, Generic[Item]):
+    """A picture on its way to its file.
+
+    Attributes:
+        item: What it is of.
+        latent_shape: Of the latents that the model makes; ``None`` where an SDC file has them already.
+        settings: Those that hold for it.
+        samples: What the model encodes; ``None`` likewise.
+        file_of: Returns the file, given the latents that the model made.
+    """
+
     item: Item
-    header: "Header"
-    samples: "NDArray[np.uint8]"
-    given: "SaveOptions"
+    latent_shape: tuple[int, int] | None
+    settings: options.Settings
+    samples: "NDArray[np.uint8] | None"
+    file_of: Callable[[Any], bytes]
 
 
 class _File(NamedTuple, Generic[Item]):
@@ -287,7 +305,7 @@ class _Work(Generic[Item, Taken, Prepared, Computed, Result]):
         at_once: Callable[[Item], bool],
         take: Callable[[Item], Taken],
         prepare: Callable[[Taken], tuple[Hashable, Prepared]],
-        compute: Callable[[Sequence[Prepared]], list[Computed]],
+        compute: Callable[[Sequence[Prepared]], Sequence[Computed]],
         finish: Callable[[Prepared, Computed], Result],
     ) -> None:
         """Take which items are taken at once, in the caller's thread, and the stages.

@@ -136,6 +136,20 @@ class Layout(NamedTuple):
         return self.chunks[0].position - HEADER_BYTES
 
 
+class Content(NamedTuple):
+    """What a file holds of its picture, still coded.
+
+    Attributes:
+        header: What the picture is.
+        payload: The latents, as the codec named in the header wrote them.
+        alpha: The alpha plane, as :mod:`pillow_sdc.alpha` wrote it; nothing in modes without one.
+    """
+
+    header: Header
+    payload: bytes
+    alpha: bytes = b""
+
+
 def accepts(prefix: bytes) -> bool:
     """Tell whether a file that begins with ``prefix`` (of any length) is an SDC file."""
     return prefix.startswith(SIGNATURE)
@@ -267,6 +281,17 @@ def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
     if zlib.crc32(data, zlib.crc32(head)) != crc:
         raise CorruptFileError(f"checksum of chunk {chr(chunk.type)!r} does not match: the file is damaged")
     return data
+
+
+def read_content(fp: IO[bytes], layout: Layout) -> Content:
+    """Return what a file holds of its picture, the checksums verified.
+
+    Raises:
+        TruncatedFileError: The file ends too early.
+        CorruptFileError: A checksum does not match.
+    """
+    payload = read_chunk(fp, layout.payload)
+    return Content(layout.header, payload, b"" if layout.alpha is None else read_chunk(fp, layout.alpha))
 
 
 def read_truncated_chunk(fp: IO[bytes], chunk: Chunk) -> bytes | None:

@@ -3,14 +3,15 @@
     samples ─▶ autoencoder ─▶ latents ─▶ latent codec ─▶ container ─▶ bytes
     bytes ─▶ container ─▶ latent codec ─▶ latents ─▶ denoiser ─▶ autoencoder ─▶ samples
 
-Nothing here knows of Pillow. Samples are 8-bit arrays: ``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``,
-``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha goes by the latents' side, without loss.
+Nothing here knows of Pillow, and models are imported when there is something for them to do. Samples are 8-bit arrays:
+``(H, W)`` for mode ``L``, ``(H, W, 2)`` for ``LA``, ``(H, W, 3)`` for ``RGB`` and ``(H, W, 4)`` for ``RGBA``. Alpha
+goes by the latents' side, without loss.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,12 @@ from . import alpha as alpha_plane
 from . import container
 from .errors import InsufficientMemoryError, OptionError
 from .latent_codecs import ContextCodec, LatentCodec, QuantisedLatents, codec_by_name
-from .models import Denoiser, Models, NoiseSchedule, denoise
 from .preview import preview
 from .progress import UNCOUNTED, CountedSteps, ProgressCallback, Steps
 from .tiling import blend, count
+
+if TYPE_CHECKING:
+    from .models import Denoiser, Models
 
 TILE = 96
 """Side of a tile in latents: pictures up to 768 pixels are computed in one piece."""
@@ -61,17 +64,19 @@ class StoredImage:
         header: Size, mode and codec.
         quantised: The latents, and the noise in them.
         alpha: The alpha plane ``(H, W)``, in modes that have one.
+        content: The same, still coded; ``None`` where it is not that of a whole file.
     """
 
     header: container.Header
     quantised: QuantisedLatents
     alpha: NDArray[np.uint8] | None = None
+    content: container.Content | None = None
 
 
 def encode(
     samples: NDArray[np.uint8],
     codec: LatentCodec,
-    models: Models,
+    models: "Models",
     metadata: Mapping[str, bytes] | None = None,
     target_size: int | None = None,
     progress: ProgressCallback | None = None,
@@ -95,8 +100,9 @@ def encode(
     header = header_of(samples, codec, metadata or {})
     steps = counted("encoding", header.size, codec.encode_steps(header.latent_shape[0]), progress)
     with _memory_for(*header.size):
+        alpha = encode_alpha(samples, header)
         latents = encode_latents(samples, models, steps)
-        file = write(header, latents, samples, codec, metadata or {}, target_size, steps)
+        file = write(header, latents, alpha, codec, metadata or {}, target_size, steps)
     steps.finish()
     return file
 
@@ -142,27 +148,32 @@ def header_of(samples: NDArray[np.uint8], codec: LatentCodec, metadata: Mapping[
     return header
 
 
+def encode_alpha(samples: NDArray[np.uint8], header: container.Header) -> bytes:
+    """Return the content of the alpha chunk of a picture's file; nothing in modes without one."""
+    return alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
+
+
 def write(
     header: container.Header,
     latents: NDArray[np.float32],
-    samples: NDArray[np.uint8],
+    alpha: bytes,
     codec: LatentCodec,
     metadata: Mapping[str, bytes],
     target_size: int | None,
     steps: Steps = UNCOUNTED,
 ) -> bytes:
-    """Return the file of a picture whose latents are there already; of ``samples``, alpha alone is still needed.
+    """Return the file of a picture whose latents are there already, and whose alpha is coded.
 
     Raises:
         OptionError: Even the coarsest latents take more than ``target_size``.
     """
-    alpha = alpha_plane.encode(samples[:, :, -1]) if header.has_alpha else b""
-    if target_size is None:
-        payload = codec.encode(latents, steps)
-    elif isinstance(codec, ContextCodec):
-        payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha), steps)
-    else:
-        raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
+    with _memory_for(*header.size):
+        if target_size is None:
+            payload = codec.encode(latents, steps)
+        elif isinstance(codec, ContextCodec):
+            payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha), steps)
+        else:
+            raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
     file = container.write(header, payload, metadata, alpha)
     if target_size is not None and len(file) > target_size:
         raise OptionError(_too_large(len(file), target_size, len(payload), metadata, alpha))
@@ -185,7 +196,7 @@ def _too_large(
 
 
 def decode(
-    stored: Sequence[StoredImage], models: Models, denoise_steps: int, steps: Steps = UNCOUNTED
+    stored: Sequence[StoredImage], models: "Models", denoise_steps: int, steps: Steps = UNCOUNTED
 ) -> list[DecodedImage]:
     """Return the pictures of files whose latents have one shape; they are computed together.
 
@@ -223,7 +234,21 @@ def read(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> S
     Raises:
         CorruptFileError: Alpha or payload is damaged.
     """
-    return StoredImage(layout.header, decode_latents(fp, layout, steps), decode_alpha(fp, layout))
+    with _memory_for(*layout.header.size):
+        return decode_content(container.read_content(fp, layout), steps)
+
+
+def decode_content(content: container.Content, steps: Steps = UNCOUNTED) -> StoredImage:
+    """Return what a file holds, decoded as far as that takes no model.
+
+    Raises:
+        CorruptFileError: Alpha or payload is damaged.
+    """
+    header = content.header
+    with _memory_for(*header.size):
+        quantised = codec_by_name(header.codec).decode(content.payload, *header.latent_shape, steps)
+        alpha = alpha_plane.decode(content.alpha, *header.size) if header.has_alpha else None
+    return StoredImage(header, quantised, alpha, content)
 
 
 def decode_latents(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> QuantisedLatents:
@@ -233,7 +258,7 @@ def decode_latents(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOU
         CorruptFileError: The payload is damaged.
     """
     header = layout.header
-    with _memory_for(header.width, header.height):
+    with _memory_for(*header.size):
         payload = container.read_chunk(fp, layout.payload)
         return codec_by_name(header.codec).decode(payload, *header.latent_shape, steps)
 
@@ -293,7 +318,7 @@ def mode_of(samples: NDArray[np.uint8]) -> str:
     return ("L", "LA", "RGB", "RGBA")[channels - 1]
 
 
-def encode_latents(samples: NDArray[np.uint8], models: Models, steps: Steps = UNCOUNTED) -> NDArray[np.float32]:
+def encode_latents(samples: NDArray[np.uint8], models: "Models", steps: Steps = UNCOUNTED) -> NDArray[np.float32]:
     """Return the SD-scaled latents ``(4, ⌈H/8⌉, ⌈W/8⌉)`` of samples, padded at right and bottom with their edge.
 
     What full transparency hides is replaced by what costs little.
@@ -303,7 +328,7 @@ def encode_latents(samples: NDArray[np.uint8], models: Models, steps: Steps = UN
 
 
 def encode_latents_together(
-    pictures: Sequence[NDArray[np.uint8]], models: Models, steps: Steps = UNCOUNTED
+    pictures: Sequence[NDArray[np.uint8]], models: "Models", steps: Steps = UNCOUNTED
 ) -> list[NDArray[np.float32]]:
     """Return the latents of pictures that are covered by as many latents each, computed together."""
     colours = [_colour_of(samples) for samples in pictures]
@@ -319,7 +344,7 @@ def encode_latents_together(
 
 
 def decode_samples(
-    quantised: QuantisedLatents, header: container.Header, models: Models, alpha: NDArray[np.uint8] | None = None
+    quantised: QuantisedLatents, header: container.Header, models: "Models", alpha: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
     """Return the samples of SD-scaled latents and of what noise is left in them, cropped to the header's size.
 
@@ -351,8 +376,10 @@ def _with_alpha(samples: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> 
     return samples if samples.shape[2] > 1 else samples[:, :, 0]
 
 
-def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
+def _denoiser_for(noise_variance: float, models: "Models") -> "Denoiser | None":
     """Return the denoiser if there is one and it has something to do."""
+    from .models import NoiseSchedule
+
     # The family's own schedule is asked first, so that no U-Net of gigabytes is loaded to say that it is not needed.
     if NoiseSchedule.scaled_linear().timestep_of(noise_variance) is None:
         return None
@@ -365,10 +392,12 @@ def _denoiser_for(noise_variance: float, models: Models) -> Denoiser | None:
 def _denoise(
     latents: NDArray[np.float32],
     noise_variances: NDArray[np.float64],
-    denoiser: Denoiser,
+    denoiser: "Denoiser",
     denoise_steps: int,
     steps: Steps,
 ) -> NDArray[np.float32]:
+    from .models import denoise
+
     def denoise_tile(y: slice, x: slice) -> NDArray[np.float32]:
         return denoise(latents[..., y, x], noise_variances, denoiser, denoise_steps, steps)
 
@@ -387,7 +416,7 @@ def _decode_samples(
     latents: NDArray[np.float32],
     noise_variances: NDArray[np.float64],
     headers: Sequence[container.Header],
-    models: Models,
+    models: "Models",
     steps: Steps = UNCOUNTED,
 ) -> list[NDArray[np.uint8]]:
     """Return the samples ``(H, W, c)`` of latents ``(n, 4, h, w)``, alpha not yet set."""

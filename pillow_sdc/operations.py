@@ -61,7 +61,8 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
             pixels that the codec has gone through once; each trial of ``target_size`` adds steps. The last call is with
             two equal numbers. What it raises ends the work and is raised here.
         **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
-            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``.
+            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``. Of an SDC file that is not
+            loaded, or not modified since, the latents are taken from the file, without a model.
 
     Raises:
         TypeError: ``image`` is none of these.
@@ -69,8 +70,14 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
+    from .plugin import checked_progress, unmodified
+    from .plugin import save_options as checked
+
     buffer = io.BytesIO()
     with as_picture(image) as picture:
+        # Pillow's ``save`` would load the picture first, by a model.
+        if not save_options.keys() & {"save_all", "append_images"} and (source := unmodified(picture)) is not None:
+            return checked(picture, save_options).resaved(source, checked_progress(progress))
         picture.save(buffer, FORMAT, progress=progress, **save_options)
     return buffer.getvalue()
 

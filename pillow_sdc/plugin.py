@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageFile
 
-from . import container, options
-from .errors import OptionError
+from . import container, options, resaving
+from .errors import OptionError, TruncatedFileError
 from .progress import UNCOUNTED, ProgressCallback, Steps
-from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow
+from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow, is_opened_sdc
 
 if TYPE_CHECKING:
     from .image_codec import DecodedImage, StoredImage
@@ -37,8 +37,9 @@ _EXIF_PREFIX = b"Exif\0\0"
 class SdcImageFile(ImageFile.ImageFile):
     """An opened ``.sdc`` file.
 
-    ``info["sdc"]`` tells the codec and the latent space, and after loading what decoded the picture: the model, its
-    device, the number of denoising steps and the noise variance they started from.
+    ``info["sdc"]`` tells the codec and the latent space, whether saving the picture as it is now keeps the file's
+    payload, and after loading what decoded the picture: the model, its device, the number of denoising steps and the
+    noise variance they started from.
     """
 
     format = FORMAT
@@ -50,6 +51,7 @@ class SdcImageFile(ImageFile.ImageFile):
     _layout: container.Layout | None = None
     _wants_to_fit = False
     _report: dict[str, Any] | None = None
+    _original: resaving.Original | None = None
 
     def _open(self) -> None:
         fp = self._file()
@@ -62,10 +64,11 @@ class SdcImageFile(ImageFile.ImageFile):
             metadata["exif"] = _EXIF_PREFIX + metadata["exif"].removeprefix(_EXIF_PREFIX)
         if "dpi" in metadata:
             metadata["dpi"] = container.unpack_dpi(metadata["dpi"])
+        self._report = {"codec": header.codec, "latent_space": header.latent_space, resaving.KEEPS_PAYLOAD: False}
+        self._original = resaving.Original()
+        self.info = resaving.Info(self._report, self._keeps_payload)
         self.info.update(metadata)
-        self._report = {"codec": header.codec, "latent_space": header.latent_space}
-        self.info["sdc"] = self._report
-        self._decode_with(DECODER, self._layout, self._report, None)
+        self._decode_with(DECODER, self._layout, self._report, self._original, None)
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Make ready to load the picture at an eighth or a quarter of its size, if that is no smaller than ``size``.
@@ -127,10 +130,10 @@ class SdcImageFile(ImageFile.ImageFile):
     def on_progress(self, progress: ProgressCallback | None) -> None:
         """Have ``load`` call a function as :func:`pillow_sdc.decode` does, if the picture is not loaded yet."""
         if self._layout is not None and self.tile and self.tile[0].codec_name == DECODER:
-            self._decode_with(DECODER, self._layout, self._report, progress)
+            self._decode_with(DECODER, self._layout, self._report, self._original, progress)
 
     def read_ahead(self) -> None:
-        """Read what is left of the file, which others may then read, move or close.
+        """Read the whole file, which others may then read, move or close; if Pillow opened it, close it.
 
         The picture is loaded from memory, and the file no longer needed.
         """
@@ -138,6 +141,8 @@ class SdcImageFile(ImageFile.ImageFile):
         file = self._file()
         file.seek(0)
         self.fp = io.BytesIO(container.read_up_to(file, self._layout.size))
+        if self._exclusive_fp:
+            file.close()
         self._exclusive_fp = True
 
     def read_stored(self) -> "StoredImage":
@@ -149,14 +154,50 @@ class SdcImageFile(ImageFile.ImageFile):
         assert self._layout is not None  # noqa: S101 - set by open
         return _read(self._file(), self._layout)
 
-    def load_decoded(self, picture: "DecodedImage", models: "Models") -> None:
+    def load_decoded(self, stored: "StoredImage", picture: "DecodedImage", models: "Models") -> None:
         """Take a picture that was decoded with others in place of loading it from the file."""
-        assert self._report is not None  # noqa: S101 - set by open
-        self.fp = io.BytesIO(picture.samples.tobytes())
+        assert self._report is not None and self._original is not None  # noqa: S101, PT018 - set by open
+        samples = picture.samples.tobytes()
+        self.fp = io.BytesIO(samples)
         self._exclusive_fp = True
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, (self.mode, 0, 1))]
         self.load()
+        self._original.keep(stored.content, samples)
         self._report.update(_report_of(picture, models))
+
+    def unmodified(self) -> resaving.Unmodified | None:
+        """Return what the file holds, if the picture is what loading it gives; it need not be loaded.
+
+        Raises:
+            CorruptFileError: The picture is not loaded, and its file is damaged.
+        """
+        if self._original is None:
+            return None  # from a pickle
+        with self._original.reading:
+            if self._is_unloaded():
+                return self._read_unmodified()
+        return None if self.tile else self._original.of(self)
+
+    def _is_unloaded(self) -> bool:
+        """Tell whether the picture is as it was opened: not loaded, closed or made ready for a draft."""
+        return bool(self.tile) and self.tile[0][0] == DECODER and getattr(self, "fp", None) is not None
+
+    def _read_unmodified(self) -> resaving.Unmodified | None:
+        assert self._layout is not None  # noqa: S101 - set by open
+        if self._exclusive_fp:
+            self.read_ahead()  # so that, as after loading, nobody has to close the file
+        try:
+            return resaving.Unmodified(container.read_content(self._file(), self._layout), is_checked=False)
+        except TruncatedFileError:
+            if ImageFile.LOAD_TRUNCATED_IMAGES:
+                return None  # its pixels are of what has arrived
+            raise
+
+    def _keeps_payload(self) -> bool:
+        try:
+            return unmodified(self) is not None
+        except (OSError, ValueError):  # damaged, closed, or converted to a mode that cannot be stored
+            return False
 
     def _decode_with(self, decoder: str, layout: container.Layout, *args: Any) -> None:
         tile = ImageFile._Tile(decoder, (0, 0, *self.size), layout.payload.position, (layout, *args))
@@ -177,15 +218,17 @@ class SdcDecoder(ImageFile.PyDecoder):
         from . import image_codec
         from .models import get_models
 
-        layout, report, progress = self.args
+        layout, report, original, progress = self.args
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
         steps = image_codec.decoding(layout.header, progress)
         stored = _read(self.fd, layout, steps)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
         (picture,) = image_codec.decode([stored], models, settings.denoise_steps, steps)
-        self.set_as_raw(picture.samples.tobytes())
+        samples = picture.samples.tobytes()
+        self.set_as_raw(samples)
         steps.finish()
+        original.keep(stored.content, samples)
         report.update(_report_of(picture, models))
         return -1, 0
 
@@ -226,12 +269,25 @@ def _report_of(picture: "DecodedImage", models: "Models") -> dict[str, Any]:
 
 
 class SaveOptions(NamedTuple):
-    """What ``save`` was given, checked."""
+    """What ``save`` was given, checked.
+
+    Attributes:
+        codec: With its options.
+        asked: Which of ``codec`` and the options of codecs were given; without any the codec is the default.
+        target_size: The most bytes that the file may have.
+        settings: Those that hold for this picture.
+        metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
+    """
 
     codec: "LatentCodec"
+    asked: frozenset[str]
     target_size: int | None
     settings: options.Settings
     metadata: dict[str, bytes]
+
+    def resaved(self, source: resaving.Unmodified, progress: ProgressCallback | None = None) -> bytes:
+        """Return the file of an unmodified picture, without any model."""
+        return resaving.resaved(source, self.codec, self.asked, self.metadata, self.target_size, progress)
 
 
 def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -242,11 +298,21 @@ def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OptionError: An option is outside its range (also a ``ValueError``).
     """
     container.check_size(*im.size)
-    progress = im.encoderinfo.get("progress")
-    if progress is not None and not callable(progress):
-        raise OptionError(f"progress is {progress!r}; it must be a function of two numbers, or None")
-    args = (save_options(im, im.encoderinfo), progress)
+    progress = checked_progress(im.encoderinfo.get("progress"))
+    args = save_options(im, im.encoderinfo), unmodified(im), progress
     ImageFile._save(converted(im), fp, [ImageFile._Tile(ENCODER, (0, 0, *im.size), 0, args)])
+
+
+def checked_progress(given: Any) -> ProgressCallback | None:
+    """Return a callback for progress, or ``None``.
+
+    Raises:
+        OptionError: It is neither.
+    """
+    if given is not None and not callable(given):
+        raise OptionError(f"progress is {given!r}; it must be a function of two numbers, or None")
+    callback: ProgressCallback | None = given
+    return callback
 
 
 def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -263,18 +329,31 @@ def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     save(im, fp, filename)
 
 
+def unmodified(im: Image.Image) -> resaving.Unmodified | None:
+    """Return what a picture's own SDC file holds, if the picture to be stored is what loading that file gives.
+
+    Raises:
+        CorruptFileError: The picture is not loaded, and its file is damaged.
+    """
+    opened: Any = im
+    return opened.unmodified() if is_opened_sdc(im) and _stored_mode(im) == im.mode else None
+
+
 def converted(im: Image.Image) -> Image.Image:
     """Return the picture in a mode that the format has; transparency of any kind becomes alpha.
 
     Raises:
         OSError: The mode would lose precision.
     """
+    mode = _stored_mode(im)
+    return im if im.mode == mode else im.convert(mode)
+
+
+def _stored_mode(im: Image.Image) -> str:
     mode = _CONVERTED.get(im.mode, im.mode)
     if mode not in container.MODES.values():
         raise OSError(f"cannot write mode {im.mode} as SDC")
-    if _has_transparency(im) and not mode.endswith("A"):
-        mode += "A"
-    return im if im.mode == mode else im.convert(mode)
+    return f"{mode}A" if _has_transparency(im) and not mode.endswith("A") else mode
 
 
 def _has_transparency(im: Image.Image) -> bool:
@@ -298,13 +377,14 @@ def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
     codec_options = {name: given[name] for name in CODEC_OF_OPTION if name in given}
     chosen = sorted({CODEC_OF_OPTION[name] for name in codec_options})
     codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
+    asked = frozenset(codec_options) | ({"codec"} & given.keys())
     for name in codec_options:
         if CODEC_OF_OPTION[name] != codec_class.name:
             raise OptionError(f"{name} is an option of the codec {CODEC_OF_OPTION[name]}, not of {codec_class.name}")
     target_size = _target_size(codec_options)
     changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
     settings = options.override(options.settings(), changes)
-    return SaveOptions(codec_class(**codec_options), target_size, settings, _metadata(im, given))
+    return SaveOptions(codec_class(**codec_options), asked, target_size, settings, _metadata(im, given))
 
 
 def _target_size(codec_options: dict[str, Any]) -> int | None:
@@ -339,7 +419,7 @@ def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:
             given["icc_profile"] = own_profile
         if given.get("icc_profile") == own_profile and _describes_srgb(own_profile):
             del given["icc_profile"]
-    metadata = {key: bytes(value) for key, value in given.items() if value}
+    metadata = {key: bytes(given[key]) for key in container.METADATA if given.get(key)}  # in one order, whoever gave it
     if "exif" in metadata:
         metadata["exif"] = metadata["exif"].removeprefix(_EXIF_PREFIX)
     return metadata
@@ -383,9 +463,12 @@ class SdcEncoder(ImageFile.PyEncoder):
         from .models import get_models
 
         assert self.im is not None  # noqa: S101 - set by Pillow
-        save_options, progress = self.args
-        samples = np.asarray(Image.Image()._new(self.im))
-        models = get_models(save_options.settings)
-        codec, target_size, _, metadata = save_options
-        data = image_codec.encode(samples, codec, models, metadata, target_size, progress)
+        given, source, progress = self.args
+        if source is not None:
+            data = given.resaved(source, progress)
+        else:
+            samples = np.asarray(Image.Image()._new(self.im))
+            models = get_models(given.settings)
+            codec, metadata, target_size = given.codec, given.metadata, given.target_size
+            data = image_codec.encode(samples, codec, models, metadata, target_size, progress)
         return len(data), 1, data

@@ -69,7 +69,16 @@ def _register_mime_type() -> None:
 
 def is_of_pillow(value: object, name: str) -> bool:
     """Tell whether a value is an instance of a class of ``PIL.Image``, also if that has been imported anew since."""
-    return any((kind.__module__, kind.__name__) == ("PIL.Image", name) for kind in type(value).__mro__)
+    return _is_of(value, "PIL.Image", name)
+
+
+def is_opened_sdc(value: object) -> bool:
+    """Tell whether a value is the plugin's picture, also if Pillow, and so the plugin, has been imported anew since."""
+    return _is_of(value, _PLUGIN, "SdcImageFile")
+
+
+def _is_of(value: object, module: str, name: str) -> bool:
+    return any((kind.__module__, kind.__name__) == (module, name) for kind in type(value).__mro__)
 
 
 def _accept(prefix: bytes) -> bool:

@@ -312,6 +312,32 @@ def test_a_model_that_is_not_there_is_told(photo: Path, tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "options", [(), ("--quality", "30"), ("--target-size", "110"), ("--codec", "uint8"), ("--strip",)]
+)
+def test_sdc_files_are_encoded_without_a_model(photo: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    source, target = tmp_path / "a.sdc", tmp_path / "b.sdc"
+    with Image.open(photo) as image:
+        image.save(source, quality=80, xmp=XMP)
+    (tmp_path / "no-model").mkdir()
+    result = sdc("encode", source, "-o", target, "--model", tmp_path / "no-model", *options)
+    assert result.exit_code == 0, result.stderr
+    assert (target.read_bytes() == source.read_bytes()) is (not options)
+    with Image.open(source) as before, Image.open(target) as after:
+        assert after.size == before.size
+        assert after.info.get("xmp") == (None if options == ("--strip",) else XMP)
+    assert sdc("encode", "-", stdin=source.read_bytes()).stdout_bytes == source.read_bytes()
+
+
+def test_a_damaged_sdc_file_is_not_encoded(tmp_path: Path) -> None:
+    source = tmp_path / "a.sdc"
+    source.write_bytes((GOLDEN / "palette-rgb-200x150.sdc").read_bytes()[:-5])
+    result = sdc("encode", source, "-o", tmp_path / "b.sdc")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"sdc: {source}: the file ends 1 bytes too early\n")
+    assert names(tmp_path) == ["a.sdc"]
+
+
 def test_the_named_model_encodes_and_decodes(photo: Path, tiny_pipeline: Path) -> None:
     assert sdc("encode", photo, "--model", tiny_pipeline).exit_code == 0
     options = ["--model", tiny_pipeline, "--device", "cpu", "--dtype", "float32", "--denoise-steps", "1"]

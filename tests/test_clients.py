@@ -154,6 +154,102 @@ class TestHuggingFaceDatasets:
         assert datasets.Image().decode_example({"path": str(photo), "bytes": None}).size == (24, 40)
 
 
+class TestMapOfHuggingFaceDatasets:
+    """``map`` saves every picture that it has decoded again, by ``save(buffer, picture.format)`` without options."""
+
+    @pytest.fixture
+    def photos(self) -> list[bytes]:
+        """Files of other options than those of ``save`` by default."""
+        samples = np.random.default_rng(0).integers(0, 256, (4, 24, 40, 3), np.uint8)
+        return [pillow_sdc.encode(one, quality=80) for one in samples]
+
+    @pytest.fixture
+    def dataset(self, photos: list[bytes]) -> Any:
+        datasets = client("datasets")
+        columns = {"image": photos, "number": list(range(len(photos)))}
+        return datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+
+    def stored(self, dataset: Any) -> list[bytes]:
+        undecoded = dataset.cast_column("image", client("datasets").Image(decode=False))
+        return [image["bytes"] for image in undecoded["image"]]
+
+    def test_one_that_touches_another_column_keeps_the_bytes(self, dataset: Any, photos: list[bytes]) -> None:
+        for count in range(1, 4):
+            dataset = dataset.map(lambda row: {"number": row["number"] + 1})
+            assert self.stored(dataset) == photos
+            assert dataset[3]["number"] == 3 + count
+
+    @pytest.mark.parametrize("options", [{}, {"batched": True}, {"num_proc": 2}])
+    def test_one_that_reads_the_pictures_keeps_the_bytes(
+        self, dataset: Any, photos: list[bytes], options: dict[str, Any]
+    ) -> None:
+        def read(row: Any) -> dict[str, Any]:
+            images = row["image"] if isinstance(row["image"], list) else [row["image"]]
+            means = [float(np.asarray(image).mean()) for image in images]
+            return {"image": row["image"], "mean": means if options.get("batched") else means[0]}
+
+        for _ in range(3):
+            dataset = dataset.map(read, **options)
+            assert self.stored(dataset) == photos
+        assert dataset[0]["mean"] == np.asarray(pillow_sdc.decode(photos[0])).mean()
+
+    def test_parquet_files_hold_the_same_bytes(self, dataset: Any, photos: list[bytes], tmp_path: Path) -> None:
+        for number in range(3):
+            path = tmp_path / f"{number}.parquet"
+            dataset.map(lambda row: {"size": row["image"].size}).to_parquet(path)
+            dataset = client("datasets").Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
+            assert self.stored(dataset) == photos
+
+    def test_one_that_edits_pictures_changes_just_these(self, dataset: Any, photos: list[bytes]) -> None:
+        def edit(row: Any) -> Any:
+            if row["number"] in (1, 2):
+                row["image"].paste((255, 0, 0), (0, 0, 20, 24))
+            else:
+                row["image"].getpixel((0, 0))
+            return row
+
+        edited = dataset.map(edit)
+        now = self.stored(edited)
+        assert [one == before for one, before in zip(now, photos, strict=True)] == [True, False, False, True]
+        for number in (1, 2):
+            image = pillow_sdc.decode(photos[number])
+            image.paste((255, 0, 0), (0, 0, 20, 24))
+            assert now[number] == pillow_sdc.encode(image.copy())
+        assert self.stored(edited.map(lambda row: {"size": row["image"].size})) == now
+
+    def test_copies_and_pictures_that_it_turned_become_pngs(self, dataset: Any, photos: list[bytes]) -> None:
+        datasets = client("datasets")
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        turned = [pillow_sdc.encode(data, exif=exif) for data in photos]
+        oriented = datasets.Dataset.from_dict({"image": turned}).cast_column("image", datasets.Image())
+        for changed in (
+            dataset.map(lambda row: {"image": row["image"].copy()}),
+            oriented.map(lambda row: {"size": row["image"].size}),
+        ):
+            assert {Image.open(io.BytesIO(data)).format for data in self.stored(changed)} == {"PNG"}
+
+    @pytest.mark.parametrize("kind", ["SDC", "PNG"])
+    def test_edits_of_pictures_that_it_has_by_their_paths_are_dropped(self, tmp_path: Path, kind: str) -> None:
+        datasets = client("datasets")
+        path = tmp_path / f"photo.{kind.lower()}"
+        Image.new("RGB", (40, 24)).save(path)
+        dataset = datasets.Dataset.from_dict({"image": [str(path)]}).cast_column("image", datasets.Image())
+
+        def edit(row: Any) -> Any:
+            row["image"].paste((255, 0, 0), (0, 0, 20, 24))
+            return row
+
+        edited = dataset.map(edit).cast_column("image", datasets.Image(decode=False))
+        assert edited[0]["image"] == {"bytes": None, "path": str(path)}
+
+    def test_metadata_that_datasets_does_not_pass_on_are_lost_and_nothing_else(self, photos: list[bytes]) -> None:
+        datasets = client("datasets")
+        data = pillow_sdc.encode(photos[0], xmp=b"x")
+        dataset = datasets.Dataset.from_dict({"image": [data]}).cast_column("image", datasets.Image())
+        assert self.stored(dataset.map(lambda row: {"size": row["image"].size})) == photos[:1]
+
+
 class Photos:
     """A map-style dataset, as PyTorch's data loader takes it."""
 

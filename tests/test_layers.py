@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("container", "options"),
     ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
+    ("resaving",),
     ("plugin", "registration", "operations", "batch"),
     ("__init__",),
     ("files",),
@@ -55,6 +56,7 @@ ALLOWED_PACKAGES = {
     "colour_profiles": {"PIL"},
     "image_codec": {"numpy"},
     "preview": {"numpy"},
+    "resaving": {"PIL"},
     "tiling": {"numpy"},
     "plugin": {"PIL", "numpy"},
     "registration": {"PIL"},
@@ -232,6 +234,23 @@ def test_verifying_a_file_imports_nothing_heavy(name: str) -> None:
     loaded = loaded_after(f"import pillow_sdc; from PIL import Image; Image.open({path!r}).verify()")
     assert "numpy" in loaded
     assert not loaded & HEAVY
+
+
+def test_reading_latents_and_saving_again_import_no_models() -> None:
+    path = str(GOLDEN / "context-rgb-metadata.sdc")
+    code = f"""
+import io, sys
+import pillow_sdc
+from PIL import Image
+pillow_sdc.read_latents({path!r})
+pillow_sdc.read_preview({path!r})
+pillow_sdc.encode({path!r})
+pillow_sdc.encode(Image.open({path!r}), quality=20)
+Image.open({path!r}).verify()
+assert not {{name for name in sys.modules if name.startswith("pillow_sdc.models")}}
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
 
 
 DIFFUSERS_AND_ALL = {"torch", "diffusers", "transformers", "huggingface_hub", "safetensors"}

@@ -11,7 +11,7 @@ from pillow_sdc.files.members import LISTED, Members, NamedMembers, Photograph, 
 
 
 def is_picture(path: PurePath) -> bool:
-    return path.suffix.lower() in (".png", ".jpg")
+    return path.suffix.lower() in (".png", ".jpg", ".sdc")
 
 
 def chosen(members: Members, *samples: str) -> list[str]:
@@ -36,6 +36,12 @@ class TestPhotograph:
             ("left.jpg json", "left.jpg"),
             ("v2.final.jpg", "v2.final.jpg"),
             ("json", ""),
+            ("sdc json", "sdc"),
+            ("jpg sdc", "jpg"),
+            ("sdc jpg.sdc jpg", "jpg"),
+            ("sdc seg.png", "sdc"),
+            ("seg.sdc jpg", "jpg"),
+            ("image.sdc image.png depth.sdc", "image.png"),
         ],
     )
     def test_is_the_only_picture_or_that_without_a_label_or_called_image(self, sample: str, photograph: str) -> None:

@@ -639,7 +639,7 @@ class TestTargets:
             np.testing.assert_array_equal(pixels(tmp_path / f"photo.{extension}"), pixels(io.BytesIO(sdc)))
         with Image.open(tmp_path / "photo.png") as image:
             image.save(tmp_path / "again.sdc")
-        assert (tmp_path / "again.sdc").read_bytes() == saved(Image.open(io.BytesIO(sdc)))
+        assert (tmp_path / "again.sdc").read_bytes() == saved(Image.open(io.BytesIO(sdc)).copy())
 
 
 class TestMetadata:

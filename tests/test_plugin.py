@@ -135,7 +135,7 @@ assert not {"torch", "diffusers", "faiss"} & set(sys.modules)
 
 def test_info_names_what_decoded_the_picture(tiny_pipeline: Path, file_bytes: bytes) -> None:
     image = Image.open(io.BytesIO(file_bytes))
-    assert image.info["sdc"] == {"codec": "palette", "latent_space": "sd-v1"}
+    assert image.info["sdc"] == {"codec": "palette", "latent_space": "sd-v1", "keeps_payload": True}
     image.load()
     report = image.info["sdc"]
     assert report["model"] == str(tiny_pipeline)

@@ -588,6 +588,42 @@ def test_a_shard_that_is_there_but_of_another_source_is_reported(tar: Path, tmp_
         assert (tmp_path / "out" / "a.tar").read_bytes() == before
 
 
+# From SDC files to SDC files
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 20}, {"target_size": 40}, {"codec": "uint8"}])
+@pytest.mark.parametrize("kind", Kind)
+def test_sdc_files_become_sdc_files_without_a_model(tmp_path: Path, kind: Kind, options: dict[str, Any]) -> None:
+    stored = pillow_sdc.encode(picture(), quality=80, xmp=b"x", model="compact")
+    expected = pillow_sdc.encode(stored, xmp=b"x", **options)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.sdc").write_bytes(stored)
+    if kind is not Kind.FILES:
+        done(tmp_path / "in", tmp_path / "packed", to=kind)
+    source = tmp_path / ("in" if kind is Kind.FILES else "packed")
+    (tmp_path / "no-model").mkdir()
+    conversion = dataclasses.replace(
+        ENCODING, settings={"model": str(tmp_path / "no-model"), "device": "cpu"}, save_options=options
+    )
+    progress = done(source, tmp_path / "out", conversion, to=Kind.FILES)
+    assert (progress.pictures, progress.failed) == (1, 0)
+    (name,) = files_of(tmp_path / "out")
+    assert (tmp_path / "out" / name).read_bytes() == expected
+    assert (expected == stored) is (not options)
+    row = next(row for row in rows_of(tmp_path / "out") if row.output == name)
+    assert (row.model, row.error, row.width) == (None, None, 24)
+
+
+def test_of_pictures_beside_their_sdc_files_the_pictures_are_encoded(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "00.sdc").write_bytes(GOLDEN)
+    (pictures / "other.sdc").write_bytes(GOLDEN)
+    progress = done(pictures, tmp_path / "out")
+    assert (progress.pictures, progress.omitted) == (4, {".sdc": 1})
+    assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc", "02.sdc", "other.sdc"]
+    assert is_picture((tmp_path / "out" / "00.sdc").read_bytes())
+    assert (tmp_path / "out" / "other.sdc").read_bytes() == GOLDEN
+
+
 # Which pictures of a shard
 
 

@@ -29,7 +29,7 @@ from pillow_sdc.files.samples import LONGEST_FILE, Sample
 from pillow_sdc.files.stores import Entry, Store
 from pillow_sdc.files.tar_shards import TarShard
 from pillow_sdc.runs.manifest import Account
-from pillow_sdc.runs.planning import plan
+from pillow_sdc.runs.planning import omissions, plan
 from pillow_sdc.runs.tasks import Conversion, Kind, Task
 
 STORE = Store("memory://in")
@@ -634,20 +634,28 @@ def test_files_are_taken_for_what_their_names_say() -> None:
         "a.PNG", "b.txt", "c.tar", "d.TGZ", "e.tar.gz", "f.parquet", "g.sdc", ".h.png", "_manifest/i.parquet"
     )
     assert [(task.kind, task.sources) for task in tasks] == [
-        ("files", ("a.PNG",)),
+        ("files", ("a.PNG", "g.sdc")),
         ("tar", ("c.tar",)),
         ("tar", ("d.TGZ",)),
         ("tar", ("e.tar.gz",)),
         ("parquet", ("f.parquet",)),
     ]
     assert [task.target for task in tasks] == ["", "c.tar", "d.tar", "e.tar", "f.parquet"]
-    assert [task.size for task in tasks] == [5, 5, 5, 8, 9]
+    assert [task.size for task in tasks] == [10, 5, 5, 8, 9]
     assert goals(planned("a.png", "g.sdc", ".x/i.sdc", conversion=DECODING)) == [(("g.sdc",), "files", "")]
+
+
+def test_sdc_files_are_left_out_where_they_lie_beside_their_originals() -> None:
+    names = "a.png", "a.sdc", "b.sdc", "deep/a.sdc", "c.tar", "c.sdc", "A.b.JPG", "A.b.sdc"
+    (task, *_) = planned(*names)
+    assert task.sources == ("a.png", "b.sdc", "deep/a.sdc", "c.sdc", "A.b.JPG")
+    assert omissions(STORE, [Entry(name, 1) for name in names], ENCODING) == {".sdc": 2}
+    assert goals(planned("a.png", "a.sdc", conversion=DECODING)) == [(("a.sdc",), "files", "")]
 
 
 def test_nothing_to_take_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing in memory://in is a picture or a shard, by its name"):
-        planned("a.txt", "b.sdc")
+        planned("a.txt", ".b.sdc")
     with pytest.raises(ValueError, match="nothing in memory://in is an SDC file or a shard, by its name"):
         planned("a.png", conversion=DECODING)
 

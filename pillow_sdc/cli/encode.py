@@ -1,6 +1,5 @@
 """``sdc encode``: pictures to ``.sdc`` files."""
 
-import io
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -73,8 +72,8 @@ def encode(
     """Write pictures as .sdc files.
 
     Anything that Pillow opens will do, with a plugin such as pillow-heif where one is installed; of a picture with
-    several frames the first is taken. Nothing is overwritten without [bold]--force[/], a file is written whole or not
-    at all, and one that fails does not stop the others.
+    several frames the first is taken, and of an .sdc file its latents, without decoding it. Nothing is overwritten
+    without [bold]--force[/], a file is written whole or not at all, and one that fails does not stop the others.
     """
     save_options = codec_options(quality, target_size, codec, palette_size, dither)
     failures = Failures(debug)
@@ -92,10 +91,10 @@ def encode(
 
 
 def _encoded(file: IO[bytes], source: Source, save_options: dict[str, Any], *, keep_metadata: bool) -> bytes:
+    import pillow_sdc
+
     image, metadata_options, remark = open_picture(file, keep_metadata=keep_metadata)
     with image:
         if remark is not None:
             say(remark, source)
-        buffer = io.BytesIO()
-        image.save(buffer, "SDC", **save_options, **metadata_options)
-        return buffer.getvalue()
+        return pillow_sdc.encode(image, **save_options, **metadata_options)

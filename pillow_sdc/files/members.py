@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from .pictures import is_sdc
 from .samples import Wanted
 
 LABELS = "", "image"
@@ -92,6 +93,7 @@ class NamedMembers(Members):
 class Photograph(Members):
     """The one picture of each sample; of several the one without a label, or labelled ``image``.
 
+    An SDC file is not taken where a picture of another format has its label: it is what that became.
     What lies beside the photograph in one sample, such as a mask, is not taken for it where it lies alone in another.
     """
 
@@ -107,7 +109,7 @@ class Photograph(Members):
         Raises:
             ValueError: It is not clear which of several pictures is the photograph.
         """
-        pictures = super().pictures(key, names)
+        pictures = _originals(super().pictures(key, names))
         if len(pictures) > 1:
             photographs = [name for name in pictures if label_of(name) in LABELS]
             if len(photographs) != 1:
@@ -126,6 +128,12 @@ class Photograph(Members):
                 "what to convert with --column"
             )
         return photographs
+
+
+def _originals(names: Sequence[str]) -> list[str]:
+    """Return the names of pictures without those of SDC files that have the label of another picture."""
+    labels = {label_of(name) for name in names if not is_sdc(PurePosixPath(name))}
+    return [name for name in names if not is_sdc(PurePosixPath(name)) or label_of(name) not in labels]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,13 +7,14 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ..container import MAX_METADATA_BYTES, pack_dpi
 from ..errors import NotSdcError
+from ..registration import FORMAT
 from .plugins import format_of_suffix, open_image, remedy
 
 if TYPE_CHECKING:
     from PIL import Image
 
-NOT_DECODED = {"SDC", "BUFR", "GRIB", "HDF5", "MPEG", *(() if sys.platform == "win32" else ("WMF",))}
-"""What encoding leaves out: our own files, and those that Pillow recognises but cannot decode by itself."""
+NOT_DECODED = {FORMAT, "BUFR", "GRIB", "HDF5", "MPEG", *(() if sys.platform == "win32" else ("WMF",))}
+"""What is no picture of another format: our own files, and those that Pillow recognises but cannot decode by itself."""
 
 _OF_ONE_PICTURE = {"MPO", "PSD"}
 """Formats of which the further frames are views, thumbnails or layers of the first."""
@@ -23,7 +24,7 @@ class OpenedPicture(NamedTuple):
     """A picture that is to be stored.
 
     Attributes:
-        image: Pillow's, loaded.
+        image: Pillow's, loaded unless its file is SDC, for then its latents are in the file.
         options: What ``save`` must be given so that its metadata are kept, or dropped.
         remark: What of the file is not stored, in one line for the user; ``None`` if all is.
     """
@@ -69,7 +70,7 @@ def format_of(suffix: str) -> str:
     from PIL import Image
 
     file_format = format_of_suffix(suffix)
-    if file_format is None or file_format not in Image.SAVE or file_format == "SDC":
+    if file_format is None or file_format not in Image.SAVE or file_format == FORMAT:
         name = suffix.removeprefix(".")
         advice = remedy(suffix) or "png, jpg, webp and tiff are some"
         raise ValueError(f"{name!r} is no format that Pillow writes; {advice}")
@@ -90,7 +91,8 @@ def open_picture(file: IO[bytes], *, keep_metadata: bool) -> OpenedPicture:
     if depth.is_cut(image):
         remarks.append("has more than 8 bits a sample, which are cut to 8")
     tags = metadata.exif_tags(image)
-    image.load()
+    if image.format != FORMAT:
+        image.load()
     options, left_out = _kept(image, tags) if keep_metadata else (metadata.NONE, [])
     if left_out:
         remarks.append(metadata.left_out(left_out, "SDC"))

@@ -154,6 +154,10 @@ class ContextCodec:
             too_long.append((step, payload))
         return min((payload for _, payload in too_long), key=len)
 
+    def is_met_by(self, payload: bytes) -> bool:
+        """Tell whether a payload's step is no finer than that of the quality."""
+        return _word_of(payload) & LARGEST_STEP >= step_of(self.quality)
+
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
@@ -178,8 +182,8 @@ def _decode(
 ) -> QuantisedLatents:
     if len(payload) < _HEAD_BYTES:
         raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a step")
-    word = int.from_bytes(payload[1:_HEAD_BYTES], "little")
-    step = word & ((1 << _STEP_BITS) - 1)
+    word = _word_of(payload)
+    step = word & LARGEST_STEP
     if not step:
         raise CorruptFileError("the payload's step is zero")
     is_stretched = bool(word & _STRETCHED)
@@ -188,6 +192,11 @@ def _decode(
     with single_threaded_blas():
         latents, variance = read(payload[_HEAD_BYTES:], rows, columns, model, steps)
     return _as_encoded(latents, variance, is_stretched=is_stretched)
+
+
+def _word_of(payload: bytes) -> int:
+    """Return the step of a payload, in the bits of :data:`LARGEST_STEP`, and its flags."""
+    return int.from_bytes(payload[1:_HEAD_BYTES], "little")
 
 
 def _as_encoded(latents: NDArray[np.float64], variance: float, *, is_stretched: bool) -> QuantisedLatents:

@@ -44,6 +44,13 @@ class LatentCodec(Protocol):
         """
         ...
 
+    def is_met_by(self, payload: bytes) -> bool:
+        """Tell whether a payload of this codec is no finer than the options ask for.
+
+        To quantise its latents anew, with these options, would then cost precision or bytes, and gain nothing.
+        """
+        ...
+
     def encode_steps(self, rows: int) -> int:
         """Return how many steps :meth:`encode` takes at most."""
         ...

@@ -64,6 +64,10 @@ class PaletteCodec:
         head = bytes([len(palette) - 1, _EXACT if exact else 0])
         return head + deflate(differences.T.tobytes()) + deflate(rank[indices].tobytes())
 
+    def is_met_by(self, payload: bytes) -> bool:
+        """Tell whether a payload's palette has no more entries than it may; whether it was dithered does not matter."""
+        return _entries(payload) <= self.palette_size
+
     def encode_steps(self, rows: int) -> int:
         """Return how many bands there are in all passes of dithering."""
         return PASSES * steps_of(rows)
@@ -97,12 +101,16 @@ def read_palette(payload: bytes) -> tuple[NDArray[np.uint8], bool, bytes]:
     """Return the palette ``(entries, 4)``, whether it is exact, and the stream of indices."""
     if len(payload) < 2:
         raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a palette")
-    count, flags = payload[0] + 1, payload[1]
+    count, flags = _entries(payload), payload[1]
     if flags & ~_EXACT:
         raise CorruptFileError(f"palette flags {flags:#04x} are unknown")
     planes, stream = inflate(payload[2:], 4 * count)
     differences = np.frombuffer(planes, np.uint8).reshape(4, count).T
     return np.cumsum(differences, axis=0, dtype=np.uint8), bool(flags & _EXACT), stream
+
+
+def _entries(payload: bytes) -> int:
+    return payload[0] + 1
 
 
 def _quantised(

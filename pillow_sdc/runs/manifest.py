@@ -49,7 +49,7 @@ class Row:
         output_bytes: Of the file that was written.
         bits_per_pixel: Of the SDC file.
         codec: Of the SDC file.
-        model: What encoded or decoded it; ``None`` if it was found done.
+        model: What encoded or decoded it; ``None`` if it was found done, or became one SDC file from another.
         seconds: Its share of the time that its batch took; ``None`` if it was found done.
         error: What went wrong.
         finished: When, in seconds since 1970.

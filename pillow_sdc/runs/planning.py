@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ..files import left_out, parquet_shards, tar_shards
+from ..files.pictures import is_sdc
 from ..files.samples import renamed
 from ..files.stores import Entry, Store
 from .manifest import FOLDER, Account, written
@@ -47,8 +48,7 @@ def plan(
             kind, or columns are named and there are no shards.
     """
     by_kind: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
-    for entry in entries:
-        kind = kind_of(entry.path, conversion)
+    for entry, kind in _with_kinds(entries, conversion):
         if kind is not None:
             by_kind[kind].append(entry)
     if not any(by_kind.values()):
@@ -69,8 +69,21 @@ def plan(
     return tasks + _unfinished(source, shards, conversion, account, there)
 
 
+def _with_kinds(entries: Sequence[Entry], conversion: Conversion) -> Iterator[tuple[Entry, Kind | None]]:
+    """Yield files and what each is taken for; ``None`` if it is none of what is converted.
+
+    An SDC file is none of it where a picture of another format has its name: it is what that became.
+    """
+    kinds = [kind_of(entry.path, conversion) for entry in entries]
+    pictures = [PurePosixPath(entry.path) for entry, kind in zip(entries, kinds, strict=True) if kind is Kind.FILES]
+    originals = {path.with_suffix("") for path in pictures if not is_sdc(path)}
+    for entry, kind in zip(entries, kinds, strict=True):
+        path = PurePosixPath(entry.path)
+        yield entry, None if is_sdc(path) and path.with_suffix("") in originals else kind
+
+
 def kind_of(path: str, conversion: Conversion) -> Kind | None:
-    """Return what a file is taken for; ``None`` if it is none of what is converted."""
+    """Return what a file is taken for by its own name; ``None`` if it is none of what is converted."""
     pure = PurePosixPath(path)
     if any(map(left_out.is_hidden, pure.parts)):
         return None
@@ -136,9 +149,9 @@ def _packing(output: str) -> Kind:
 def omissions(source: Store, entries: Sequence[Entry], conversion: Conversion) -> Counter[str]:
     """Count the files that are neither pictures nor shards, by their kinds; hidden ones do not count."""
     omitted = Counter[str]()
-    for entry in entries:
+    for entry, kind in _with_kinds(entries, conversion):
         path = PurePosixPath(entry.path)
-        if kind_of(entry.path, conversion) is None and not any(map(left_out.is_hidden, path.parts)):
+        if kind is None and not any(map(left_out.is_hidden, path.parts)):
             is_folder = source.folder is not None and (source.folder / path).is_dir()
             omitted[left_out.LINKED_FOLDER if is_folder else left_out.kind_of(path)] += 1
     return omitted

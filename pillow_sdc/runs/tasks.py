@@ -83,8 +83,8 @@ class Conversion:
         return " ".join([*words, *([] if self.keep_metadata else ["--strip"])])
 
     def wants(self, path: PurePath) -> bool:
-        """Tell whether a file is one of the pictures to convert."""
-        return is_sdc(path) if self.decode else is_picture(path)
+        """Tell whether a file is one of the pictures to convert, by its name alone."""
+        return is_sdc(path) or (not self.decode and is_picture(path))
 
     def members(self) -> Members:
         """Return what tells which members of a tar shard are to be converted."""

@@ -18,6 +18,7 @@ from ..files.pixel_limit import pixel_limit
 from ..files.plugins import format_of_suffix, open_image
 from ..files.samples import Sample, Shard, WriteShard, renamed_together
 from ..files.stores import Store
+from ..registration import FORMAT
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
 from .tasks import Conversion, Kind, Task
 
@@ -39,12 +40,14 @@ class Item:
         name: What it is called in the sample.
         row: What is known of it so far.
         data: The file that it became, until that is written.
+        needs_model: Whether a model encodes or decodes it.
     """
 
     sample: Sample
     name: str
     row: Row
     data: bytes | None = None
+    needs_model: bool = True
 
     def note(self, **facts: Any) -> None:
         """Take down more of what is known."""
@@ -188,10 +191,11 @@ class Worker:
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
             item.note(remark=opened.remark)
+            item.needs_model = opened.image.format != FORMAT
             return opened.image, opened.options
 
         def take(item: Item, data: bytes) -> None:
-            item.note(**facts(data), output_bytes=len(data), model=models.name)
+            item.note(**facts(data), output_bytes=len(data), model=models.name if item.needs_model else None)
             item.data = data
             put(item, len(data))
 
