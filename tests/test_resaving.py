@@ -508,7 +508,7 @@ class TestDamage:
             pillow_sdc.encode(data, **options)
 
     def test_memory_that_runs_out_is_an_oserror(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def exhausted(codec: Uint8Codec, latents: Any) -> bytes:
+        def exhausted(codec: Uint8Codec, latents: Any, *rest: object) -> bytes:
             raise MemoryError
 
         monkeypatch.setattr(Uint8Codec, "encode", exhausted)
