@@ -259,13 +259,17 @@ def _has_transparency(im: Image.Image) -> bool:
 
 
 def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
-    """Return the options that ``save`` was given for a picture, and what the picture itself adds to them.
+    """Return the options that ``save`` was given for a picture, and what settings and the picture itself add to them.
 
     Raises:
         OptionError: An option is outside its range.
     """
     from .latent_codecs import PaletteCodec, codec_by_name
 
+    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
+    settings = options.override(options.settings(), changes)
+    if not given.keys() & {"codec", *CODEC_OF_OPTION}:  # what save was given of a codec holds as a whole
+        given = {**given, **settings.codec_options}
     codec_options = {name: given[name] for name in CODEC_OF_OPTION if name in given}
     chosen = sorted({CODEC_OF_OPTION[name] for name in codec_options})
     codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
@@ -273,8 +277,6 @@ def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
         if CODEC_OF_OPTION[name] != codec_class.name:
             raise OptionError(f"{name} is an option of the codec {CODEC_OF_OPTION[name]}, not of {codec_class.name}")
     target_size = _target_size(codec_options)
-    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
-    settings = options.override(options.settings(), changes)
     return SaveOptions(codec_class(**codec_options), target_size, settings, _metadata(im, given))
 
 

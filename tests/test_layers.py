@@ -16,7 +16,8 @@ GOLDEN = Path(__file__).parent / "golden"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "fork_safety"),
     ("deflate",),
-    ("container", "options"),
+    ("container",),
+    ("options",),
     ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
     ("plugin", "registration", "operations", "batch"),

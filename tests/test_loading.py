@@ -117,6 +117,11 @@ def test_a_device_that_makes_no_sense_is_refused() -> None:
         get_models(Settings(device="toaster"))
 
 
+def fetch_with(device: str) -> None:
+    with pillow_sdc.configure(device=device):
+        fetch_model(DEFAULT_MODEL)
+
+
 @pytest.fixture
 def _no_cuda() -> None:
     import torch
@@ -130,6 +135,18 @@ class TestWithoutCuda:
     def test_a_device_that_is_not_here_is_reported(self, tiny_pipeline: Path) -> None:
         with pytest.raises(ModelUnavailableError, match=r"device 'cuda' .* PILLOW_SDC_DEVICE"):
             get_models(Settings(model=str(tiny_pipeline), device="cuda"))
+
+    @pytest.mark.parametrize("device", ["mps", "xla", "xpu", "hpu", "vulkan", "meta", "cuda:7"])
+    def test_the_reason_against_a_device_is_one_sentence(self, device: str) -> None:
+        import torch
+
+        if device == "mps" and torch.backends.mps.is_available():
+            pytest.skip("MPS is here")
+        for use in (lambda: get_models(Settings(model="auto", device=device)), lambda: fetch_with(device)):
+            with pytest.raises(ModelUnavailableError, match=f"^device '{device}' cannot be used here: ") as caught:
+                use()
+            assert len(str(caught.value)) < 300
+            assert "\n" not in str(caught.value)
 
     def test_auto_without_weights_takes_the_embedded_model(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "pillow_sdc"):
