@@ -28,6 +28,14 @@ _CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr
 _CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
 """What modes that the format lacks are stored as, unless they would lose precision."""
 
+_CONVERSIONS = {
+    "I": ", which holds 8 bits a sample; convert the picture to mode L first, one of 16 bits with"
+    " image.convert('I').point(lambda value: value / 256).convert('L')",
+    "F": ", which holds 8 bits a sample; convert the picture to mode L first, one of values from 0 to 1 with"
+    " image.point(lambda value: value * 255).convert('L')",
+}
+"""What to do with modes that would lose precision, by their first letter."""
+
 _DRAFT_SCALES = 8, 4
 
 _EXIF_PREFIX = b"Exif\0\0"
@@ -242,7 +250,7 @@ def converted(im: Image.Image) -> Image.Image:
     """
     mode = _CONVERTED.get(im.mode, im.mode)
     if mode not in container.MODES.values():
-        raise OSError(f"cannot write mode {im.mode} as SDC")
+        raise OSError(f"cannot write mode {im.mode} as SDC{_CONVERSIONS.get(im.mode[:1], '')}")
     if _has_transparency(im) and not mode.endswith("A"):
         mode += "A"
     return im if im.mode == mode else im.convert(mode)

@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "fork_safety"),
-    ("deflate",),
+    ("deflate", "signatures"),
     ("container",),
     ("options",),
     ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
@@ -47,6 +47,7 @@ ALLOWED_PACKAGES = {
     "errors": set(),
     "fork_safety": set(),
     "deflate": set(),
+    "signatures": set(),
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss", "threadpoolctl"},

@@ -11,7 +11,7 @@ import typer
 from ..files.pictures import is_picture
 from ..files.pixel_limit import pixel_limit
 from ..files.writing import check_absent, write_whole
-from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
+from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured, whole_number
 from .messages import Failures, announce, misuse
 from .sources import find, opened
 
@@ -44,8 +44,8 @@ def compare(
     quality: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=100,
+            parser=whole_number(1, 100),
+            metavar="1-100",
             help="Files may take the bytes that [bold]context[/] does at this quality.",
             show_default=False,
             rich_help_panel=_PANEL,

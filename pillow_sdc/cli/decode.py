@@ -5,7 +5,8 @@ from typing import IO, Annotated
 
 import typer
 
-from ..files.pictures import check_sdc, format_of, is_sdc, is_written
+from ..container import check_signature
+from ..files.pictures import format_of, is_sdc, is_written
 from ..files.pixel_limit import pixel_limit
 from .arguments import (
     Debug,
@@ -104,7 +105,7 @@ def _decoded(file: IO[bytes], source: Source, file_format: str, *, keep_metadata
 
     from ..files.other_formats import picture_file
 
-    check_sdc(file.read(16))
+    check_signature(file.read(16))
     file.seek(0)
     with Image.open(file, formats=["SDC"]) as image:
         image.load()

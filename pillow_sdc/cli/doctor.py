@@ -7,14 +7,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from ..errors import summary_of
-from .arguments import Debug, Device, Dtype, DtypeOption, Model, configured
+from .arguments import Debug, Device, Dtype, DtypeOption, Model
 from .messages import FAILED
 
 if TYPE_CHECKING:
@@ -47,11 +47,14 @@ def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None
     Nothing is downloaded: a model that is not on this machine is not tried. The exit code is 1 if decoding would fail.
     """
     checks = _Checks(debug)
-    given = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value}
+    options = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value}
+    given: Any = {name: value for name, value in options.items() if value is not None}
     checks.versions()
     checks.registration()
-    with checks.of("settings"), configured(**given):
-        settings = checks.settings({name for name, value in given.items() if value is not None})
+    import pillow_sdc
+
+    with checks.of("settings"), pillow_sdc.configure(**given):
+        settings = checks.settings(given.keys())
         checks.embedded_weights()
         checks.kernel()
         with checks.of("decodes"):
@@ -114,7 +117,7 @@ class _Checks:
                 "note", "registration", "Pillow knows .sdc only after import pillow_sdc: no start-up file is installed"
             )
 
-    def settings(self, given: set[str]) -> "Settings":
+    def settings(self, given: Collection[str]) -> "Settings":
         import pillow_sdc
 
         settings = pillow_sdc.settings()
