@@ -81,7 +81,7 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compare SDC with JPEG, WebP, AVIF, JPEG XL and HEIC at the same bytes.
+    """Compare SDC with JPEG, WebP, AVIF (also at half size), JPEG XL and HEIC at the same bytes.
 
     The report is a page that needs no network ([bold]index.html[/]), a contact sheet ([bold]sheet.png[/]), and all
     figures ([bold]metrics.json[/], [bold]metrics.csv[/]). Unless a quality or a size is given, files may take the
@@ -90,6 +90,12 @@ def compare(
     if quality is not None and target_size is not None:
         raise misuse("--quality and --target-size exclude each other: the size decides what the quality is")
     curve = _parse_qualities(qualities)
+    failures = Failures(debug)
+    with failures.of():
+        from ..models.libraries import imported
+
+        imported("torch")  # which the metrics compute with; the next error would not say that it is broken
+    failures.end()
     try:
         from pillow_sdc.report import evaluation, figures, html, metrics, sheet
         from pillow_sdc.report.renditions import Choice
@@ -98,7 +104,6 @@ def compare(
     except ImportError as error:
         raise misuse(f"{error.name or error} is not installed; install pillow-sdc[report]") from None
 
-    failures = Failures(debug)
     with failures.of(), pixel_limit(max_pixels), configured(model=model, device=device, denoise_steps=denoise_steps):
         _check_target(output, force)
         photographs = _read(photos, crop, failures, quiet)
