@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from . import options
 from .errors import BatchError, ModelFailedError, is_full
-from .operations import Source, as_picture, opened
-from .registration import FORMAT, is_of_pillow
+from .operations import Source, as_picture, open_sdc, opened
+from .registration import is_of_pillow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,8 +211,6 @@ def decode_each(
         TypeError: As above.
         ValueError: As above.
     """
-    from PIL import Image
-
     from . import image_codec
     from .models import get_models
 
@@ -220,7 +218,7 @@ def decode_each(
 
     def take(item: Item) -> "tuple[Item, SdcImageFile]":
         with opened(source_of(item)) as fp:
-            image: Any = Image.open(fp, formats=[FORMAT])
+            image: Any = open_sdc(fp)
             image.read_ahead()
         return item, image
 

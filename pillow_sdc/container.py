@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 from .deflate import deflate, inflate
 from .errors import CorruptFileError, NotSdcError, OptionError, TruncatedFileError, UnsupportedFileError
+from .signatures import kind_of
 
 # The constants of the format. docs/format.md lists the same, and a test compares the two.
 SIGNATURE = b"\x89SDC\r\n\n"
@@ -155,6 +156,20 @@ def accepts(prefix: bytes) -> bool:
     return prefix.startswith(SIGNATURE)
 
 
+def check_signature(head: bytes) -> None:
+    """Refuse a file that does not begin as an SDC file does.
+
+    Args:
+        head: What the file begins with; all of it, or 16 bytes or more.
+
+    Raises:
+        NotSdcError: It does not (also a ``SyntaxError``); the message says what it is, if that can be seen.
+    """
+    if not accepts(head):
+        kind = kind_of(head)
+        raise NotSdcError(f"not an SDC file, but {kind}" if kind else "not an SDC file")
+
+
 def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None = None, alpha: bytes = b"") -> bytes:
     """Return the bytes of a whole file.
 
@@ -237,15 +252,22 @@ def read_layout(fp: IO[bytes]) -> Layout:
         UnsupportedFileError: A newer format version, an unknown latent space, or an unknown chunk that matters.
         CorruptFileError: Anything else that is wrong.
     """
-    position = fp.tell()
+    start = fp.tell()
     header = _read_header(fp)
-    position += HEADER_BYTES
+    position = start + HEADER_BYTES
     chunks: list[Chunk] = []
     metadata_bytes = 0
     while not chunks or chunks[-1].type != PAYLOAD:
         if len(chunks) == MAX_CHUNKS:
             raise CorruptFileError(f"no payload among the first {MAX_CHUNKS} chunks")
-        chunk = _read_chunk_head(fp, position)
+        try:
+            chunk = _read_chunk_head(fp, position)
+        except EOFError:
+            fp.seek(start)
+            size = len(read_up_to(fp, position + _CRC.size - start))  # it has less
+            raise TruncatedFileError(
+                f"the file ends too early, after {size:,} bytes: all of the picture is missing"
+            ) from None
         if chunk.type == PAYLOAD:
             if chunk.length > header.max_payload_bytes:
                 raise CorruptFileError(_too_long("payload", chunk.length, header, header.max_payload_bytes))
@@ -275,10 +297,11 @@ def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
         CorruptFileError: The checksum does not match.
     """
     fp.seek(chunk.position)
-    head = _read(fp, chunk.head_length)
-    data = _read(fp, chunk.length)
-    (crc,) = _CRC.unpack(_read(fp, _CRC.size))
-    if zlib.crc32(data, zlib.crc32(head)) != crc:
+    head, data, crc = (read_up_to(fp, length) for length in (chunk.head_length, chunk.length, _CRC.size))
+    if missing := chunk.head_length + chunk.length + _CRC.size - len(head) - len(data) - len(crc):
+        least = "" if chunk.type == PAYLOAD else "at least "
+        raise TruncatedFileError(f"the file ends {least}{missing:,} byte{'s' if missing > 1 else ''} too early")
+    if zlib.crc32(data, zlib.crc32(head)) != _CRC.unpack(crc)[0]:
         raise CorruptFileError(f"checksum of chunk {chr(chunk.type)!r} does not match: the file is damaged")
     return data
 
@@ -359,15 +382,16 @@ def unpack_dpi(data: bytes) -> tuple[float, float]:
 
 def _read_header(fp: IO[bytes]) -> Header:
     head = read_up_to(fp, HEADER_BYTES)
-    if not accepts(head):
-        raise NotSdcError("not an SDC file")
+    check_signature(head)
     if len(head) > len(SIGNATURE) and head[len(SIGNATURE)] != FORMAT_VERSION:
         # Only the signature and the version are promised to stay where they are, so this comes before all else.
         raise UnsupportedFileError(
             f"format version {head[len(SIGNATURE)]} is not supported: this is version {FORMAT_VERSION}'s reader"
         )
     if len(head) < HEADER_BYTES:
-        raise TruncatedFileError("the file ends within its header")
+        raise TruncatedFileError(
+            f"the file ends within its header, after {len(head)} of {HEADER_BYTES} bytes: all of the picture is missing"
+        )
     fields, crc = head[: _HEADER.size], head[_HEADER.size :]
     if zlib.crc32(fields) != _CRC.unpack(crc)[0]:
         raise CorruptFileError("checksum of the header does not match: the file is damaged")
@@ -385,6 +409,12 @@ def _read_header(fp: IO[bytes]) -> Header:
 
 
 def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:
+    """Return where a chunk lies, whose head is the next in a file.
+
+    Raises:
+        EOFError: The file ends before or within the head.
+        CorruptFileError: The head is damaged.
+    """
     (chunk_type,) = _read(fp, 1)
     if not chr(chunk_type).isascii() or not chr(chunk_type).isalpha():
         raise CorruptFileError(f"chunk type {chunk_type:#04x} is not a letter: the file is damaged")
@@ -430,7 +460,7 @@ def _too_long(name: str, length: int, header: Header, limit: int) -> str:
 def _read(fp: IO[bytes], length: int) -> bytes:
     data = read_up_to(fp, length)
     if len(data) < length:
-        raise TruncatedFileError(f"the file ends {length - len(data)} bytes too early")
+        raise EOFError
     return data
 
 

@@ -33,10 +33,11 @@ from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from . import container, image_codec, operations, options
+from .container import check_signature
 from .errors import CorruptFileError, NotSdcError, summary_of
 from .files import parquet_shards, tar_shards
 from .files.members import Members, NamedMembers, extension_of
-from .files.pictures import check_sdc, is_sdc
+from .files.pictures import is_sdc
 from .files.samples import Sample
 from .files.stores import Store, found
 from .models.isolation import isolated
@@ -299,7 +300,7 @@ class _Decoder:
         """
         if stored.picture is None:
             raise CorruptFileError("there is no picture in it")
-        check_sdc(stored.picture)
+        check_signature(stored.picture)
         tensors = self._pixels(stored.picture) if self._content == "pixels" else _latents(stored.picture)
         sample = {"__key__": stored.key, "__url__": stored.url, **tensors}
         if taken := sorted(sample.keys() & stored.companions.keys()):

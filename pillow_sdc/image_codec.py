@@ -312,7 +312,8 @@ def mode_of(samples: NDArray[np.uint8]) -> str:
     channels = samples.shape[2] if samples.ndim == 3 else 1
     if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or (samples.ndim == 3 and channels not in (2, 3, 4)):
         message = f"samples of shape {samples.shape} and type {samples.dtype}; expected uint8 (H, W[, 2, 3 or 4])"
-        raise ValueError(message)
+        advice = "" if samples.dtype == np.uint8 else ": scale them to 0 to 255, and convert them with .astype('uint8')"
+        raise ValueError(message + advice)
     if not samples.size:
         raise ValueError(f"size {samples.shape[1]}×{samples.shape[0]}: the smallest picture is 1×1")
     return ("L", "LA", "RGB", "RGBA")[channels - 1]

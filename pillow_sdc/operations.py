@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import container, options
+from .errors import NotSdcError
 from .progress import ProgressCallback
 from .registration import FORMAT, is_of_pillow
 
@@ -97,10 +98,8 @@ def decode(source: Source, *, progress: ProgressCallback | None = None) -> "Imag
         OSError: The file is damaged, or the model is unavailable or failed.
         TypeError: ``source`` is not a path, bytes or a file object.
     """
-    from PIL import Image
-
     with opened(source) as fp:
-        image: Any = Image.open(fp, formats=[FORMAT])
+        image: Any = open_sdc(fp)
         image.on_progress(progress)
         image.load()
         return cast("Image.Image", image)
@@ -282,6 +281,23 @@ def as_picture(image: "Picture") -> "Iterator[Image.Image]":
             f"object of type {type(given).__name__} is not a picture; give a picture of Pillow's, a uint8 array, a"
             " path, the bytes of a file, or a binary file object"
         )
+
+
+def open_sdc(fp: IO[bytes]) -> "Image.Image":
+    """Open an SDC file, given at its start, as ``Image.open`` does.
+
+    Raises:
+        PIL.UnidentifiedImageError: It is not an SDC file; the message says what it is, if that can be seen.
+        OSError: It is damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        container.check_signature(container.read_up_to(fp, container.HEADER_BYTES))
+    except NotSdcError as error:
+        raise UnidentifiedImageError(str(error)) from error
+    fp.seek(0)
+    return Image.open(fp, formats=[FORMAT])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Settings: which model decodes, on which device, with how many denoising steps.
+"""Settings: which model decodes, on which device, with how many denoising steps, and which codec a plain save uses.
 
 They come, the later over the earlier, from the defaults, from environment variables, from :func:`configure`, and
 from the options of a single call such as ``save``.
@@ -7,16 +7,21 @@ from the options of a single call such as ``save``.
 import itertools
 import os
 import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from numbers import Integral
 from types import TracebackType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+from .container import CODECS
 from .errors import OptionError
 from .fork_safety import ForkSafeLock
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_DENOISE_STEPS = 1000
+MIN_QUALITY, MAX_QUALITY = 1, 100
+CODEC_OF_QUALITY = "context"
 
 _ENVIRONMENT = {
     "model": "PILLOW_SDC_MODEL",
@@ -24,7 +29,10 @@ _ENVIRONMENT = {
     "dtype": "PILLOW_SDC_DTYPE",
     "denoise_steps": "PILLOW_SDC_DENOISE_STEPS",
     "compile": "PILLOW_SDC_COMPILE",
+    "codec": "PILLOW_SDC_CODEC",
+    "quality": "PILLOW_SDC_QUALITY",
 }
+_WHOLE_NUMBERS = "denoise_steps", "quality"
 _TRUTH_VALUES = {"0": False, "false": False, "1": True, "true": True}
 
 
@@ -41,6 +49,9 @@ class Settings(NamedTuple):
             embedded model always computes in 8 bits.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
         compile: Whether torch compiles the networks, for shapes of batches that recur; the embedded ones need none.
+        codec: What ``save`` writes where it is given neither a codec nor an option of one: ``"palette"``,
+            ``"context"`` or ``"uint8"``; ``None`` is ``"context"`` where there is a quality, else ``"palette"``.
+        quality: That of such a file, 1 to 100, for ``"context"`` alone; ``None`` is the codec's own.
     """
 
     model: str = "auto"
@@ -48,6 +59,14 @@ class Settings(NamedTuple):
     dtype: str = "auto"
     denoise_steps: int = 4
     compile: bool = False
+    codec: str | None = None
+    quality: int | None = None
+
+    @property
+    def codec_options(self) -> dict[str, Any]:
+        """The options of ``save`` that hold where it is given none of a codec."""
+        options = {"codec": self.codec, "quality": self.quality}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 class Changes(TypedDict, total=False):
@@ -58,6 +77,8 @@ class Changes(TypedDict, total=False):
     dtype: str
     denoise_steps: int
     compile: bool
+    codec: str | None
+    quality: int | None
 
 
 class configure:  # noqa: N801 - reads as the verb that it is, with or without ``with``
@@ -65,7 +86,7 @@ class configure:  # noqa: N801 - reads as the verb that it is, with or without `
 
     A plain call holds for the whole process, threads started later and earlier included. Within a ``with`` block the
     changes belong to the block's own thread or task and do not disturb others; a plain call made inside such a block
-    ends with it.
+    ends with it. Of a codec and a quality that exclude each other the one that was set last holds.
 
     >>> configure(device="cpu")  # doctest: +SKIP
     >>> with configure(denoise_steps=8):  # doctest: +SKIP
@@ -75,7 +96,7 @@ class configure:  # noqa: N801 - reads as the verb that it is, with or without `
         **changes: Fields of :class:`Settings`.
 
     Raises:
-        OptionError: A value is outside its range (also a ``ValueError``).
+        OptionError: A value is outside its range, or the codec has no quality (also a ``ValueError``).
         TypeError: A name is not a setting.
         RuntimeError: A ``with`` statement enters a call that it did not make itself.
     """
@@ -116,25 +137,75 @@ def settings() -> Settings:
 def override(base: Settings, changes: Changes) -> Settings:
     """Return ``base`` with some fields changed.
 
+    A codec without a quality takes that of ``base`` away, and a quality the codec of ``base`` that has none.
+
     Raises:
-        OptionError: A value is outside its range.
+        OptionError: A value is outside its range, or the codec has no quality.
     """
-    fields: dict[str, Any] = {**changes}
-    if isinstance(fields.get("model"), os.PathLike):
-        fields["model"] = os.fspath(fields["model"])
+    return _changed(base, changes, {name: name for name in Settings._fields})
+
+
+def _changed(base: Settings, changes: Mapping[str, Any], called: Mapping[str, str]) -> Settings:
+    """Do as :func:`override`, with what the user calls each field."""
+    fields = {name: _checked(name, value, called[name]) for name, value in changes.items()}
     changed = base._replace(**fields)
-    for name in ("model", "device", "dtype"):
-        value = getattr(changed, name)
-        if not isinstance(value, str) or not value:
-            raise OptionError(f"{name} is {value!r}; it must be a name")
-    if changed.dtype not in DTYPES:
-        raise OptionError(f"dtype is {changed.dtype!r}; it must be one of {', '.join(DTYPES)}")
-    steps: object = changed.denoise_steps
-    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 0 <= int(steps) <= MAX_DENOISE_STEPS:
-        raise OptionError(f"denoise_steps is {steps!r}; it must be a whole number from 0 to {MAX_DENOISE_STEPS}")
-    if not isinstance(changed.compile, bool):
-        raise OptionError(f"compile is {changed.compile!r}; it must be True or False")
-    return changed._replace(denoise_steps=int(steps))
+    if changed.quality is None or changed.codec in (None, CODEC_OF_QUALITY):
+        return changed
+    if fields.keys() >= {"codec", "quality"}:
+        quality, codec = called["quality"], called["codec"]
+        raise OptionError(f"{quality} is for the codec {CODEC_OF_QUALITY}, and {codec} is {changed.codec!r}: drop one")
+    return changed._replace(codec=None) if "quality" in fields else changed._replace(quality=None)
+
+
+def _checked(field: str, value: Any, called: str) -> Any:
+    """Return a value of a field as it is kept.
+
+    Args:
+        field: One of :class:`Settings`.
+        value: The value.
+        called: What the user calls the field.
+
+    Raises:
+        OptionError: The value is outside its range.
+    """
+    if field == "model" and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    is_allowed, allowed = _RANGES[field]
+    if not is_allowed(value):
+        raise OptionError(f"{called} is {value!r}; it must be {allowed}")
+    return int(value) if field in _WHOLE_NUMBERS and value is not None else value
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_one_of(names: Iterable[str]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value in names
+
+
+def _is_whole(lowest: int, highest: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and lowest <= int(value) <= highest
+
+
+def _is_true_or_false(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _or_none(is_allowed: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or is_allowed(value)
+
+
+_RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
+    "model": (_is_name, "a name"),
+    "device": (_is_name, "a name"),
+    "dtype": (_is_one_of(DTYPES), f"one of {', '.join(DTYPES)}"),
+    "denoise_steps": (_is_whole(0, MAX_DENOISE_STEPS), f"a whole number from 0 to {MAX_DENOISE_STEPS}"),
+    "compile": (_is_true_or_false, "True or False, in a variable 1 or 0"),
+    "codec": (_or_none(_is_one_of(CODECS.values())), f"one of {', '.join(CODECS.values())}"),
+    "quality": (_or_none(_is_whole(MIN_QUALITY, MAX_QUALITY)), f"a whole number from {MIN_QUALITY} to {MAX_QUALITY}"),
+}
+"""By field: what tells whether a value is allowed, and which values are, in words."""
 
 
 class _ProcessSettings:
@@ -169,8 +240,11 @@ class _ProcessSettings:
     def settings(self) -> Settings:
         with self._lock:
             in_force = self._in_force(*self._pending)
-        changes: Any = {field: value for field, (_, value) in in_force.items()}
-        return override(_from_environment(), changes)
+        settings = _from_environment()
+        for call in sorted({number for number, _ in in_force.values()}):
+            changes: Any = {field: value for field, (number, value) in in_force.items() if number == call}
+            settings = override(settings, changes)
+        return settings
 
     def _in_force(self, *threads: int) -> dict[str, tuple[int, Any]]:
         """Return what is kept together with what is pending of some threads."""
@@ -183,21 +257,26 @@ class _ProcessSettings:
 
 
 def _from_environment() -> Settings:
-    values: dict[str, str | int] = {}
+    """Return the settings that environment variables make; an empty one is as good as none.
+
+    Raises:
+        OptionError: The value of a variable is outside its range, or the codec of one has not the quality of another.
+    """
+    values: dict[str, Any] = {}
     for field, variable in _ENVIRONMENT.items():
-        text = os.environ.get(variable)
-        if text and field == "denoise_steps":
-            try:
-                values[field] = int(text)
-            except ValueError:
-                raise OptionError(f"{variable} is {text!r}; it must be a whole number") from None
-        elif text and field == "compile":
-            if text.lower() not in _TRUTH_VALUES:
-                raise OptionError(f"{variable} is {text!r}; it must be one of {', '.join(_TRUTH_VALUES)}")
-            values[field] = _TRUTH_VALUES[text.lower()]
-        elif text:
-            values[field] = text
-    return override(Settings(), values)  # type: ignore[arg-type]
+        if text := os.environ.get(variable):
+            values[field] = _parsed(field, text)
+    return _changed(Settings(), values, _ENVIRONMENT)
+
+
+def _parsed(field: str, text: str) -> Any:
+    """Return what the text of a variable stands for, or the text itself, which is refused, if that is nothing."""
+    if field == "compile":
+        return _TRUTH_VALUES.get(text.lower(), text)
+    if field in _WHOLE_NUMBERS:
+        with suppress(ValueError):
+            return int(text)
+    return text
 
 
 _block_settings: ContextVar[Settings | None] = ContextVar("pillow_sdc_settings", default=None)

@@ -29,6 +29,14 @@ _CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr
 _CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
 """What modes that the format lacks are stored as, unless they would lose precision."""
 
+_CONVERSIONS = {
+    "I": ", which holds 8 bits a sample; convert the picture to mode L first, one of 16 bits with"
+    " image.convert('I').point(lambda value: value / 256).convert('L')",
+    "F": ", which holds 8 bits a sample; convert the picture to mode L first, one of values from 0 to 1 with"
+    " image.point(lambda value: value * 255).convert('L')",
+}
+"""What to do with modes that would lose precision, by their first letter."""
+
 _DRAFT_SCALES = 8, 4
 
 _EXIF_PREFIX = b"Exif\0\0"
@@ -352,7 +360,7 @@ def converted(im: Image.Image) -> Image.Image:
 def _stored_mode(im: Image.Image) -> str:
     mode = _CONVERTED.get(im.mode, im.mode)
     if mode not in container.MODES.values():
-        raise OSError(f"cannot write mode {im.mode} as SDC")
+        raise OSError(f"cannot write mode {im.mode} as SDC{_CONVERSIONS.get(im.mode[:1], '')}")
     return f"{mode}A" if _has_transparency(im) and not mode.endswith("A") else mode
 
 
@@ -367,23 +375,25 @@ def _has_transparency(im: Image.Image) -> bool:
 
 
 def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
-    """Return the options that ``save`` was given for a picture, and what the picture itself adds to them.
+    """Return the options that ``save`` was given for a picture, and what settings and the picture itself add to them.
 
     Raises:
         OptionError: An option is outside its range.
     """
     from .latent_codecs import PaletteCodec, codec_by_name
 
+    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
+    settings = options.override(options.settings(), changes)
+    asked = frozenset(given.keys() & {"codec", *CODEC_OF_OPTION})
+    if not asked:  # what save was given of a codec holds as a whole
+        given = {**given, **settings.codec_options}
     codec_options = {name: given[name] for name in CODEC_OF_OPTION if name in given}
     chosen = sorted({CODEC_OF_OPTION[name] for name in codec_options})
     codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
-    asked = frozenset(codec_options) | ({"codec"} & given.keys())
     for name in codec_options:
         if CODEC_OF_OPTION[name] != codec_class.name:
             raise OptionError(f"{name} is an option of the codec {CODEC_OF_OPTION[name]}, not of {codec_class.name}")
     target_size = _target_size(codec_options)
-    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
-    settings = options.override(options.settings(), changes)
     return SaveOptions(codec_class(**codec_options), asked, target_size, settings, _metadata(im, given))
 
 

@@ -58,9 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
-        path = urlsplit(self.path).path
+        _, _, path, query, _ = urlsplit(self.path)
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+|/tree/[^/]+)?", path):
-            self._describe(match[1], is_tree=(match[2] or "").startswith("/tree/"))
+            self._describe(match[1], is_tree=(match[2] or "").startswith("/tree/"), with_sizes="blobs=" in query)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
             self._send_file(match[1], match[2])
         else:
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Stay silent."""
 
-    def _describe(self, repository: str, *, is_tree: bool) -> None:
+    def _describe(self, repository: str, *, is_tree: bool, with_sizes: bool) -> None:
         root = self.server.repositories.get(repository)
         if root is None:
             self._refuse(401, "RepoNotFound")
@@ -82,7 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
             {"type": "file", "path": name, "size": path.stat().st_size, "oid": hashlib.sha1(name.encode()).hexdigest()}  # noqa: S324
             for name, path in zip(names, files, strict=True)
         ]
-        info = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
+        siblings = [{"rfilename": file["path"]} | ({"size": file["size"]} if with_sizes else {}) for file in tree]
+        info = {"id": repository, "sha": COMMIT, "siblings": siblings}
         self._send(200, json.dumps(tree if is_tree else info).encode(), {"Content-Type": "application/json"})
 
     def _send_file(self, repository: str, name: str) -> None:

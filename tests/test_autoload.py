@@ -187,7 +187,7 @@ except OSError as error:
 def test_the_embedded_model_needs_no_torch(without_torch: Environment, tmp_path: Path) -> None:
     printed = without_torch.run("-c", WITHOUT_TORCH, HF_HOME=str(tmp_path))
     assert printed == (
-        "model 'someone/model' needs packages that are not installed: pip install torch diffusers transformers;"
+        "model 'someone/model' needs packages that are not installed: pip install torch transformers diffusers;"
         " the model 'compact' needs none of them\n"
     )
 

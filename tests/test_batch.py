@@ -317,7 +317,9 @@ def test_what_fails_does_not_take_the_others_with_it(batch_size: int) -> None:
     damaged = bytearray(sound[1])
     damaged[-3] ^= 1
     sources: list[Any] = [sound[0], b"GIF89a", damaged, sound[3], Path("missing.sdc")]
-    with pytest.raises(pillow_sdc.BatchError, match="3 of 5 pictures failed; the first, number 1: cannot") as caught:
+    with pytest.raises(
+        pillow_sdc.BatchError, match="3 of 5 pictures failed; the first, number 1: not an SDC file, but a GIF"
+    ) as caught:
         pillow_sdc.decode_batch(sources, batch_size=batch_size)
     results, errors = caught.value.results, caught.value.errors
     assert [result is None for result in results] == [False, True, True, False, True]

@@ -72,7 +72,94 @@ def test_the_summary_counts_files_and_bytes(photo: Path) -> None:
     result = sdc("encode", photo)
     before, after = photo.stat().st_size, photo.with_suffix(".sdc").stat().st_size
     assert result.stdout == ""
-    assert result.stderr.startswith(f"1 file: {before:,} bytes in, {after:,} bytes out (")
+    assert result.stderr.startswith(f"{photo.with_suffix('.sdc')}: {before:,} bytes in, {after:,} bytes out (")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_summary_names_what_was_written(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "deep" / "other.png"
+    other.parent.mkdir()
+    picture(16, 16).save(other)
+
+    def said(*arguments: str | os.PathLike[str]) -> str:
+        return sdc(*arguments).stderr.splitlines()[-1].partition(" bytes in")[0].rpartition(": ")[0]
+
+    assert said("encode", photo, "-o", tmp_path / "new.sdc") == f"{tmp_path / 'new.sdc'}"
+    assert said("encode", photo, "-o", "-") == "standard output"
+    assert said("encode", photo, other) == f"2 files in {tmp_path}{os.sep}"
+    assert said("encode", photo, other, "-o", f"{tmp_path / 'out'}/") == f"2 files in {tmp_path / 'out'}{os.sep}"
+    assert said("encode", photo, tmp_path / "gone.png", "-f") == f"{photo.with_suffix('.sdc')}, 1 failed"
+    assert said("encode", photo) == "0 files, 1 failed"  # for it is there
+    monkeypatch.chdir(tmp_path)
+    assert said("encode", "photo.png", "deep/other.png", "-f") == f"2 files in .{os.sep}"
+    assert said("encode", "photo.png", other, "-f") == "2 files"  # relative and absolute: no folder is common
+
+
+def test_the_summary_gives_no_share_of_more_than_all(photo: Path) -> None:
+    assert "%" in sdc("encode", photo).stderr
+    decoded = sdc("decode", photo.with_suffix(".sdc"), "-o", photo.with_suffix(".bmp")).stderr
+    assert "bytes out, " in decoded
+    assert "%" not in decoded
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values", "allowed"),
+    [
+        ("encode", "--quality", ["75.5", "0", "101", "high", ""], "a whole number from 1 to 100"),
+        ("batch", "--quality", ["75.5"], "a whole number from 1 to 100"),
+        ("compare", "--quality", ["75.5"], "a whole number from 1 to 100"),
+        ("encode", "--palette-size", ["1", "257", "2.5"], "a whole number from 2 to 256"),
+        ("encode", "--dither", ["-1", "1.5", "nan", "much"], "a number from 0 to 1"),
+        ("decode", "--denoise-steps", ["-1", "1001", "2.5"], "a whole number from 0 to 1000"),
+        ("batch", "--workers", ["0", "1.5"], "a whole number of 1 or more"),
+        ("batch", "--shard-size", ["0", "many"], "a whole number of 1 or more"),
+        ("batch", "--gpus-per-worker", ["-1", "inf", "half"], "a number of 0 or more"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused_with_what_is_allowed(
+    command: str, option: str, values: list[str], allowed: str
+) -> None:
+    for value in values:
+        result = sdc(command, "a", "b", f"{option}={value}")
+        assert result.exit_code == 2
+        message = " ".join(result.stderr.replace("│", " ").split())
+        assert f"Invalid value for '{option}': {value!r} is not {allowed}" in message
+
+
+def test_numbers_within_their_ranges_are_taken(photo: Path) -> None:
+    for options in (
+        ["--quality", "1"],
+        ["--quality=100"],
+        ["--palette-size", "2", "--dither", "0"],
+        ["--dither", "1.0"],
+    ):
+        assert sdc("encode", photo, "-f", *options).exit_code == 0
+
+
+def test_settings_choose_the_codec_where_no_option_does(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def codec(*options: str) -> str:
+        assert sdc("encode", photo, "-f", *options).exit_code == 0
+        return pillow_sdc.info(photo.with_suffix(".sdc")).codec
+
+    assert codec() == "palette"
+    monkeypatch.setenv("PILLOW_SDC_QUALITY", "20")
+    assert codec() == "context"
+    size = photo.with_suffix(".sdc").stat().st_size
+    assert codec("--quality", "20") == "context"
+    assert photo.with_suffix(".sdc").stat().st_size == size
+    assert codec("--dither", "0.5") == "palette"
+    assert codec("--codec", "uint8") == "uint8"
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+@pytest.mark.parametrize(("name", "value"), [("QUALITY", "75.5"), ("CODEC", "jpeg"), ("DENOISE_STEPS", "few")])
+def test_a_variable_outside_its_range_is_named_in_one_line(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"PILLOW_SDC_{name}", value)
+    result = sdc(command, photo)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"sdc: PILLOW_SDC_{name} is '{value}'; it must be ")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -182,7 +269,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> Non
 def test_a_file_named_twice_is_done_once(photo: Path) -> None:
     result = sdc("encode", photo, photo, photo.parent)
     assert result.exit_code == 0
-    assert result.stderr.startswith("1 file:")
+    assert result.stderr.startswith(f"{photo.with_suffix('.sdc')}: ")
 
 
 def test_a_folder_to_be_made_is_named_with_a_slash(photo: Path) -> None:
@@ -264,7 +351,7 @@ def test_a_file_that_fails_does_not_stop_the_others(photo: Path) -> None:
         f"sdc: {text}: not a picture that Pillow can read",
         f"sdc: {missing}: No such file or directory",
     ]
-    assert result.stderr.splitlines()[2].startswith("1 file, 2 failed: ")
+    assert result.stderr.splitlines()[2].startswith(f"{photo.with_suffix('.sdc')}, 2 failed: ")
     assert names(photo.parent) == ["broken.png", "photo.png", "photo.sdc"]
 
 
@@ -281,7 +368,7 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_a_file_of_another_format_is_not_decoded(photo: Path) -> None:
     result = sdc("decode", photo, "-o", photo.with_name("new.png"), "-q")
-    assert result.stderr == f"sdc: {photo}: not an SDC file\n"
+    assert result.stderr == f"sdc: {photo}: not an SDC file, but a PNG\n"
 
 
 def test_debug_prints_the_traceback_as_well(photo: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from pillow_sdc.cli import app
-from pillow_sdc.models import compact, hub
+from pillow_sdc.models import clear_cache, compact, hub, libraries
 from pillow_sdc.models.compact import sessions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "AUTOLOAD"):
+    for name in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "CODEC", "QUALITY", "AUTOLOAD"):
         monkeypatch.delenv(f"PILLOW_SDC_{name}", raising=False)
 
 
@@ -124,7 +124,10 @@ def test_doctor_finds_that_the_embedded_model_decodes(hub_cache: Path) -> None:
 def test_doctor_names_the_variables_that_settings_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
     monkeypatch.setenv("PILLOW_SDC_AUTOLOAD", "0")
+    monkeypatch.setenv("PILLOW_SDC_QUALITY", "40")
     result = sdc("doctor")
+    assert "quality       40 (PILLOW_SDC_QUALITY)" in result.stdout
+    assert "codec         not set (default)" in result.stdout
     assert "compact (PILLOW_SDC_MODEL)" in result.stdout
     assert "only after import pillow_sdc: PILLOW_SDC_AUTOLOAD is '0'" in result.stdout
     assert result.exit_code == 0
@@ -141,6 +144,8 @@ def test_doctor_tries_the_model_that_is_named(tiny_pipeline: Path, hub_cache: Pa
     ("variable", "value", "words"),
     [
         ("PILLOW_SDC_DENOISE_STEPS", "many", "PILLOW_SDC_DENOISE_STEPS is 'many'"),
+        ("PILLOW_SDC_QUALITY", "75.5", "PILLOW_SDC_QUALITY is '75.5'; it must be a whole number from 1 to 100"),
+        ("PILLOW_SDC_CODEC", "jpeg", "PILLOW_SDC_CODEC is 'jpeg'; it must be one of uint8, palette, context"),
         ("PILLOW_SDC_DEVICE", "frobnicator", "device is 'frobnicator'"),
         ("PILLOW_SDC_MODEL", "neither/directory/nor-id", "neither a directory nor the id"),
     ],
@@ -153,6 +158,58 @@ def test_doctor_finds_settings_that_cannot_work(
     assert result.exit_code == 1
     assert words in result.stdout
     assert "Decoding would fail here." in result.stdout
+    assert "ok    decodes" not in result.stdout
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """What breaks a library, as far as the package sees it: a name that it uses is not there."""
+
+    def break_it(library: str) -> None:
+        monkeypatch.setitem(libraries._USED, library, ("gone",))
+        sessions.runtime.cache_clear()
+
+    monkeypatch.setattr(libraries, "_first_reasons", {})
+    clear_cache()
+    yield break_it
+    clear_cache()
+    sessions.runtime.cache_clear()
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "diffusers"])
+def test_doctor_finds_that_a_library_of_the_model_is_broken(
+    broken: Callable[[str], None], hub_cache: Path, tiny_pipeline: Path, library: str
+) -> None:
+    broken(library)
+    result = sdc("doctor", "--device", "cpu", "--model", tiny_pipeline)
+    assert result.exit_code == 1
+    assert f"fails libraries     {library} is installed, but importing it fails (AttributeError: " in result.stdout
+    assert f"install it again with pip install --force-reinstall {library}\n" in result.stdout
+    assert "decodes" not in result.stdout
+    embedded = sdc("doctor", "--device", "cpu")  # which needs none of them
+    assert embedded.exit_code == 0
+    assert "ok    decodes       compact" in embedded.stdout
+
+
+def test_doctor_finds_that_onnxruntime_is_broken(
+    broken: Callable[[str], None], hub_cache: Path, tiny_pipeline: Path
+) -> None:
+    broken("onnxruntime")
+    for model, where in (("compact", "libraries"), ("auto", "libraries"), (tiny_pipeline / "vae", "decodes  ")):
+        result = sdc("doctor", "--device", "cpu", "--model", model)
+        assert result.exit_code == 1
+        assert f"fails {where}     onnxruntime is installed, but importing it fails" in result.stdout
+        assert "ok    decodes" not in result.stdout
+
+
+def test_doctor_says_that_auto_does_without_a_model_whose_library_is_broken(
+    broken: Callable[[str], None], hub_cache: Path, tiny_pipeline: Path
+) -> None:
+    cache(tiny_pipeline, hub_cache, hub.DEFAULT_MODEL)
+    broken("diffusers")
+    result = sdc("doctor", "--device", "cpu")
+    assert result.exit_code == 0
+    assert "note  decodes       compact on cpu in int8: diffusers is installed, but importing it fails" in result.stdout
 
 
 def test_doctor_finds_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +347,11 @@ def test_a_home_directory_is_expanded(tiny_pipeline: Path, tmp_path: Path, monke
 def test_doctor_downloads_nothing(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = sdc("doctor", "--model", "someone/absent")
     assert result.exit_code == 0
-    assert "someone/absent is not here: decoding would download it" in result.stdout
+    absent = "note  decodes       someone/absent on cpu in float32, once it is here: someone/absent is not here, and"
+    assert f"{absent} decoding would download it, as sdc models fetch someone/absent does" in result.stdout
+    assert "ok    round trip    64×64 with compact" in result.stdout
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert sdc("doctor", "--model", "someone/absent").exit_code == 1
+    offline = sdc("doctor", "--model", "someone/absent")
+    assert offline.exit_code == 1
+    assert "fails decodes       nothing: someone/absent is not here, and HF_HUB_OFFLINE forbids" in offline.stdout
     assert not (hub_cache / "hub").exists()

@@ -64,7 +64,7 @@ def test_pipes_carry_pictures_both_ways(photo: Path) -> None:
     encoding.stdout.close()
     assert encoding.wait(TIMEOUT) == 0
     assert done.returncode == 0
-    assert done.stderr.startswith(b"1 file: ")
+    assert done.stderr.startswith(b"standard output: ")
     with Image.open(io.BytesIO(done.stdout)) as image:
         assert (image.format, image.size) == ("PNG", (256, 256))
 

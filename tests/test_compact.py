@@ -42,7 +42,7 @@ def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 @pytest.fixture
 def _nothing_loaded() -> Iterator[None]:
     """No session and no choice is left of earlier tests, nor of this one."""
-    caches = sessions._onnxruntime, sessions._say_that_it_computes_on_the_cpu
+    caches = sessions.runtime, sessions._say_that_it_computes_on_the_cpu
     clear_cache()
     for cache in caches:
         cache.cache_clear()
@@ -134,7 +134,9 @@ def test_checksums_that_are_garbage_are_an_installation_that_is_damaged(weights_
 @pytest.mark.usefixtures("_nothing_loaded")
 def test_onnxruntime_that_is_missing_is_named_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModelUnavailableError, match=r"onnxruntime cannot be imported .*pip install onnxruntime$"):
+    with pytest.raises(
+        ModelUnavailableError, match=r"^onnxruntime is not installed; install it with pip install onnxruntime$"
+    ):
         get_models(EMBEDDED).autoencoder.encode(noise(3, 8, 8))
 
 
@@ -181,7 +183,7 @@ def test_onnxruntimes_telemetry_leaves_nothing_in_the_users_home(tmp_path: Path)
 def test_what_the_user_says_of_the_telemetry_stays(tmp_path: Path) -> None:
     assert (
         fresh(
-            "import pillow_sdc.models.compact.sessions as s, os; s._onnxruntime(); print(os.environ[s.TELEMETRY])",
+            "import pillow_sdc.models.compact.sessions as s, os; s.runtime(); print(os.environ[s.TELEMETRY])",
             tmp_path,
             ORT_DISABLE_TELEMETRY="true",
         )
@@ -362,7 +364,7 @@ def test_auto_without_torch_is_the_embedded_model(device: str, caplog: pytest.Lo
         models = get_models(Settings(device=device))
     assert (models.name, models.device) == ("compact", "cpu")
     assert models.autoencoder.encode(noise(3, 8, 8)).shape == (4, 1, 1)
-    assert "because torch and diffusers and transformers are not installed" in caplog.text
+    assert "because torch and transformers and diffusers are not installed" in caplog.text
 
 
 @pytest.mark.usefixtures("_without_torch")
@@ -373,7 +375,7 @@ def test_other_models_without_torch_say_what_to_install(device: str, tiny_pipeli
         lambda: loading.check_model(str(tiny_pipeline), loading.Precision.FULL),
         lambda: loading.fetch_model(str(tiny_pipeline)),
     ):
-        with pytest.raises(ModelUnavailableError, match=r"needs packages .*pip install torch diffusers transformers; "):
+        with pytest.raises(ModelUnavailableError, match=r"needs packages .*pip install torch transformers diffusers; "):
             use()
 
 

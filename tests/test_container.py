@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import io
+import os
 import re
 import struct
 import sys
@@ -188,6 +189,39 @@ def test_every_truncation_is_noticed(codec: Uint8Codec | PaletteCodec) -> None:
         expected = NotSdcError if length < len(container.SIGNATURE) else TruncatedFileError
         with pytest.raises(expected):
             open_and_verify(file[:length])
+
+
+@every_codec
+def test_what_is_said_of_a_file_that_was_cut_off_is_how_much_is_missing(codec: Uint8Codec | PaletteCodec) -> None:
+    picture = small_file(codec)
+    start = b"something before"
+    layout = container.read_layout(io.BytesIO(picture))
+    payload = layout.payload.position + layout.payload.head_length
+    for length in range(len(container.SIGNATURE), len(picture)):
+        if length < container.HEADER_BYTES:
+            said = f"the file ends within its header, after {length} of 19 bytes: all of the picture is missing"
+        elif length < payload:
+            said = f"the file ends too early, after {length} bytes: all of the picture is missing"
+        elif (missing := len(picture) - length) == 1:
+            said = "the file ends 1 byte too early"
+        else:
+            said = f"the file ends {missing} bytes too early"
+        for before in (b"", start):
+            fp = io.BytesIO(before + picture[:length])
+            fp.seek(len(before))
+            with pytest.raises(TruncatedFileError, match=f"^{re.escape(said)}$"):
+                image_codec.verify(fp, container.read_layout(fp))
+
+
+def test_of_a_file_that_was_cut_off_within_its_metadata_no_more_is_known_than_that_the_picture_is_missing() -> None:
+    picture = container.write(container.Header(8, 8, "L", "uint8"), bytes(9), {"exif": os.urandom(400)})
+    for length in range(container.HEADER_BYTES, 19 + 3 + 400 + 4 + 2):
+        with pytest.raises(TruncatedFileError, match=f"after {length} bytes: all of the picture is missing$"):
+            container.read_layout(io.BytesIO(picture[:length]))
+    with pytest.raises(TruncatedFileError, match=r"^the file ends at least 1 byte too early$"):
+        container.read_chunk(
+            io.BytesIO(picture[: 19 + 3 + 400 + 3]), container.read_layout(io.BytesIO(picture)).chunks[0]
+        )
 
 
 @every_codec
@@ -473,5 +507,5 @@ def test_container_imports_only_the_standard_library() -> None:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             imported.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            assert node.module in ("deflate", "errors")
+            assert node.module in ("deflate", "errors", "signatures")
     assert imported <= sys.stdlib_module_names

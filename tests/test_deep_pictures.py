@@ -63,8 +63,27 @@ GREY = samples(1)[..., 0]
 def test_grey_of_more_than_8_bits_is_refused(file: bytes, mode: str) -> None:
     with Image.open(io.BytesIO(file)) as picture:
         assert picture.mode == mode
-        with pytest.raises(OSError, match=f"cannot write mode {mode} as SDC"):
+        with pytest.raises(
+            OSError, match=f"^cannot write mode {mode} as SDC, .* convert the picture to mode L"
+        ) as caught:
             pillow_sdc.encode(picture, model="compact")
+        # What the message says to do is done.
+        advice = str(caught.value)[str(caught.value).index("image.") :]
+        converted = eval(advice, {"image": picture})  # noqa: S307 - our own
+        assert converted.mode == "L"
+        pillow_sdc.encode(converted, model="compact")
+
+
+@pytest.mark.parametrize(("mode", "white"), [("I;16", 65535), ("I;16B", 65535), ("I", 65535), ("F", 1.0)])
+def test_what_the_message_says_to_do_keeps_black_and_white(mode: str, white: float) -> None:
+    type_of = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}[mode]
+    ramp = (np.linspace(0, 1, 64).reshape(8, 8) * white).astype(type_of)
+    picture = Image.frombytes(mode, (8, 8), ramp.tobytes(), "raw", "F;32F" if mode == "F" else mode)
+    with pytest.raises(OSError, match="cannot write mode") as caught:
+        pillow_sdc.encode(picture)
+    advice = str(caught.value)[str(caught.value).index("image.") :]
+    converted = np.asarray(eval(advice, {"image": picture})).ravel()  # noqa: S307 - our own
+    assert np.abs(converted - np.linspace(0, 255, 64)).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "fork_safety", "progress"),
-    ("deflate",),
-    ("container", "options"),
+    ("deflate", "signatures"),
+    ("container",),
+    ("options",),
     ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
     ("image_codec",),
     ("resaving",),
@@ -48,6 +49,7 @@ ALLOWED_PACKAGES = {
     "fork_safety": set(),
     "progress": set(),
     "deflate": set(),
+    "signatures": set(),
     "container": set(),
     "options": set(),
     "latent_codecs": {"numpy", "faiss", "threadpoolctl"},

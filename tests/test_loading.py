@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -117,6 +118,11 @@ def test_a_device_that_makes_no_sense_is_refused() -> None:
         get_models(Settings(device="toaster"))
 
 
+def fetch_with(device: str) -> None:
+    with pillow_sdc.configure(device=device):
+        fetch_model(DEFAULT_MODEL)
+
+
 @pytest.fixture
 def _no_cuda() -> None:
     import torch
@@ -130,6 +136,18 @@ class TestWithoutCuda:
     def test_a_device_that_is_not_here_is_reported(self, tiny_pipeline: Path) -> None:
         with pytest.raises(ModelUnavailableError, match=r"device 'cuda' .* PILLOW_SDC_DEVICE"):
             get_models(Settings(model=str(tiny_pipeline), device="cuda"))
+
+    @pytest.mark.parametrize("device", ["mps", "xla", "xpu", "hpu", "vulkan", "meta", "cuda:7"])
+    def test_the_reason_against_a_device_is_one_sentence(self, device: str) -> None:
+        import torch
+
+        if device == "mps" and torch.backends.mps.is_available():
+            pytest.skip("MPS is here")
+        for use in (lambda: get_models(Settings(model="auto", device=device)), lambda: fetch_with(device)):
+            with pytest.raises(ModelUnavailableError, match=f"^device '{device}' cannot be used here: ") as caught:
+                use()
+            assert len(str(caught.value)) < 300
+            assert "\n" not in str(caught.value)
 
     def test_auto_without_weights_takes_the_embedded_model(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "pillow_sdc"):
@@ -383,6 +401,83 @@ def test_a_model_on_the_hub_is_downloaded_as_far_as_it_is_used(tiny_pipeline: Pa
     assert after_encoding.split() == [vae]
     text_encoder, unet = "text_encoder/model.fp16.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"
     assert after_denoising.split() == [text_encoder, unet, vae]
+
+
+LOAD = """
+    import io
+    import logging
+    import pillow_sdc
+    from PIL import Image
+    from pillow_sdc.models import cuda_driver, loading
+
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((16, 16)).save(file, "SDC", model="compact", quality=20)
+"""
+
+
+def test_a_download_within_load_is_announced_with_its_size_and_how_to_have_it_before(
+    tiny_pipeline: Path, tmp_path: Path
+) -> None:
+    code = (
+        LOAD
+        + """
+    pillow_sdc.configure(model="artist/tiny", device="cpu")
+    for _ in range(2):
+        Image.open(file).load()
+    """
+    )
+    fetching = """
+    import logging
+    import pillow_sdc
+    logging.basicConfig(level=logging.WARNING)
+    pillow_sdc.fetch_model("artist/tiny")
+    """
+
+    def said(home: Path, code: str) -> list[str]:
+        lines = run_against(stand_in.url, home, f"import sys\nsys.stderr = sys.stdout\n{textwrap.dedent(code)}")
+        return lines.splitlines()
+
+    parts = {"unet": 2, "scheduler": 0, "tokenizer": 0, "text_encoder": 1, "vae": 1}
+    sizes = {part: size_of_full_precision(tiny_pipeline / part) for part in parts}
+    with running_hub() as stand_in:
+        stand_in.repositories["artist/tiny"] = tiny_pipeline
+        first, second = said(tmp_path / "loading", code)
+        after_fetching = [*said(tmp_path / "fetching", fetching), *said(tmp_path / "fetching", code)]
+    beforehand = "from the Hugging Face hub; `sdc models fetch artist/tiny` brings a model beforehand"
+    others = sum(size for part, size in sizes.items() if part != "vae")
+    names = "unet and scheduler and tokenizer and text encoder"
+    assert first == f"WARNING pillow_sdc: downloading {names} of artist/tiny ({others / 1e6:.1f} MB) {beforehand}"
+    assert second == f"WARNING pillow_sdc: downloading vae of artist/tiny ({sizes['vae'] / 1e6:.1f} MB) {beforehand}"
+    assert after_fetching == []
+
+
+def size_of_full_precision(part: Path) -> int:
+    return sum(file.stat().st_size for file in part.iterdir() if ".fp16." not in file.name)
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_a_machine_with_cuda_and_no_hub_decodes_with_the_embedded_model_after_one_warning(
+    tmp_path: Path, offline: str
+) -> None:
+    """By a stand-in for CUDA, on which nothing is computed."""
+    code = (
+        LOAD
+        + """
+    loading._choose_device = lambda name: "cuda"
+    cuda_driver.is_there = lambda: True
+    for _ in range(2):
+        image = Image.open(file)
+        image.load()
+        print(image.info["sdc"]["model"])
+    Image.new("RGB", (8, 8)).save(io.BytesIO(), "SDC")
+    """
+    )
+    code = f"import sys\nsys.stderr = sys.stdout\n{textwrap.dedent(code)}"
+    warning, *models = run_against("http://127.0.0.1:9", tmp_path, code, HF_HUB_OFFLINE=offline).splitlines()
+    assert models == ["compact", "compact"]
+    expected = f"WARNING pillow_sdc: using compact on cpu in int8, because model '{DEFAULT_MODEL}' is not available: "
+    assert warning.startswith(f"{expected}it is not on this machine, and ")
 
 
 def test_weights_in_several_files_are_downloaded_and_used(tiny_pipeline: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import io
 import multiprocessing
 import subprocess
 import sys
@@ -10,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pillow_sdc import OptionError, Settings, configure, options, settings
+import pillow_sdc
+from pillow_sdc import OptionError, Settings, configure, encode, encode_batch, options, settings
+from pillow_sdc.latent_codecs import CODECS, context
 
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "COMPILE"):
+    for variable in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "COMPILE", "CODEC", "QUALITY"):
         monkeypatch.delenv(f"PILLOW_SDC_{variable}", raising=False)
     monkeypatch.setattr(options, "_process", options._ProcessSettings())
 
@@ -44,7 +48,7 @@ def test_spawned_workers_inherit_environment_variables(monkeypatch: pytest.Monke
 
 
 def test_defaults() -> None:
-    assert settings() == Settings("auto", "auto", "auto", 4, False)
+    assert settings() == Settings("auto", "auto", "auto", 4, False, None, None)
 
 
 def test_environment_variables_set_what_no_call_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,14 +73,121 @@ def test_compilation_is_switched_by_an_environment_variable(
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("DENOISE_STEPS", "few"), ("DENOISE_STEPS", "-1"), ("DTYPE", "int8"), ("COMPILE", "2"), ("COMPILE", "on")],
+    [
+        *(("DENOISE_STEPS", value) for value in ("few", "-1", "1001", "2.5", "9" * 5000)),
+        *(("QUALITY", value) for value in ("best", "0", "101", "75.5")),
+        *(("CODEC", value) for value in ("jpeg", "Palette", " context")),
+        *(("COMPILE", value) for value in ("2", "on")),
+        ("DTYPE", "int8"),
+    ],
 )
-def test_environment_variables_outside_their_range_are_refused(
+def test_environment_variables_outside_their_range_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(f"PILLOW_SDC_{variable}", value)
-    with pytest.raises(OptionError, match=variable.lower() + "|" + variable):
+    with pytest.raises(OptionError, match=f"^PILLOW_SDC_{variable} is .*{value}.*; it must be "):
         settings()
+
+
+# Codec and quality
+
+
+def test_the_qualities_and_codecs_of_settings_are_those_of_the_codecs() -> None:
+    assert (options.MIN_QUALITY, options.MAX_QUALITY) == (context.MIN_QUALITY, context.MAX_QUALITY)
+    assert context.ContextCodec.name == options.CODEC_OF_QUALITY
+    for codec in CODECS:
+        configure(codec=codec.name)
+
+
+def codec_and_quality() -> tuple[str | None, int | None]:
+    return settings().codec, settings().quality
+
+
+def test_codec_and_quality_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert codec_and_quality() == (None, None)
+    monkeypatch.setenv("PILLOW_SDC_QUALITY", "40")
+    assert codec_and_quality() == (None, 40)
+    monkeypatch.setenv("PILLOW_SDC_CODEC", "context")
+    assert codec_and_quality() == ("context", 40)
+    with configure(quality=np.int64(70)):  # type: ignore[arg-type]
+        assert codec_and_quality() == ("context", 70)
+    configure(codec=None, quality=None)
+    assert codec_and_quality() == (None, None)
+
+
+def test_of_a_codec_and_a_quality_that_exclude_each_other_the_later_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLOW_SDC_CODEC", "palette")
+    configure(quality=40)
+    assert codec_and_quality() == (None, 40)
+    configure(codec="uint8")
+    assert codec_and_quality() == ("uint8", None)
+    with configure(quality=70):
+        assert codec_and_quality() == (None, 70)
+        with configure(codec="palette"):
+            assert codec_and_quality() == ("palette", None)
+        configure(codec="context")
+        assert codec_and_quality() == ("context", 70)
+    assert codec_and_quality() == ("uint8", None)
+    configure(codec="context", quality=3)
+    assert codec_and_quality() == ("context", 3)
+
+
+def test_a_codec_and_a_quality_of_one_call_that_exclude_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match=r"^quality is for the codec context, and codec is 'palette'"):
+        configure(codec="palette", quality=40)
+    monkeypatch.setenv("PILLOW_SDC_CODEC", "uint8")
+    monkeypatch.setenv("PILLOW_SDC_QUALITY", "40")
+    with pytest.raises(OptionError, match=r"^PILLOW_SDC_QUALITY is for .*, and PILLOW_SDC_CODEC is 'uint8'"):
+        settings()
+
+
+PICTURE = Image.linear_gradient("L").resize((48, 40))
+
+
+def saved(**save_options: Any) -> bytes:
+    file = io.BytesIO()
+    PICTURE.save(file, "SDC", model="compact", **save_options)
+    return file.getvalue()
+
+
+def test_settings_choose_what_a_plain_save_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    palette, context, fine, uint8 = saved(), saved(codec="context"), saved(quality=80), saved(codec="uint8")
+    assert len({palette, context, fine, uint8}) == 4
+    with configure(quality=80):
+        assert saved() == fine == encode(PICTURE, model="compact") == encode_batch([PICTURE], model="compact")[0]
+    with configure(codec="context"):
+        assert saved() == context
+    monkeypatch.setenv("PILLOW_SDC_QUALITY", "80")
+    assert saved() == fine
+    monkeypatch.setenv("PILLOW_SDC_CODEC", "uint8")
+    monkeypatch.delenv("PILLOW_SDC_QUALITY")
+    assert saved() == uint8
+    assert pillow_sdc.info(saved()).codec == "uint8"
+
+
+@pytest.mark.parametrize(
+    "save_options",
+    [
+        {"codec": "palette"},
+        {"palette_size": 8},
+        {"dither": 0},
+        {"codec": "context"},
+        {"quality": 5},
+        {"target_size": 300},
+    ],
+)
+def test_what_save_is_given_of_a_codec_holds_as_a_whole(save_options: dict[str, Any]) -> None:
+    expected = saved(**save_options)
+    configured: tuple[Any, ...] = {"quality": 90}, {"codec": "uint8"}, {"codec": "context", "quality": 90}
+    for changes in configured:
+        with configure(**changes):
+            assert saved(**save_options) == expected
+
+
+def test_a_bad_variable_is_an_error_of_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLOW_SDC_QUALITY", "best")
+    with pytest.raises(OptionError, match="PILLOW_SDC_QUALITY is 'best'; it must be a whole number from 1 to 100"):
+        saved()
 
 
 def test_a_plain_call_holds_for_all_threads() -> None:
@@ -189,6 +300,11 @@ def test_blocks_of_tasks_do_not_disturb_each_other() -> None:
         {"device": ""},
         {"model": ""},
         {"model": 3},
+        {"codec": "jpeg"},
+        {"codec": 2},
+        {"quality": 0},
+        {"quality": 75.5},
+        {"quality": "40"},
     ],
 )
 def test_values_outside_their_range_are_refused_and_change_nothing(changes: Any) -> None:

@@ -21,7 +21,9 @@ pytest.importorskip("jinja2", reason="the extra report is not installed")
 pytest.importorskip("pytorch_msssim", reason="the extra report is not installed")
 
 import pillow_sdc
+from pillow_sdc.cli import app
 from pillow_sdc.cli.compare import compare
+from pillow_sdc.models import libraries
 from pillow_sdc.report import evaluation, figures, findings, html, metrics, peers, sheet, ssimulacra2
 from pillow_sdc.report.detail import busiest
 from pillow_sdc.report.evaluation import METRICS, Evaluation, Result, Scores, best
@@ -94,7 +96,31 @@ def assert_best_of_all_is_found(encoder: PeerEncoder) -> None:
 def test_a_peers_file_is_the_best_that_fits(peer: peers.Peer) -> None:
     encoder = PeerEncoder(available(peer), photograph(64, 48))
     assert_best_of_all_is_found(encoder)
-    assert peers.decode(encoder.encode(50)).shape == (48, 64, 3)
+    assert encoder.decode(encoder.encode(50)).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 47), (1, 1), (1, 9)])
+def test_avif_at_half_size_is_avif_of_half_the_sides_enlarged_again(width: int, height: int) -> None:
+    samples = photograph(width, height)
+    encoder = PeerEncoder(available(peers.AVIF_AT_HALF_SIZE), samples)
+    data = encoder.encode(80)
+    half = -(-width // 2), -(-height // 2)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size) == ("AVIF", half)
+    small = Image.fromarray(samples).resize(half, Image.Resampling.LANCZOS)
+    assert data == PeerEncoder(peers.AVIF, np.asarray(small)).encode(80)
+    enlarged = Image.fromarray(peers.decode(data)).resize((width, height), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(encoder.decode(data), np.asarray(enlarged))
+
+
+def test_avif_at_half_size_goes_where_avif_cannot() -> None:
+    samples = photograph(160, 128)
+    full, half = (PeerEncoder(available(peer), samples) for peer in (peers.AVIF, peers.AVIF_AT_HALF_SIZE))
+    budget = len(full.encode(0)) - 1
+    assert not full.best_within(budget).fits
+    file = half.best_within(budget)
+    assert file.fits
+    assert metrics.psnr(samples, half.decode(file.data)) > 15
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -145,7 +171,7 @@ def test_optimising_a_jpeg_never_enlarges_it_and_changes_no_pixel() -> None:
 def test_a_peer_whose_plugin_is_missing_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     available, notes = peers.load_peers()
-    assert {peer.key for peer in available} <= {"jpeg", "webp", "avif"}
+    assert {peer.key for peer in available} <= {"jpeg", "webp", "avif", "avif-half"}
     assert "JPEG XL is left out: the package pillow-jxl-plugin is not installed." in notes
     assert any("mozjpeg" in note for note in notes)
 
@@ -672,3 +698,13 @@ def test_the_script_parses() -> None:
     node = shutil.which("node")
     assert node is not None
     subprocess.run([node, "--check", str(Path(html.__file__).with_name("script.js"))], check=True)
+
+
+def test_a_broken_torch_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "_first_reasons", {})
+    monkeypatch.setitem(libraries._USED, "torch", ("gone",))
+    Image.fromarray(photograph()).save(tmp_path / "a.png")
+    result = CliRunner().invoke(app, ["compare", str(tmp_path / "a.png"), "-o", str(tmp_path / "report")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("sdc: torch is installed, but importing it fails (")
+    assert len(result.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,33 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def full_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "index.html"
+    path.write_text(html.render(with_all_metrics(evaluation())), "utf-8")
+    return path
+
+
+def with_all_metrics(evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation whose tables have all columns and the longest label."""
+
+    def full(result: Result) -> Result:
+        psnr = result.scores.psnr or 0
+        label = "AVIF at half size" if result.key == "webp" else result.label
+        scores = replace(result.scores, ms_ssim=psnr / 35, ssimulacra2=-psnr, texture_fine=psnr / 9)
+        return replace(result, label=label, scores=scores)
+
+    pictures = tuple(replace(each, results=tuple(map(full, each.results))) for each in evaluation.pictures)
+    return replace(evaluation, pictures=pictures, means=tuple(map(full, evaluation.means)))
+
+
 @pytest.fixture
 def open_page(browser: Any, report: Path) -> Iterator[Callable[..., Page]]:
     """A function that opens the report; at the end nothing may have gone wrong or out to the network."""
     troubles: list[str] = []
     contexts = []
 
-    def open_report(**options: Any) -> Page:
+    def open_report(report: Path = report, **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -315,6 +336,33 @@ def test_the_theme_is_the_systems_until_one_is_chosen(open_page: Callable[..., P
 def test_the_page_is_never_wider_than_the_screen(open_page: Callable[..., Page], width: int) -> None:
     page = open_page(viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [320, 390, 600, 768, 1000, 1280, 1440])
+def test_no_table_is_wider_than_its_place(open_page: Callable[..., Page], full_report: Path, width: int) -> None:
+    page = open_page(full_report, viewport={"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    tables = page.evaluate(
+        "[...document.querySelectorAll('.scroller')].map(each => [each.scrollWidth, each.clientWidth])"
+    )
+    assert len(tables) == 4
+    for needed, there_is in tables:
+        assert needed <= there_is
+
+
+def test_on_a_narrow_screen_every_figure_has_its_label_and_rows_are_sorted_as_ever(
+    open_page: Callable[..., Page], full_report: Path
+) -> None:
+    page = open_page(full_report, viewport={"width": 390, "height": 800})
+    table = page.locator("#figures table")
+    label = "element => getComputedStyle(element, '::before').content"
+    assert [each.evaluate(label) for each in table.locator("tbody tr").first.locator("td").all()] == [
+        *('"Bytes"', '"bpp"', '"PSNR, dB"', '"SSIM"', '"MS-SSIM"', '"SSIMULACRA2"'),
+        *('"Texture distance"', '"Fine texture distance"', '"Laplacian ratio"'),
+    ]
+    table.get_by_role("button", name="Bytes").click()
+    assert table.get_by_role("rowheader").first.inner_text().startswith("JPEG")
+    assert open_page(full_report).locator("#figures td").first.evaluate(label) == "none"
 
 
 def test_a_hostile_name_is_shown_and_does_nothing(open_page: Callable[..., Page]) -> None:

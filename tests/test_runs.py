@@ -959,7 +959,7 @@ def test_a_bad_sdc_file_does_not_take_others_with_it(tmp_path: Path) -> None:
         (tmp_path / "in" / f"{name}.sdc").write_bytes(data)
     progress = done(tmp_path / "in", tmp_path / "out", DECODING)
     assert (progress.pictures, progress.failed) == (1, 2)
-    assert errors_of(progress)["none.sdc"] == "not an SDC file"
+    assert errors_of(progress)["none.sdc"] == "not an SDC file, but a PNG"
     assert files_of(tmp_path / "out") == ["a.png"]
 
 

@@ -1,8 +1,9 @@
 """Arguments that several commands share, and how their values are read."""
 
+import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -52,6 +53,38 @@ def pixels_of(text: str) -> int:
     return number
 
 
+def whole_number(lowest: int, highest: int | None = None) -> Callable[[object], int]:
+    """Return what reads a whole number within limits, and says of other texts what is allowed."""
+    allowed = f"of {lowest} or more" if highest is None else f"from {lowest} to {highest}"
+
+    def parse(text: object) -> int:
+        try:
+            number = int(str(text))
+        except ValueError:
+            number = None
+        if number is None or number < lowest or (highest is not None and number > highest):
+            raise typer.BadParameter(f"{str(text)!r} is not a whole number {allowed}")
+        return number
+
+    return parse
+
+
+def number(lowest: float, highest: float = math.inf) -> Callable[[object], float]:
+    """Return what reads a number within limits, and says of other texts what is allowed."""
+    allowed = f"of {lowest:g} or more" if highest == math.inf else f"from {lowest:g} to {highest:g}"
+
+    def parse(text: object) -> float:
+        try:
+            value = float(str(text))
+        except ValueError:
+            value = math.nan
+        if not lowest <= value <= highest or value == math.inf:
+            raise typer.BadParameter(f"{str(text)!r} is not a number {allowed}")
+        return value
+
+    return parse
+
+
 def codec_options(
     quality: int | None,
     target_size: int | None,
@@ -76,10 +109,19 @@ def codec_options(
 
 @contextmanager
 def configured(**given: Any) -> Iterator[None]:
-    """Let the settings hold that the user gave, for the length of a block."""
+    """Let the settings hold that the user gave, for the length of a block.
+
+    Raises:
+        typer.Exit: One of them is outside its range, or one that an environment variable makes.
+    """
     import pillow_sdc
 
-    with pillow_sdc.configure(**{name: value for name, value in given.items() if value is not None}):
+    with ExitStack() as stack:
+        try:
+            changes: Any = {name: value for name, value in given.items() if value is not None}
+            stack.enter_context(pillow_sdc.configure(**changes))
+        except pillow_sdc.OptionError as error:
+            raise misuse(str(error)) from None
         yield
 
 
@@ -144,8 +186,8 @@ DtypeOption = Annotated[
 DenoiseSteps = Annotated[
     int | None,
     typer.Option(
-        min=0,
-        max=1000,
+        parser=whole_number(0, 1000),
+        metavar="0-1000",
         help="Evaluations of the denoiser, 4 unless given; 0 turns denoising off.",
         show_default=False,
         rich_help_panel=_MODEL_PANEL,
@@ -155,9 +197,9 @@ Quality = Annotated[
     int | None,
     typer.Option(
         "--quality",
-        min=1,
-        max=100,
-        help="Smallest to best; chooses the codec [bold]context[/].",
+        parser=whole_number(1, 100),
+        metavar="1-100",
+        help="Smallest to best; chooses the codec [bold]context[/]. [bold]PILLOW_SDC_QUALITY[/] unless given.",
         show_default=False,
         rich_help_panel=_SIZE_PANEL,
     ),
@@ -176,7 +218,8 @@ CodecOption = Annotated[
     Codec | None,
     typer.Option(
         "--codec",
-        help="[bold]palette[/] is the article's and the default, [bold]uint8[/] nearly lossless on latents.",
+        help="[bold]palette[/] is the article's and the default, [bold]uint8[/] nearly lossless on latents. "
+        "[bold]PILLOW_SDC_CODEC[/] unless given.",
         show_default=False,
         rich_help_panel=_SIZE_PANEL,
     ),
@@ -184,8 +227,8 @@ CodecOption = Annotated[
 PaletteSize = Annotated[
     int | None,
     typer.Option(
-        min=2,
-        max=256,
+        parser=whole_number(2, 256),
+        metavar="2-256",
         help="Entries of the palette, 256 unless given.",
         show_default=False,
         rich_help_panel=_SIZE_PANEL,
@@ -194,8 +237,8 @@ PaletteSize = Annotated[
 Dither = Annotated[
     float | None,
     typer.Option(
-        min=0,
-        max=1,
+        parser=number(0, 1),
+        metavar="0-1",
         help="Share of the palette's error that is diffused, 1 unless given.",
         show_default=False,
         rich_help_panel=_SIZE_PANEL,

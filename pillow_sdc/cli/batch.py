@@ -29,6 +29,8 @@ from .arguments import (
     Quiet,
     TargetSize,
     codec_options,
+    number,
+    whole_number,
 )
 from .messages import FAILED, INTERRUPTED, as_line, misuse, say
 
@@ -97,7 +99,13 @@ def batch(
         ),
     ] = None,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Pictures of a shard into which files are packed.", rich_help_panel=_STORE_PANEL)
+        int,
+        typer.Option(
+            parser=whole_number(1),
+            metavar="NUMBER",
+            help="Pictures of a shard into which files are packed.",
+            rich_help_panel=_STORE_PANEL,
+        ),
     ] = 1000,
     column: Annotated[
         list[str] | None,
@@ -124,7 +132,8 @@ def batch(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            parser=whole_number(1),
+            metavar="NUMBER",
             help="Each takes a core, or a GPU; as many as there are unless given.",
             show_default=False,
             rich_help_panel=_WORKERS_PANEL,
@@ -133,7 +142,8 @@ def batch(
     max_workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            parser=whole_number(1),
+            metavar="NUMBER",
             help="With [bold]ray[/]: to how many the workers may grow.",
             show_default=False,
             rich_help_panel=_WORKERS_PANEL,
@@ -142,7 +152,8 @@ def batch(
     gpus_per_worker: Annotated[
         float | None,
         typer.Option(
-            min=0,
+            parser=number(0),
+            metavar="NUMBER",
             help="With [bold]ray[/]: what share of a GPU each takes; 1 where there are GPUs unless given.",
             show_default=False,
             rich_help_panel=_WORKERS_PANEL,
@@ -151,7 +162,8 @@ def batch(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            parser=whole_number(1),
+            metavar="NUMBER",
             help="Pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.",
             show_default=False,
             rich_help_panel=_WORKERS_PANEL,

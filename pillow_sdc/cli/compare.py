@@ -11,7 +11,7 @@ import typer
 from ..files.pictures import is_picture
 from ..files.pixel_limit import pixel_limit
 from ..files.writing import check_absent, write_whole
-from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
+from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured, whole_number
 from .messages import Failures, announce, misuse
 from .sources import find, opened
 
@@ -44,8 +44,8 @@ def compare(
     quality: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=100,
+            parser=whole_number(1, 100),
+            metavar="1-100",
             help="Files may take the bytes that [bold]context[/] does at this quality.",
             show_default=False,
             rich_help_panel=_PANEL,
@@ -81,7 +81,7 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compare SDC with JPEG, WebP, AVIF, JPEG XL and HEIC at the same bytes.
+    """Compare SDC with JPEG, WebP, AVIF (also at half size), JPEG XL and HEIC at the same bytes.
 
     The report is a page that needs no network ([bold]index.html[/]), a contact sheet ([bold]sheet.png[/]), and all
     figures ([bold]metrics.json[/], [bold]metrics.csv[/]). Unless a quality or a size is given, files may take the
@@ -90,6 +90,12 @@ def compare(
     if quality is not None and target_size is not None:
         raise misuse("--quality and --target-size exclude each other: the size decides what the quality is")
     curve = _parse_qualities(qualities)
+    failures = Failures(debug)
+    with failures.of():
+        from ..models.libraries import imported
+
+        imported("torch")  # which the metrics compute with; the next error would not say that it is broken
+    failures.end()
     try:
         from pillow_sdc.report import evaluation, figures, html, metrics, sheet
         from pillow_sdc.report.renditions import Choice
@@ -98,7 +104,6 @@ def compare(
     except ImportError as error:
         raise misuse(f"{error.name or error} is not installed; install pillow-sdc[report]") from None
 
-    failures = Failures(debug)
     with failures.of(), pixel_limit(max_pixels), configured(model=model, device=device, denoise_steps=denoise_steps):
         _check_target(output, force)
         photographs = _read(photos, crop, failures, quiet)

@@ -2,12 +2,14 @@
 
 import io
 import logging
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 import typer
@@ -24,12 +26,14 @@ Convert = Callable[[IO[bytes], Source, ProgressCallback | None], bytes]
 
 @dataclass
 class _Tally:
-    done: int = 0
+    """What was done: where it was written, ``None`` being standard output, and the bytes."""
+
+    written: list[Path | None] = field(default_factory=list)
     bytes_in: int = 0
     bytes_out: int = 0
 
-    def add(self, bytes_in: int, bytes_out: int) -> None:
-        self.done += 1
+    def add(self, target: Path | None, bytes_in: int, bytes_out: int) -> None:
+        self.written.append(target)
         self.bytes_in += bytes_in
         self.bytes_out += bytes_out
 
@@ -65,7 +69,7 @@ def run(jobs: Sequence[Job], convert: Convert, failures: Failures, *, force: boo
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
-        left = len(jobs) - tally.done - (failures.count - failed_before)
+        left = len(jobs) - len(tally.written) - (failures.count - failed_before)
         say(f"interrupted; {left} of {len(jobs)} files were not done")
     if not quiet:
         typer.echo(_summary(tally, failures.count, time.perf_counter() - start), err=True)
@@ -83,17 +87,29 @@ def _do(job: Job, convert: Convert, force: bool, tally: _Tally, within: Progress
     if job.target is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-        tally.add(bytes_in, len(data))
+        tally.add(None, bytes_in, len(data))
     else:
         with undisturbed():  # so that a file that is there is counted
             write_whole(job.target, data, force)
-            tally.add(bytes_in, len(data))
+            tally.add(job.target, bytes_in, len(data))
 
 
 def _summary(tally: _Tally, failed: int, seconds: float) -> str:
-    files = f"{tally.done} file{'' if tally.done == 1 else 's'}" + (f", {failed} failed" if failed else "")
-    share = f" ({tally.bytes_out / tally.bytes_in:.1%})" if tally.bytes_in else ""
-    return f"{files}: {tally.bytes_in:,} bytes in, {tally.bytes_out:,} bytes out{share}, {seconds:.1f} s"
+    what = _named(tally.written) + (f", {failed} failed" if failed else "")
+    # A share of more than all, as in decoding, says nothing that the bytes do not.
+    share = f" ({tally.bytes_out / tally.bytes_in:.1%})" if tally.bytes_out <= tally.bytes_in != 0 else ""
+    return f"{what}: {tally.bytes_in:,} bytes in, {tally.bytes_out:,} bytes out{share}, {seconds:.1f} s"
+
+
+def _named(written: Sequence[Path | None]) -> str:
+    """Return what was written, in words: the file, or how many and the folder that holds them all."""
+    if len(written) == 1:
+        return str(written[0] or "standard output")
+    count = f"{len(written)} files"
+    folders = {path.parent for path in written if path is not None}
+    with suppress(ValueError):  # there are none, or they are on several drives, or relative to several folders
+        return f"{count} in {os.path.commonpath(folders) or os.curdir}{os.sep}"
+    return count
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from ..files.pictures import check_sdc, format_of, is_sdc, is_written
+from ..container import check_signature
+from ..files.pictures import format_of, is_sdc, is_written
 from ..files.pixel_limit import pixel_limit
 from ..progress import ProgressCallback
 from .arguments import (
@@ -107,7 +108,7 @@ def _decoded(
 
     from ..files.other_formats import picture_file
 
-    check_sdc(file.read(16))
+    check_signature(file.read(16))
     file.seek(0)
     image: Any = Image.open(file, formats=["SDC"])
     with image:

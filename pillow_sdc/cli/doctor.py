@@ -7,19 +7,18 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from ..errors import summary_of
-from .arguments import Debug, Device, Dtype, DtypeOption, Model, configured
+from .arguments import Debug, Device, Dtype, DtypeOption, Model
 from .messages import FAILED
 
 if TYPE_CHECKING:
     from ..options import Settings
-    from .local_models import Choice
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -48,17 +47,19 @@ def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None
     Nothing is downloaded: a model that is not on this machine is not tried. The exit code is 1 if decoding would fail.
     """
     checks = _Checks(debug)
-    given = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value}
+    options = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value}
+    given: Any = {name: value for name, value in options.items() if value is not None}
     checks.versions()
     checks.registration()
-    with checks.of("settings"), configured(**given):
-        settings = checks.settings({name for name, value in given.items() if value is not None})
+    import pillow_sdc
+
+    with checks.of("settings"), pillow_sdc.configure(**given):
+        settings = checks.settings(given.keys())
         checks.embedded_weights()
         checks.kernel()
-        with checks.of("model"):
+        with checks.of("decodes"):
             checks.cuda()
-            choice = checks.model(settings)
-            checks.round_trip(choice, settings.model)
+            checks.decoding(settings)
     if checks.failed:
         typer.echo(f"\n{typer.style('Decoding would fail here.', fg=typer.colors.RED)}")
         raise typer.Exit(FAILED)
@@ -116,14 +117,14 @@ class _Checks:
                 "note", "registration", "Pillow knows .sdc only after import pillow_sdc: no start-up file is installed"
             )
 
-    def settings(self, given: set[str]) -> "Settings":
+    def settings(self, given: Collection[str]) -> "Settings":
         import pillow_sdc
 
         settings = pillow_sdc.settings()
         for name, value in settings._asdict().items():
             variable = f"PILLOW_SDC_{name.upper()}"
             origin = "option" if name in given else variable if os.environ.get(variable) else "default"
-            self.say("ok", name.replace("_", " "), f"{value} ({origin})")
+            self.say("ok", name.replace("_", " "), f"{'not set' if value is None else value} ({origin})")
         return settings
 
     def embedded_weights(self) -> None:
@@ -144,13 +145,18 @@ class _Checks:
         self.say("ok" if kernel else "note", "context codec", reason)
 
     def cuda(self) -> None:
+        from ..errors import ModelUnavailableError
         from ..models import cuda_driver
+        from ..models.libraries import imported
 
         if not cuda_driver.may_be_there():
             self.say("ok", "CUDA", "none: there is no driver, or torch is not installed")
             return
-        import torch
-
+        try:
+            torch = imported("torch")
+        except ModelUnavailableError as error:
+            self.say("note", "CUDA", f"only torch knows, and {error}")
+            return
         if torch.cuda.is_available():
             self.say("ok", "CUDA", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
         elif torch.version.cuda is None:
@@ -158,62 +164,89 @@ class _Checks:
         else:
             self.say("ok", "CUDA", "none: torch finds no device")
 
-    def model(self, settings: "Settings") -> "Choice":
-        from ..models.hub import DEFAULT_MODEL
+    def decoding(self, settings: "Settings") -> None:
+        """Encode and decode a small picture, with the model of the settings if it is here, and say what decodes."""
+        from ..models import compact, get_models
         from . import local_models
 
         choice = local_models.choose(settings)
-        default = local_models.find_model(DEFAULT_MODEL) if settings.model == "auto" else None
-        reason = f": {choice.reason}" if choice.reason else ", as the settings say"
-        mark = "note" if default is not None and default.damage else "ok"
-        self.say(mark, "decodes", f"{choice.model} on {choice.device} in {choice.dtype}{reason}")
-        return choice
+        if not self._libraries(choice.model, is_automatic=settings.model == "auto"):
+            return
+        lack = _lack_of(choice.model)
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        if lack and offline and settings.model != "auto":
+            self.say("fails", "decodes", f"nothing: {lack}, and HF_HUB_OFFLINE forbids asking the hub")
+            return
+        with local_models.reasons_said() as reasons:
+            self._round_trip(compact.NAME if lack and not offline else settings.model)
+        for reason in reasons:
+            self.say("note", "auto", f"{choice.model} does not work here: {reason.text}")
+        models = get_models(settings)  # which "auto" may have replaced meanwhile
+        what = f"{models.name} on {models.device} in {models.dtype}"
+        if lack and not offline:
+            how = f"decoding would download it, as sdc models fetch {choice.model} does beforehand"
+            self.say("note", "decodes", f"{what}, once it is here: {lack}, and {how}")
+        elif reasons:
+            self.say("note", "decodes", what)
+        else:
+            because = f": {choice.reason}" if choice.reason else ", as the settings say"
+            self.say("note" if choice.is_amiss else "ok", "decodes", f"{what}{because}")
 
-    def round_trip(self, choice: "Choice", model: str) -> None:
-        """Encode and decode a small picture, with the model of the settings if it is here."""
+    def _libraries(self, model: str, *, is_automatic: bool) -> bool:
+        """Import what a model needs; tell whether there is something to decode with."""
+        from ..errors import ModelUnavailableError
+        from ..models import compact
+        from ..models.libraries import OF_DIFFUSERS, ONNXRUNTIME, imported
+
+        is_embedded = model == compact.NAME
+        try:
+            if is_embedded:
+                compact.runtime()
+            else:
+                for library in OF_DIFFUSERS:
+                    imported(library)
+        except ModelUnavailableError as error:
+            has_substitute = is_automatic and not is_embedded
+            self.say("note" if has_substitute else "fails", "libraries", str(error))
+            return has_substitute
+        self.say("ok", "libraries", f"can be imported: {', '.join((ONNXRUNTIME,) if is_embedded else OF_DIFFUSERS)}")
+        return True
+
+    def _round_trip(self, model: str) -> None:
+        """Encode and decode a small picture."""
         import io
 
         from PIL import Image
 
         import pillow_sdc
 
-        from . import local_models
-
-        name = model if self._is_here(choice.model, model) else "compact"
         gradient = Image.linear_gradient("L").resize((_SIDE, _SIDE))
-        with self.of("round trip"), local_models.reasons_said() as reasons:
-            data, encoding = _timed(lambda: pillow_sdc.encode(gradient, model=name, quality=_QUALITY))
-            with pillow_sdc.configure(model=name):
-                picture, decoding = _timed(lambda: pillow_sdc.decode(io.BytesIO(data)))
-            for reason in reasons:
-                self.say("note", "auto", f"{choice.model} does not work here: {reason}")
-            report = picture.info["sdc"]
-            denoiser = f", {report['denoise_steps']} steps of {report['denoiser']}" if report["denoiser"] else ""
-            self.say(
-                "ok",
-                "round trip",
-                f"{_SIDE}×{_SIDE} with {report['model']}: encoded in {encoding:.2f} s, decoded in {decoding:.2f} s"
-                f"{denoiser}, loading included",
-            )
+        data, encoding = _timed(lambda: pillow_sdc.encode(gradient, model=model, quality=_QUALITY))
+        with pillow_sdc.configure(model=model):
+            picture, decoding = _timed(lambda: pillow_sdc.decode(io.BytesIO(data)))
+        report = picture.info["sdc"]
+        denoiser = f", {report['denoise_steps']} steps of {report['denoiser']}" if report["denoiser"] else ""
+        self.say(
+            "ok",
+            "round trip",
+            f"{_SIDE}×{_SIDE} with {report['model']}: encoded in {encoding:.2f} s, decoded in {decoding:.2f} s"
+            f"{denoiser}, loading included",
+        )
 
-    def _is_here(self, name: str, asked: str) -> bool:
-        from ..models import compact
-        from . import local_models
 
-        if name == compact.NAME:
-            return True
-        found = local_models.find_model(name)
-        if found is not None and (found.damage or not found.missing):
-            return True  # what is damaged will say so itself
-        lacks = f"of {name} {', '.join(found.missing)} is" if found else f"{name} is"
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-            mark = "note" if asked == "auto" else "fails"
-            self.say(mark, "download", f"{lacks} not here, and HF_HUB_OFFLINE forbids asking the hub")
-        else:
-            self.say(
-                "note", "download", f"{lacks} not here: decoding would download it, as sdc models fetch {name} does"
-            )
-        return False
+def _lack_of(model: str) -> str | None:
+    """Return what of a model is not on this machine, in words; ``None`` if nothing, or if it is damaged."""
+    from ..models import compact
+    from . import local_models
+
+    if model == compact.NAME:
+        return None
+    found = local_models.find_model(model)
+    if found is None:
+        return f"{model} is not here"
+    if found.damage or not found.missing:
+        return None  # what is damaged will say so itself
+    return f"of {model} {' and '.join(found.missing)} {'are' if len(found.missing) > 1 else 'is'} not here"
 
 
 def _timed(act: Callable[[], T]) -> tuple[T, float]:

@@ -13,6 +13,7 @@ from ..errors import ModelUnavailableError
 from ..models import hub
 from ..models.diffusers_models import SCALING_FACTORS
 from ..models.layout import PIPELINE_INDEX, Precision
+from ..models.libraries import imported
 
 _EITHER = Precision.FULL
 """Finds weights of any variant; only the order of preference differs."""
@@ -34,13 +35,32 @@ class LocalModel(NamedTuple):
     damage: str | None = None
 
 
+class Reason(NamedTuple):
+    """Why ``auto`` stands for a model.
+
+    Attributes:
+        text: The reason.
+        is_amiss: Whether something is damaged or missing that should not be.
+    """
+
+    text: str
+    is_amiss: bool
+
+
 class Choice(NamedTuple):
-    """What settings come to on this machine."""
+    """What settings come to on this machine.
+
+    Attributes:
+        model, device, dtype: Those that are used.
+        reason: Why, if the model was chosen for the user; else nothing.
+        is_amiss: Whether that is for something damaged or missing that should not be.
+    """
 
     model: str
     device: str
     dtype: str
     reason: str
+    is_amiss: bool
 
 
 def find_model(model: str) -> LocalModel | None:
@@ -63,7 +83,12 @@ def find_model(model: str) -> LocalModel | None:
 
 
 def cached_models() -> list[tuple[str, LocalModel]]:
-    """Return the models of Stable Diffusion v1's latent space in the hub's local cache, by their ids."""
+    """Return the models of Stable Diffusion v1's latent space in the hub's local cache, by their ids.
+
+    Raises:
+        ModelUnavailableError: The hub's library is not installed, or broken.
+    """
+    imported("huggingface_hub")
     from huggingface_hub import constants
 
     # Not by the hub's scan_cache_dir, which a single damaged repository may stop.
@@ -89,11 +114,12 @@ def choose(settings: options.Settings) -> Choice:
     models.clear_cache()  # the reason is logged when the choice is made, and that is once
     with reasons_said() as reasons:
         chosen = models.get_models(settings)
-    return Choice(chosen.name, chosen.device, chosen.dtype, reasons[0] if reasons else "")
+    reason = reasons[0] if reasons else Reason("", is_amiss=False)
+    return Choice(chosen.name, chosen.device, chosen.dtype, reason.text, reason.is_amiss)
 
 
 @contextmanager
-def reasons_said() -> Iterator[list[str]]:
+def reasons_said() -> Iterator[list[Reason]]:
     """Give the reasons that are logged in the block for what ``auto`` stands for."""
     logger = logging.getLogger("pillow_sdc")
     handler = _Listener()
@@ -110,12 +136,12 @@ def reasons_said() -> Iterator[list[str]]:
 class _Listener(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.reasons: list[str] = []
+        self.reasons: list[Reason] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        _, because, reason = record.getMessage().partition(", because ")
-        if because:
-            self.reasons.append(reason)
+        facts = record.__dict__
+        if "is_amiss" in facts:
+            self.reasons.append(Reason(facts["reason"], facts["is_amiss"]))
 
 
 def _may_be_of_the_family(repository: Path) -> bool:

@@ -6,7 +6,6 @@ from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ..container import MAX_METADATA_BYTES, pack_dpi
-from ..errors import NotSdcError
 from ..registration import FORMAT
 from .plugins import format_of_suffix, open_image, remedy
 
@@ -127,15 +126,3 @@ def _kept(image: "Image.Image", tags: Collection[int]) -> tuple[Mapping[str, Any
         options[largest] = None
         del sizes[largest]
     return options, left_out
-
-
-def check_sdc(data: bytes) -> None:
-    """Refuse what does not begin as an SDC file does.
-
-    Raises:
-        NotSdcError: It does not (also a ``SyntaxError``).
-    """
-    from ..container import accepts
-
-    if not accepts(data):
-        raise NotSdcError("not an SDC file")

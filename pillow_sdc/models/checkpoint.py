@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .layout import DamagedFileError
+from .libraries import imported
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +21,9 @@ def check_file(path: Path) -> None:
 
     Raises:
         DamagedFileError: It is not.
+        ModelUnavailableError: The library that reads safetensors files is broken.
     """
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = imported("safetensors")
     try:
         with path.open("rb") as file:
             beginning = file.read(len(_LFS_POINTER))
@@ -32,11 +33,11 @@ def check_file(path: Path) -> None:
         if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
             raise ValueError("it is not a JSON object")
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy"):
+            with safetensors.safe_open(path, framework="numpy"):
                 pass
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, RecursionError, SafetensorError) as error:
+    except (ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise DamagedFileError(path, f"is damaged or cut short ({error})") from error
 
 

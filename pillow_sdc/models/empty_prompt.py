@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .checkpoint import fill
 from .failures import computing, finite, loading
 from .hub import Part
+from .libraries import imported
 from .quiet_loading import quiet_loading
 
 _NAME = "empty_prompt"
@@ -29,7 +30,7 @@ def encode_empty_prompt(tokenizer: Part, text_encoder: Part) -> NDArray[np.float
     It is computed in float32 on the CPU, so that it is the same whatever the device.
 
     Raises:
-        ModelUnavailableError: The files of the tokenizer or the text encoder are damaged.
+        ModelUnavailableError: The files of the tokenizer or the text encoder are damaged, or transformers is broken.
         ModelFailedError: The computation failed, or gave values that are not finite.
     """
     path = _path_for(tokenizer, text_encoder)
@@ -72,16 +73,16 @@ def _read(path: Path) -> NDArray[np.float32] | None:
 
 def _compute(tokenizer: Part, text_encoder: Part) -> NDArray[np.float32]:
     import torch
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+    transformers = imported("transformers", "CLIPTextConfig", "CLIPTextModel", "CLIPTokenizer")
     with loading(tokenizer), quiet_loading():
-        tokenize = CLIPTokenizer.from_pretrained(tokenizer.directory, local_files_only=True)
+        tokenize = transformers.CLIPTokenizer.from_pretrained(tokenizer.directory, local_files_only=True)
         length = tokenize.model_max_length
         tokens = tokenize("", padding="max_length", max_length=length, truncation=True).input_ids
     with loading(text_encoder), quiet_loading():
-        config = CLIPTextConfig.from_pretrained(text_encoder.directory, local_files_only=True)
+        config = transformers.CLIPTextConfig.from_pretrained(text_encoder.directory, local_files_only=True)
         with torch.device("meta"):  # and not by from_pretrained, which sets the default dtype of the whole process
-            network = CLIPTextModel(config)
+            network = transformers.CLIPTextModel(config)
         prefix = "text_model." if any(name.startswith("text_model.") for name in network.state_dict()) else ""
         fill(network, text_encoder.weights, torch.float32, lambda name: prefix + name.removeprefix("text_model."))
         network.eval()

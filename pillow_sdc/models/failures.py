@@ -10,6 +10,7 @@ from ..errors import ModelFailedError, ModelUnavailableError
 from .forked_torch import prepare_torch
 from .hub import Part, mend_for, unavailable
 from .isolation import isolated
+from .libraries import summary
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def loading(part: Part) -> Iterator[None]:
     except ModelUnavailableError:
         raise
     except Exception as error:  # json's, safetensors', torch's, diffusers' and transformers' errors have no common base
-        reason = f"{part.directory} cannot be loaded ({_summary(error)})"
+        reason = f"{part.directory} cannot be loaded ({summary(error)})"
         raise unavailable(part.model, reason, mend_for(part.model)) from error
 
 
@@ -41,7 +42,7 @@ def computing(what: str) -> Iterator[None]:
         with isolated():
             yield
     except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
-        raise ModelFailedError(f"{what} failed ({_summary(error)})") from error
+        raise ModelFailedError(f"{what} failed ({summary(error)})") from error
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def compiling(network: str) -> Iterator[None]:
         raise
     except Exception as error:  # of the compilers behind torch: not all their errors are wrapped
         raise ModelUnavailableError(
-            f"{network} cannot be compiled here ({_summary(error)}); do without, by pillow_sdc.configure(compile=False)"
+            f"{network} cannot be compiled here ({summary(error)}); do without, by pillow_sdc.configure(compile=False)"
             " or the environment variable PILLOW_SDC_COMPILE=0"
         ) from error
 
@@ -73,8 +74,3 @@ def finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise ModelFailedError(f"{what} failed: its results are not finite numbers")
     return array
-
-
-def _summary(error: BaseException) -> str:
-    """Return the kind of an error and the first line of its message, for the libraries' run to dozens."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

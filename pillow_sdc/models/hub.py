@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from .layout import (
     Precision,
     choose_files,
 )
+from .libraries import imported
 
 DEFAULT_MODEL = "CompVis/stable-diffusion-v1-4"
 
@@ -127,12 +128,21 @@ def is_absent(model: str) -> bool:
 
 
 def locate(model: str, part: PartName, precision: Precision) -> Part:
-    """Return a part, downloaded if it is not on this machine.
+    """Return a part, downloaded if it is not on this machine, as :func:`locate_all` does.
 
     Raises:
         ModelUnavailableError: The part is not here and cannot be had, or it is damaged; the cause is attached.
     """
-    return find(model, part, precision) or _download(model, part, precision)
+    return locate_all(model, (part,), precision)[0]
+
+
+def locate_all(model: str, parts: Sequence[PartName], precision: Precision) -> list[Part]:
+    """Return parts; those that are not on this machine are downloaded together, and a warning says so before.
+
+    Raises:
+        ModelUnavailableError: A part is not here and cannot be had, or it is damaged; the cause is attached.
+    """
+    return _brought(model, parts, precision, logging.WARNING)
 
 
 def directory_of(model: str) -> Path | None:
@@ -172,9 +182,8 @@ def fetch(model: str, precision: Precision) -> Path:
         ModelUnavailableError: A part is not here and cannot be had, or it is damaged; the cause is attached.
     """
     if not is_pipeline(model):
-        return locate(model, "vae", precision).directory
-    parts = [locate(model, part, precision) for part in PARTS]
-    return parts[0].directory.parent
+        return _brought(model, PARTS[:1], precision, logging.INFO)[0].directory
+    return _brought(model, PARTS, precision, logging.INFO)[0].directory.parent
 
 
 class _Folder:
@@ -207,10 +216,14 @@ class _Repository:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._names = _list_files(model)
+        self._sizes = _list_files(model)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        return name in self._sizes
+
+    def size_of(self, names: Sequence[str]) -> int:
+        """Return how many bytes files have together, as far as the hub says."""
+        return sum(self._sizes[name] for name in names)
 
     def read(self, name: str) -> bytes:
         return _Folder(self.download(name)).read(name)
@@ -240,12 +253,42 @@ def _find(model: str, part: PartName, precision: Precision) -> Part:
     return found
 
 
-def _download(model: str, part: PartName, precision: Precision) -> Part:
+def _brought(model: str, parts: Sequence[PartName], precision: Precision, level: int) -> list[Part]:
+    """Return parts, and download what is not here of them; ``level`` is that of the message which says so.
+
+    Raises:
+        ModelUnavailableError: As :func:`locate_all`.
+    """
+    found = {part: find(model, part, precision) for part in parts}
+    missing = [part for part, here in found.items() if here is None]
+    here = {part: here for part, here in found.items() if here is not None}
+    if missing:
+        here |= _download(model, missing, precision, level)
+    return [here[part] for part in parts]
+
+
+def _download(model: str, parts: Sequence[PartName], precision: Precision, level: int) -> dict[PartName, Part]:
     with _as_unavailable(model):
         repository = _Repository(model)
-        chosen = choose_files(part, precision, repository)
-        _logger.info("downloading the %s of %s from the Hugging Face hub", part, model)
-        return _checked(model, repository.download(*chosen.names), chosen)
+        chosen = {part: choose_files(part, precision, repository) for part in parts}
+        names = [name for files in chosen.values() for name in files.names]
+        _logger.log(
+            level,
+            "downloading %s of %s (%s) from the Hugging Face hub; `sdc models fetch %s` brings a model beforehand",
+            " and ".join(part.replace("_", " ") for part in parts),
+            model,
+            _described(repository.size_of(names)),
+            model,
+        )
+        root = repository.download(*names)
+        return {part: _checked(model, root, files) for part, files in chosen.items()}
+
+
+def _described(size: int) -> str:
+    """Return a number of bytes for people; 0 is an unknown one."""
+    if not size:
+        return "of unknown size"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def _checked(model: str, root: Path, chosen: PartFiles) -> Part:
@@ -295,6 +338,7 @@ def _directory(model: str) -> Path | None:
 
 
 def _is_hub_id(model: str) -> bool:
+    imported("huggingface_hub")
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -349,6 +393,7 @@ def _check_listing(model: str, snapshot: Path, names: list[str]) -> None:
 
 
 def _cached_repository(model: str) -> Path:
+    imported("huggingface_hub")
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -366,12 +411,15 @@ def _as_unavailable(model: str) -> Iterator[None]:
         raise unavailable(model, str(error)) from None
 
 
-def _list_files(model: str) -> frozenset[str]:
+def _list_files(model: str) -> dict[str, int]:
+    """Return the files of a repository and the bytes of each, 0 where the hub does not say."""
+    imported("huggingface_hub")
     from huggingface_hub import HfApi
 
     with _asking_the_hub(model):
         # Not list_repo_files, which tries again for 20 seconds where there is no network.
-        return frozenset(file.rfilename for file in HfApi().model_info(model).siblings or ())
+        files = HfApi().model_info(model, files_metadata=True).siblings or ()
+        return {file.rfilename: file.size or 0 for file in files}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 from .. import options
 from ..errors import ModelUnavailableError, OptionError
 from ..fork_safety import ForkSafeLock, in_forked_children
-from . import compact, cuda_driver, hub
+from . import compact, cuda_driver, hub, libraries
 from .diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
 from .empty_prompt import encode_empty_prompt
 from .hub import DEFAULT_MODEL
@@ -118,9 +118,15 @@ def get_models(settings: options.Settings) -> Models:
 def _automatic(settings: options.Settings) -> Models:
     """Return what ``"auto"`` stands for, such that it becomes the embedded model if it turns out not to work."""
     embedded = _named(compact.NAME, settings)
-    if lacking := _lacking_packages():
+    if lacking := libraries.lacking():
         reason = f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not installed"
         _say_choice(embedded.name, embedded.device, embedded.dtype, reason, is_amiss=False)
+        return embedded
+    try:
+        if _needs_torch(settings.device):
+            libraries.imported("torch")
+    except ModelUnavailableError as error:
+        _say_choice(embedded.name, embedded.device, embedded.dtype, str(error), is_amiss=True)
         return embedded
     device = _choose_device(settings.device)
     dtype = _choose_dtype(settings.dtype, device)
@@ -135,7 +141,7 @@ def _automatic(settings: options.Settings) -> Models:
 def _named(model: str, settings: options.Settings) -> Models:
     if model == compact.NAME:
         return _models_of(model, _device_of_embedded(settings.device), compact.DTYPE, settings.compile)
-    _check_packages(model)
+    _check_installed(model)
     device = _choose_device(settings.device)
     return _models_of(model, device, _choose_dtype(settings.dtype, device), settings.compile)
 
@@ -153,12 +159,15 @@ def check_model(model: str, precision: Precision) -> tuple[PartName, ...]:
 
     Raises:
         ModelUnavailableError: A part is damaged, or not of SD v1's family, or the hub's local cache is damaged; or the
-            model's name is neither that of a directory nor a hub id.
+            model's name is neither that of a directory nor a hub id; or a library that it needs is not installed or
+            broken.
     """
     if hub.is_absent(model):
         return PARTS[:1]
-    _check_packages(model)
+    _check_installed(model)
     parts = hub.parts_here(model, precision)
+    if any(parts.values()):
+        libraries.check_those_of_diffusers()
     if vae := parts["vae"]:
         check_autoencoder(vae)
     if (unet := parts.get("unet")) and (scheduler := parts.get("scheduler")):
@@ -178,7 +187,7 @@ def fetch_model(model: str) -> Path:
     """
     if model == compact.NAME:
         return compact.WEIGHTS
-    _check_packages(model)
+    _check_installed(model)
     current = options.settings()
     dtype = _choose_dtype(current.dtype, _choose_device(current.device))
     return hub.fetch(DEFAULT_MODEL if model == "auto" else model, _precision_of(dtype))
@@ -205,17 +214,16 @@ def _device_of_embedded(name: str) -> str:
 
 
 def _choose_device(name: str) -> str:
-    if name == "cpu" or (name == "auto" and not cuda_driver.may_be_there()):
+    if not _needs_torch(name):
         return "cpu"
-    import torch
-
+    torch = libraries.imported("torch")
     if name == "auto":
         if not torch.cuda.is_available():
             return "cpu"
         try:
             _try_device("cuda")
         except RuntimeError as error:  # in a child forked after CUDA was used, or with a broken driver
-            _logger.info("computing on the CPU, for CUDA cannot be used here: %s", error)
+            _logger.info("computing on the CPU, for CUDA cannot be used here: %s", libraries.summary(error))
             return "cpu"
         return "cuda"
     try:
@@ -224,19 +232,35 @@ def _choose_device(name: str) -> str:
         raise OptionError(f"device is {name!r}; it must be 'auto' or the name of a torch device") from error
     try:
         _try_device(name)
+    except (NotImplementedError, ImportError) as error:  # the former with a list of all that other devices can do
+        raise _unusable(name, f"torch {torch.__version__} does not compute on it") from error
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
-        raise ModelUnavailableError(
-            f"device {name!r} cannot be used here: {error}; name another with pillow_sdc.configure(device=...) or the"
-            " environment variable PILLOW_SDC_DEVICE"
-        ) from error
+        raise _unusable(name, libraries.summary(error)) from error
     return str(device)
 
 
+def _unusable(device: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"device {device!r} cannot be used here: {reason}; name another with pillow_sdc.configure(device=...) or the"
+        " environment variable PILLOW_SDC_DEVICE"
+    )
+
+
+def _needs_torch(device: str) -> bool:
+    """Tell whether only torch knows what a device setting stands for here."""
+    return device != "cpu" and (device != "auto" or cuda_driver.may_be_there())
+
+
 def _try_device(name: str) -> None:
+    """Bring a number to a device and back: the device ``meta`` holds none.
+
+    Raises:
+        RuntimeError: The device cannot be used; or AssertionError or ImportError, where torch was built without it.
+    """
     import torch
 
     with isolated():
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).cpu()
 
 
 def _choose_dtype(name: str, device: str) -> str:
@@ -278,7 +302,8 @@ def _say_choice(model: str, device: str, dtype: str, reason: str, is_amiss: bool
     global _has_warned
     level = logging.WARNING if is_amiss and not _has_warned else logging.INFO
     _has_warned |= is_amiss
-    _logger.log(level, "using %s on %s in %s, because %s", model, device, dtype, reason)
+    facts = {"reason": reason, "is_amiss": is_amiss}  # for those that listen
+    _logger.log(level, "using %s on %s in %s, because %s", model, device, dtype, reason, extra=facts)
 
 
 def _precision_of(dtype: str) -> Precision:
@@ -299,18 +324,13 @@ def _prepare_denoiser(model: str, device: str, dtype: str, compiled: bool) -> De
     return denoiser
 
 
-def _lacking_packages() -> list[str]:
-    """Return which packages are not installed of those that a model of diffusers needs."""
-    return [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]
-
-
-def _check_packages(model: str) -> None:
-    """Check that what a model of diffusers needs is installed.
+def _check_installed(model: str) -> None:
+    """Check that what a model of diffusers needs is installed; nothing is imported.
 
     Raises:
         ModelUnavailableError: It is not.
     """
-    if lacking := _lacking_packages():
+    if lacking := libraries.lacking():
         raise ModelUnavailableError(
             f"model {model!r} needs packages that are not installed: pip install {' '.join(lacking)}; the model"
             f" {compact.NAME!r} needs none of them"
@@ -320,19 +340,18 @@ def _check_packages(model: str) -> None:
 def _load_autoencoder(model: str, device: str, dtype: str) -> Autoencoder:
     if model == compact.NAME:
         return compact.CompactAutoencoder(device)
+    libraries.check_those_of_diffusers()  # before anything is downloaded
     return load_autoencoder(hub.locate(model, "vae", _precision_of(dtype)), device, dtype)
 
 
 def _load_denoiser(model: str, device: str, dtype: str) -> Denoiser | None:
     if model == compact.NAME:
         return None
+    libraries.check_those_of_diffusers()
     if not hub.is_pipeline(model):
         return compact.CompactDenoiser(compact.usable_device(device))
-    precision = _precision_of(dtype)
-    unet = hub.locate(model, "unet", precision)
-    scheduler = hub.locate(model, "scheduler", precision)
-    tokenizer = hub.locate(model, "tokenizer", precision)
-    text_encoder = hub.locate(model, "text_encoder", precision)
+    parts: tuple[PartName, ...] = "unet", "scheduler", "tokenizer", "text_encoder"
+    unet, scheduler, tokenizer, text_encoder = hub.locate_all(model, parts, _precision_of(dtype))
     return load_denoiser(unet, scheduler, encode_empty_prompt(tokenizer, text_encoder), device, dtype)
 
 

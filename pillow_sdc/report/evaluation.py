@@ -71,6 +71,11 @@ class Metric:
         """The label as a title begins."""
         return self.label[0].upper() + self.label[1:]
 
+    @property
+    def heading(self) -> str:
+        """The title and the unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
     def format(self, value: float) -> str:
         """Return a figure as it is printed."""
         return f"{value:{self.form}}".replace("inf", "∞").replace("-", "−")

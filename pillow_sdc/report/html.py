@@ -28,11 +28,13 @@ class Cell:
     """A figure in a table.
 
     Attributes:
+        label: What it is, for screens on which a row has no room beside the others.
         text: As it is printed; empty where there is none.
         value: What rows are sorted by.
         is_best: Whether it is to be marked.
     """
 
+    label: str
     text: str
     value: float | None
     is_best: bool = False
@@ -139,13 +141,13 @@ def _rows(results: Sequence[Result], metrics: Sequence[Metric]) -> list[Row]:
     rows = []
     for result in results:
         cells = [
-            Cell(f"{result.file_bytes:,.0f}", result.file_bytes),
-            Cell(f"{result.bits_per_pixel:.3f}", result.bits_per_pixel),
+            Cell("Bytes", f"{result.file_bytes:,.0f}", result.file_bytes),
+            Cell("bpp", f"{result.bits_per_pixel:.3f}", result.bits_per_pixel),
         ]
         for metric in metrics:
             value = value_of(result, metric)
             text = "" if value is None else metric.format(value)
-            cells.append(Cell(text, value, winners[metric.key] is result))
+            cells.append(Cell(metric.heading, text, value, winners[metric.key] is result))
         rows.append(Row(result, tuple(cells)))
     return rows
 

@@ -96,7 +96,7 @@ def _plot(evaluation: Evaluation, metric: Metric) -> Plot | None:
     curves += [curve_of("palette", [point]) for point in single]
     return Plot(
         key=metric.key,
-        title=f"{metric.title}, {metric.unit}" if metric.unit else metric.title,
+        title=metric.heading,
         aim=f"{metric.aim} is better",
         curves=tuple(curves),
         x_ticks=tuple(Tick(x_of(number), f"{number:g}") for number in x_numbers),

@@ -13,7 +13,7 @@ from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatent
 from pillow_sdc.models import get_models
 
 from .metrics import Samples
-from .peers import Peer, PeerEncoder, decode
+from .peers import Peer, PeerEncoder
 from .photographs import Photograph
 
 PALETTE_BEFORE_DENOISING = "palette-before-denoising"
@@ -101,9 +101,10 @@ class Subject:
 
     def peer(self, peer: Peer, size: int) -> Rendition:
         """Return what a peer makes of the picture with ``size`` bytes, or at its lowest quality if that takes more."""
-        file = self._encoder(peer).best_within(size)
+        encoder = self._encoder(peer)
+        file = encoder.best_within(size)
         note = f"quality {file.quality}" if file.fits else f"quality {file.quality}, its lowest"
-        return Rendition(peer.key, peer.label, note, decode(file.data), len(file.data), competes=True)
+        return Rendition(peer.key, peer.label, note, encoder.decode(file.data), len(file.data), competes=True)
 
     def check_peer(self, peer: Peer) -> None:
         """Raise ``OSError`` if a peer cannot hold the picture at all."""

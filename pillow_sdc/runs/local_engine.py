@@ -135,13 +135,13 @@ def _places(conversion: Conversion) -> list[str]:
 
     from ..models import get_models
     from ..models.cores import cores
+    from ..models.libraries import imported
 
     with pillow_sdc.configure(**conversion.settings) as settings:
         device = get_models(settings).device
     if device != "cuda" or find_spec("torch") is None:
         return [device] * (1 if device.startswith("cuda") else cores())
-    import torch
-
+    torch = imported("torch")
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 

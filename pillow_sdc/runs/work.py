@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..container import check_signature
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
 from ..files import parquet_shards, tar_shards
 from ..files.other_formats import picture_file
-from ..files.pictures import check_sdc, format_of, open_picture, reads
+from ..files.pictures import format_of, open_picture, reads
 from ..files.pixel_limit import pixel_limit
 from ..files.plugins import format_of_suffix, open_image
 from ..files.samples import Sample, Shard, WriteShard, renamed_together
@@ -201,7 +202,7 @@ class Worker:
 
         def source_of(item: Item) -> bytes:
             data = item.read()
-            check_sdc(data)
+            check_signature(data)
             item.note(**facts(data))
             return data
 

@@ -13,7 +13,7 @@ from ..failures import finite
 from ..interfaces import DecodeTile
 from ..noise_schedule import NoiseSchedule
 from . import sessions, watermark
-from .sessions import CHECKSUMS, WEIGHTS, check, forget, usable_device
+from .sessions import CHECKSUMS, WEIGHTS, check, forget, runtime, usable_device
 
 __all__ = [
     "CHECKSUMS",
@@ -24,6 +24,7 @@ __all__ = [
     "CompactDenoiser",
     "check",
     "forget",
+    "runtime",
     "usable_device",
 ]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...errors import ModelFailedError, ModelUnavailableError, OptionError
 from ...fork_safety import ForkSafeLock, in_forked_children
 from .. import cuda_driver
+from ..libraries import ONNXRUNTIME, imported, summary
 
 NETWORKS = ("encoder", "decoder", "decoder_foreign", "denoiser")
 """The second decoder is for latents of other encoders."""
@@ -59,7 +60,7 @@ def run(name: str, device: str, cores: int, inputs: dict[str, NDArray[np.float32
     try:
         (output,) = session.run(None, inputs)
     except Exception as error:  # onnxruntime's errors have no common base
-        raise ModelFailedError(f"the {name} failed ({type(error).__name__}: {error})") from error
+        raise ModelFailedError(f"the {name} failed ({summary(error)})") from error
     result: NDArray[np.float32] = output
     return result
 
@@ -98,14 +99,14 @@ def usable_device(device: str) -> str:
 
     Raises:
         OptionError: CUDA has no such number.
-        ModelUnavailableError: onnxruntime cannot be imported.
+        ModelUnavailableError: onnxruntime is not installed, or broken.
     """
     kind, _, number = device.partition(":")
     if device == "cpu" or (device == "auto" and not cuda_driver.is_there()):
         return "cpu"
     if kind == "cuda" and not re.fullmatch(r"cuda(:[0-9]+)?", device):
         raise OptionError(f"device is {device!r}; after 'cuda:' comes the number of the card")
-    if kind in ("auto", "cuda") and _ON_CUDA in _onnxruntime().get_available_providers():
+    if kind in ("auto", "cuda") and _ON_CUDA in runtime().get_available_providers():
         return f"cuda:{int(number)}" if number else "cuda"
     if kind != "auto":
         _say_that_it_computes_on_the_cpu(device)
@@ -129,7 +130,7 @@ def _session(name: str, device: str, cores: int) -> Any:
 
 def _made(name: str, device: str, cores: int) -> Any:
     data = released(name)
-    onnxruntime = _onnxruntime()
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores
     options.inter_op_num_threads = 1
@@ -143,7 +144,7 @@ def _made(name: str, device: str, cores: int) -> Any:
     except Exception as error:  # onnxruntime's errors have no common base
         raise ModelUnavailableError(
             f"{WEIGHTS / name}.onnx cannot be loaded by onnxruntime {onnxruntime.__version__}"
-            f" ({type(error).__name__}: {error}); install a newer onnxruntime, or pillow-sdc again"
+            f" ({summary(error)}); install a newer onnxruntime, or pillow-sdc again"
         ) from error
     if len(providers) > 1 and _ON_CUDA not in session.get_providers():  # its libraries are missing, or the card
         _say_that_it_computes_on_the_cpu(device)
@@ -151,14 +152,14 @@ def _made(name: str, device: str, cores: int) -> Any:
 
 
 @cache
-def _onnxruntime() -> Any:
+def runtime() -> Any:
+    """Return onnxruntime, its telemetry turned off.
+
+    Raises:
+        ModelUnavailableError: It is not installed, broken, or too old.
+    """
     os.environ.setdefault(TELEMETRY, "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ModelUnavailableError(
-            f"onnxruntime cannot be imported ({error}); the embedded model needs it: pip install onnxruntime"
-        ) from error
+    onnxruntime = imported(ONNXRUNTIME)
     found = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if found < OLDEST:
         wanted = ".".join(map(str, OLDEST))
