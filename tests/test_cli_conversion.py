@@ -421,7 +421,7 @@ def test_a_damaged_sdc_file_is_not_encoded(tmp_path: Path) -> None:
     source.write_bytes((GOLDEN / "palette-rgb-200x150.sdc").read_bytes()[:-5])
     result = sdc("encode", source, "-o", tmp_path / "b.sdc")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"sdc: {source}: the file ends 1 bytes too early\n")
+    assert result.stderr.startswith(f"sdc: {source}: the file ends 5 bytes too early\n")
     assert names(tmp_path) == ["a.sdc"]
 
 
