@@ -229,7 +229,7 @@ class TestFolders:
             result = sdc("encode", source, "-o", tmp_path / name)
             assert result.exit_code == 1
             assert result.stderr.splitlines()[0] == line
-            assert result.stderr.splitlines()[1].startswith("2 files, 1 failed: ")
+            assert result.stderr.splitlines()[1].startswith(f"2 files in {tmp_path / name}/, 1 failed: ")
             assert names(tmp_path / name) == ["a.sdc", "z/c.sdc"]
         for command in ("decode", "info"):
             result = sdc(command, tmp_path / "folder", tmp_path / "in" / "private")
