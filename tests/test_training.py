@@ -266,7 +266,7 @@ def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path
     distance.backward()
     assert distance.item() > 0.01
     assert encoder.layers[0].weight.grad.abs().max() > 0
-    assert features.falling(0) > features.falling(0.5) > features.falling(0.9) == 0
+    assert features.weight(0) > features.weight(0.5) > features.weight(0.9) == 0
 
 
 def test_errors_are_judged_by_the_teacher_s() -> None:
@@ -402,46 +402,43 @@ def test_networks_are_quantised_for_the_package(
         assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
-def test_the_decoder_is_distilled_layer_by_layer(data: tuple[Path, Path], tmp_path: Path) -> None:
-    from training.decoder import COUNTERPARTS, TEACHERS, Decoder
-    from training.features import watched
+def test_the_decoder_is_distilled_unit_by_unit(data: tuple[Path, Path], tmp_path: Path) -> None:
+    from training.decoder import UNITS, Decoder
 
     teacher = AutoencoderTiny.from_pretrained(data[1]).decoder
-    latents = torch.zeros(1, 4, 2, 3)
     student = Decoder()
-    with watched(teacher.layers, TEACHERS) as theirs, watched(student.layers, COUNTERPARTS) as ours, torch.no_grad():
-        teacher(latents)
-        assert student(latents, torch.zeros(1)).shape == (1, 3, 16, 24)
-    assert [layer.shape[2:] for layer in ours] == [layer.shape[2:] for layer in theirs]
-    assert all(layer.shape[1] >= other.shape[1] for layer, other in zip(ours, theirs, strict=True))
+    assert sum(UNITS, ()) == tuple(range(len(teacher.layers))) == tuple(range(len(student.layers)))
+    theirs = ours = torch.zeros(1, 4, 2, 3)
+    for unit in UNITS:
+        for i in unit:
+            theirs, ours = teacher.layers[i](theirs), student.layers[i](ours)
+        assert ours.shape == theirs.shape
+    assert student(torch.zeros(1, 4, 2, 3), torch.zeros(1)).shape == (1, 3, 16, 24)
 
-    run("distil_decoder", *data, tmp_path / "distilled", "--steps", 2, "--side", 4, "--crops", 1)
-    logged = json.loads((tmp_path / "distilled" / "log.jsonl").read_text())
-    assert logged["features"] > 0
-    assert {"picture", "clean", "palette", "context"} <= logged.keys()
+    run("distil_decoder", *data, tmp_path / "decoder", "--steps", 2, "--side", 4, "--crops", 1)
+    logged = json.loads((tmp_path / "decoder" / "log.jsonl").read_text())
+    assert {"units", "picture", "clean", "palette", "context"} <= logged.keys()
 
 
-def test_the_distilled_decoder_goes_on_towards_the_photograph(data: tuple[Path, Path], tmp_path: Path) -> None:
-    small = "--side", 4, "--crops", 1, "--features", 0
-    run("distil_decoder", *data, tmp_path / "distilled", "--steps", 1, *small)
-    run("export", tmp_path / "distilled", "--out", tmp_path)
-    shares = "--photograph", 0, 0.25, 0.5, 1, 1
-    run(
-        "distil_decoder",
-        *data,
-        tmp_path / "nearer",
-        "--steps",
-        1,
-        *small,
-        *shares,
-        "--start",
-        tmp_path / "distilled.safetensors",
-    )
-    first, second = (
-        json.loads((tmp_path / name / "log.jsonl").read_text())["picture"] for name in ("distilled", "nearer")
-    )
-    assert first != second
-    assert "features" not in json.loads((tmp_path / "nearer" / "log.jsonl").read_text())
+def test_a_unit_that_is_the_teachers_has_no_error() -> None:
+    from training.distil_decoder import relative_error
+
+    before, added = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    assert relative_error(before + added, before + added, before) == 0
+    assert relative_error(before, before + added, before) == pytest.approx(1, rel=0.1)
+    assert relative_error(torch.zeros_like(added), 5 * added) == pytest.approx(1, rel=0.1)
+
+
+def test_the_distilled_decoder_is_tuned_towards_the_photograph(data: tuple[Path, Path], tmp_path: Path) -> None:
+    small = "--steps", 1, "--side", 4, "--crops", 1, "--learning-rate", 0
+    run("distil_decoder", *data, tmp_path / "decoder", *small)
+    run("export", tmp_path / "decoder", "--out", tmp_path)
+    start = "--start", tmp_path / "decoder.safetensors"
+    errors = []
+    for name, share in (("teachers", 0), ("photographs", 1)):
+        run("tune_decoder", *data, tmp_path / name, *small, *start, "--photograph", *[share] * 5)
+        errors.append(json.loads((tmp_path / name / "log.jsonl").read_text())["picture"])
+    assert errors[0] != errors[1]
 
 
 def test_what_is_applied_to_foreign_latents_is_trained_alone(

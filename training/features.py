@@ -40,6 +40,6 @@ def distance(features: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
     return torch.stack(errors).mean()
 
 
-def falling(progress: float) -> float:
-    """Return what of their weight features have at that share of the steps; in the end the output alone counts."""
-    return max(0.0, 1 - progress / UNTIL)
+def weight(progress: float) -> float:
+    """Return the weight of features at that share of the steps; it falls to nothing, for in the end latents count."""
+    return WEIGHT * max(0.0, 1 - progress / UNTIL)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents
-from pillow_sdc.latent_codecs.context import COARSEST, DEFAULT_QUALITY, FINEST, step_of
+from pillow_sdc.latent_codecs.context import DEFAULT_QUALITY, FINEST, LARGEST_STEP, step_of
 
 from .photographs import AlteredCrops, Samples, numbered_crops, pixels
 from .teacher import Teacher, embedded_encoder
@@ -31,7 +31,7 @@ PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
 CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(stretched=False))
 """Codecs, and how often each is drawn."""
 
-STEPS = (FINEST, COARSEST)
+STEPS = (FINEST, LARGEST_STEP)
 """Between which that of the codec ``context`` is drawn."""
 
 KINDS = ("clean", "palette", "context")

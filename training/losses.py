@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 LEVELS = 4
+PICTURE_WEIGHTS = 4.0, 2.0, 2.0, 2.0, 4.0
+"""Of the pyramid's levels, the finest first, in the closeness to the teacher's picture."""
 PATCH = 7
 BLOCK = 8
 

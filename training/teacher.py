@@ -39,6 +39,15 @@ class Teacher:
         with mixed_precision(self.device):
             return self._network.decode(latents).sample.float()
 
+    @torch.no_grad()
+    def activations(self, latents: Tensor) -> list[Tensor]:
+        """Return the decoder's input and the outputs of all its layers, for latents that are squashed already."""
+        made = [latents.contiguous(memory_format=torch.channels_last)]
+        with mixed_precision(self.device):
+            for layer in self.decoder_layers:
+                made.append(layer(made[-1]))
+        return [each.float() for each in made]
+
 
 def embedded_encoder(device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return the function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)`` that comes with the package.

@@ -60,7 +60,7 @@ def main() -> None:
         photo, latents, *wanted_features = pool.draw(CROPS * times)
         with mixed_precision(run.device), features.watched(run.network.layers, features.LAYERS) as made:
             encoded = run.network(pixels(photo))
-        weight = features.WEIGHT * features.falling(run.progress)
+        weight = features.weight(run.progress)
         return {
             **error(encoded.float(), latents),
             "features": weight * features.distance(made, wanted_features),
