@@ -438,7 +438,7 @@ def test_a_download_within_load_is_announced_with_its_size_and_how_to_have_it_be
         lines = run_against(stand_in.url, home, f"import sys\nsys.stderr = sys.stdout\n{textwrap.dedent(code)}")
         return lines.splitlines()
 
-    parts = {"unet": 2, "scheduler": 0, "tokenizer": 0, "text_encoder": 1, "vae": 1}
+    parts = "unet", "scheduler", "tokenizer", "text_encoder", "vae"
     sizes = {part: size_of_full_precision(tiny_pipeline / part) for part in parts}
     with running_hub() as stand_in:
         stand_in.repositories["artist/tiny"] = tiny_pipeline
