@@ -2,7 +2,8 @@
 
     python -m training.distil_decoder PHOTOS TEACHER RUN [--steps N] [--side LATENTS] [--crops N]
 
-Trained as a whole, from latents to pictures, such a decoder was 25.8 dB from the teacher's pictures after 3,000 steps. Its layers are the teacher's, in number and kind, but for the last ones, which are slimmer. So each of them, three
+Trained as a whole, from latents to pictures, such a decoder was 25.8 dB from the teacher's pictures after 3,000 steps.
+Its layers are the teacher's, in number and kind, but for the last ones, which are slimmer. So each of them, three
 convolutions at most, can be given the teacher's own activations, and has the next ones to aim at (after Romero et al.
 2015, "FitNets"): 27 dB after 400 steps. No weight is taken over.
 
