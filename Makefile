@@ -2,6 +2,7 @@
 # make test   runs the tests
 # make test-pillow   runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
 #                    with the one of make test
+# make test-other-pythons   tries the bare wheel, without torch, with other Pythons that are on the machine
 # make fuzz   holds mutated files against what SECURITY.md promises, for half a minute, and has a compiler, where there is
 #             one, check the kernel
 # make docs   builds the documentation into out/site
@@ -13,9 +14,10 @@ INSTALLED := .venv/.installed
 
 OWN_PILLOW := $(shell sed -n 's/^pillow==//p' constraints.txt)
 OTHER_PILLOWS := 11.0.0 12.3.0
+OTHER_PYTHONS := $(foreach name,python3.12 python3.13 python3.14,$(shell command -v $(name)))
 PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
 
-.PHONY: demo test test-pillow test-other-pillows $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
+.PHONY: demo test test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -35,6 +37,9 @@ $(OTHER_PILLOWS:%=test-pillow-%): test-pillow-%: .venv/pillow-%
 
 $(OTHER_PILLOWS:%=.venv/pillow-%): .venv/pillow-%: | $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ pillow==$*
+
+test-other-pythons: $(INSTALLED)
+	PILLOW_SDC_TEST_PYTHONS="$(OTHER_PYTHONS)" $(BIN)/python -m pytest tests/test_autoload.py -k need_no_torch
 
 fuzz: $(INSTALLED)
 	$(BIN)/python fuzz/fuzz_open.py --seconds 30

@@ -5,8 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
-import venv
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +21,11 @@ MODULE, PTH, START = "_pillow_sdc_autoload.py", "pillow_sdc.pth", "pillow_sdc.st
 SHARED = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
 """Where the packages are that the tests can import."""
 
+PYTHONS = [sys.executable, *os.environ.get("PILLOW_SDC_TEST_PYTHONS", "").split()]
+"""Interpreters that the package is tried with where torch is missing; for others than this, packages are downloaded."""
+
+WITHOUT = {"torch", "diffusers", "transformers"}
+
 VERIFY = f"from PIL import Image; Image.open({PICTURE!r}).verify(); print('fine')"
 IS_REGISTERED = "from PIL import Image; print('SDC' in Image.OPEN)"
 
@@ -34,14 +37,15 @@ class Environment(NamedTuple):
     packages: Path
 
     @classmethod
-    def create(cls, directory: Path, shared: bool = True) -> "Environment":
+    def create(cls, directory: Path, shared: bool = True, python: str = sys.executable) -> "Environment":
         """Create one that can also import what the tests can, unless it is to be bare.
 
         Where Python looks for modules but not for ``.pth`` files, the package that the tests import stays out of sight.
         """
-        venv.create(directory, symlinks=os.name != "nt")
-        base = {"base": str(directory), "platbase": str(directory)}
-        environment = cls(directory, Path(sysconfig.get_path("purelib", "venv", base)))
+        subprocess.run([python, "-m", "venv", "--without-pip", str(directory)], check=True)
+        environment = cls(directory, directory)
+        packages = environment.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
+        environment = environment._replace(packages=Path(packages.strip()))
         if shared:
             (environment.packages / "shared.pth").write_text("\n".join(SHARED), "utf-8")
         return environment
@@ -80,14 +84,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environm
     return environment
 
 
-@pytest.fixture(scope="session")
-def without_torch(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+@pytest.fixture(scope="session", params=PYTHONS, ids=lambda python: Path(python).name)
+def without_torch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
     """An environment with the wheel and what it needs, but for torch, diffusers and transformers."""
-    environment = Environment.create(tmp_path_factory.mktemp("without_torch"), shared=False)
+    environment = Environment.create(tmp_path_factory.mktemp("without_torch"), False, request.param)
     environment.pip("install", "--no-deps", "--no-index", str(wheel))
     (ours,) = metadata.distributions(name="pillow-sdc", path=[str(environment.packages)])
-    for entry in entries_needed_by(ours, {"torch", "diffusers", "transformers"}):
-        (environment.packages / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+    if request.param == sys.executable:
+        for entry in entries_needed_by(ours, WITHOUT):
+            (environment.packages / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+        return environment
+    needed = [Requirement(text) for text in ours.requires or ()]
+    direct = {requirement.name for requirement in needed if not requirement.marker} - WITHOUT
+    environment.pip("install", "--constraint", str(ROOT / "constraints.txt"), *sorted(direct - {"accelerate"}))
+    environment.pip("install", "--constraint", str(ROOT / "constraints.txt"), "--no-deps", "accelerate")  # needs torch
     return environment
 
 
