@@ -135,7 +135,7 @@ def test_an_interrupt_leaves_whole_files_only_and_ends_with_code_130(photo: Path
     assert stderr.startswith("sdc: interrupted; ")
     written = sorted(target.iterdir())
     assert 2 <= len(written) < 300
-    assert f"{len(written)} files: " in stderr
+    assert f"{len(written)} files in {target}/: " in stderr
     for path in written:
         assert path.suffix == ".sdc"
         Image.open(path).verify()
@@ -219,7 +219,7 @@ def test_a_picture_that_goes_into_a_pipe_gets_no_bar(photo: Path, tmp_path: Path
     with (tmp_path / "piped.sdc").open("wb") as file:
         code, output = on_a_terminal(command("encode", photo, "-o", "-"), stdout=file)
     assert code == 0
-    assert re.fullmatch(r"1 file: [^\n]*\r\n", output)
+    assert re.fullmatch(r"standard output: [^\n]*\r\n", output)
     assert pillow_sdc.info(tmp_path / "piped.sdc").width == 256
 
 
