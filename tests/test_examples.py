@@ -55,13 +55,19 @@ def test_every_example_is_run() -> None:
     ] == []
 
 
+def commands_of_make(target: str, *, folder: Path = ROOT, anew: bool = False) -> list[str]:
+    """Return the commands by which ``make`` would make a target, if nothing was made yet or as things are."""
+    make = shutil.which("make") or pytest.skip("there is no make")
+    options = ["--dry-run", *(["--always-make"] if anew else [])]
+    done = subprocess.run([make, *options, target], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def extras_installed_for(target: str) -> set[str]:
     """Return the package's extras that ``make`` installs before it makes a target."""
-    make = shutil.which("make") or pytest.skip("there is no make")
-    done = subprocess.run([make, "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"-m pip install .*'[\w.-]+\[(.+)\]'", done.stdout)
-    assert found, done.stdout
+    found = re.findall(r"-m pip install .*'[\w.-]+\[(.+)\]'", "\n".join(commands_of_make(target, anew=True)))
+    assert found
     return {extra for extras in found for extra in extras.split(",")}
 
 
@@ -76,6 +82,24 @@ def test_the_demo_is_installed_without_what_only_tests_and_clusters_need() -> No
     assert heavy & distributions_installed_for("demo").keys() == set()
     if all(find_spec(name) for name in ("django", "IPython", "playwright", "ray")):
         assert heavy <= distributions_installed_for("test").keys()
+
+
+def test_nothing_is_installed_twice(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "hatch_build.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+
+    def installations(target: str) -> list[str]:
+        return [line for line in commands_of_make(target, folder=tmp_path) if "pip install" in line]
+
+    assert len(installations("demo")) == 1
+    assert len(installations("test")) == 2
+    (tmp_path / ".venv" / ".demo").touch()
+    assert installations("demo") == []
+    (rest,) = installations("test")
+    assert "--editable" not in rest, "the package itself is there"
+    (tmp_path / ".venv" / ".installed").touch()
+    assert installations("test") == installations("demo") == []
 
 
 def test_demo(tmp_path: Path, wheel: Path) -> None:
