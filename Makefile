@@ -1,4 +1,4 @@
-# make demo   shows the main job on a real photograph
+# make demo   shows the main job on a real photograph, and installs what that needs and no more
 # make test   runs the tests
 # make test-pillow   runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
 #                    with the one of make test
@@ -10,7 +10,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .venv/.demo
 INSTALLED := .venv/.installed
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 OWN_PILLOW := $(shell sed -n 's/^pillow==//p' constraints.txt)
 OTHER_PILLOWS := 11.0.0 12.3.0
@@ -19,8 +21,8 @@ PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
 
 .PHONY: demo test test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
 
-demo: $(INSTALLED)
-	$(BIN)/python examples/demo.py
+demo: $(DEMO)
+	@$(BIN)/python examples/demo.py
 
 # Two processes with a thread for every core each would spend much of their time spinning while they wait.
 test test-pillow test-other-pillows: export OMP_WAIT_POLICY = PASSIVE
@@ -62,7 +64,14 @@ clean:
 
 KERNEL := hatch_build.py $(wildcard pillow_sdc/latent_codecs/*.c)
 
-$(INSTALLED): pyproject.toml constraints.txt $(KERNEL)
+$(DEMO): pyproject.toml constraints.txt $(KERNEL)
+	@echo "Installing pillow-sdc and what the demo needs into .venv: 1.6 GB with torch for CPUs, more with torch for CUDA ..."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,training,lint,bench,report,browser,examples,docs,clients]'
-	touch $@
+	$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+# By its name, the package is not built again: only what the extras need beyond the demo is installed.
+$(INSTALLED): $(DEMO)
+	@echo "Installing what the tests, the documentation and the other tools need, too: another 1.2 GB ..."
+	$(INSTALL) --quiet 'pillow-sdc[test,training,lint,bench,report,browser,examples,docs,clients]'
+	@touch $@

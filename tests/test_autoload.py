@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +60,14 @@ class Environment(NamedTuple):
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", self.python, *arguments]
         subprocess.run(command, check=True, capture_output=True)
 
+    def share(self, distributions: Mapping[str, metadata.Distribution]) -> None:
+        """Have what distributions of the tests' environment have in ``site-packages``."""
+        for distribution in distributions.values():
+            for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+                entry, link = Path(str(distribution.locate_file(top))), self.packages / top
+                if not link.exists():  # several distributions may share a folder
+                    link.symlink_to(entry, target_is_directory=entry.is_dir())
+
     def files(self) -> set[Path]:
         return {path for path in self.directory.rglob("*") if not path.is_dir()}
 
@@ -91,8 +100,7 @@ def without_torch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     environment.pip("install", "--no-deps", "--no-index", str(wheel))
     (ours,) = metadata.distributions(name="pillow-sdc", path=[str(environment.packages)])
     if request.param == sys.executable:
-        for entry in entries_needed_by(ours, WITHOUT):
-            (environment.packages / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+        environment.share(distributions_needed_by(ours.requires or (), WITHOUT))
         return environment
     needed = [Requirement(text) for text in ours.requires or ()]
     direct = {requirement.name for requirement in needed if not requirement.marker} - WITHOUT
@@ -101,21 +109,29 @@ def without_torch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     return environment
 
 
-def entries_needed_by(ours: metadata.Distribution, excluded: set[str]) -> set[Path]:
-    """Return what the distributions that ours needs have in ``site-packages``, but for some distributions."""
-    entries, seen = set(), set(excluded)
-    waiting = [Requirement(text) for text in ours.requires or ()]
+def distributions_needed_by(
+    requirements: Iterable[str], excluded: Collection[str] = ()
+) -> dict[str, metadata.Distribution]:
+    """Return the distributions that requirements name, and what these need in turn, by name, but for some."""
+    found: dict[str, metadata.Distribution] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = required(requirements)
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in seen or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        if name in excluded:
             continue
-        seen.add(name)
-        distribution = metadata.distribution(name)
-        waiting += [Requirement(text) for text in distribution.requires or ()]
-        tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
-        entries |= {Path(str(distribution.locate_file(top))) for top in tops}
-    return entries
+        distribution = found.setdefault(name, metadata.distribution(name))
+        for extra in {"", *requirement.extras} - {extra for other, extra in seen if other == name}:
+            seen.add((name, extra))
+            waiting += required(distribution.requires or (), extra)
+    return found
+
+
+def required(requirements: Iterable[str], extra: str = "") -> list[Requirement]:
+    """Return the requirements that hold here, with an extra or with none."""
+    parsed = map(Requirement, requirements)
+    return [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": extra})]
 
 
 @pytest.fixture

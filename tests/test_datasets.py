@@ -4,15 +4,11 @@ import io
 import json
 import logging
 import multiprocessing
-import os
 import pickle
 import re
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -661,30 +657,3 @@ class TestHuggingFaceDatasets:
 def with_latents(row: Any) -> Any:
     image = row["image"]
     return {"latents": pillow_sdc.read_latents(image["bytes"] or image["path"])}
-
-
-def test_the_training_page_runs(tmp_path: Path) -> None:
-    pytest.importorskip("datasets", reason="datasets comes with the extra 'clients'")
-    photo = Image.fromarray(np.tile(samples_of(0), (6, 4, 1)))
-    for folder in ("source", "tar"):
-        (tmp_path / folder).mkdir()
-    for number in range(3):
-        photo.save(tmp_path / "source" / f"{number}.png")
-    data = (tmp_path / "source" / "0.png").read_bytes()
-    write_tar(tmp_path / "tar" / "0.tar", {"0.png": data, "0.txt": b"noise", "1.png": data, "1.txt": b"more noise"})
-    convert(tmp_path / "source", tmp_path / "photos")
-    convert(tmp_path / "tar", tmp_path / "shards")
-    convert(tmp_path / "source", tmp_path / "tables", to=Kind.PARQUET)
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    if find_spec("webdataset") is None:
-        blocks = [block for block in blocks if "import webdataset" not in block]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env={**os.environ, "PILLOW_SDC_MODEL": "compact", "HF_HOME": str(tmp_path / "hugging_face")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr

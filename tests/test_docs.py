@@ -1,17 +1,26 @@
 """The documentation builds, its links hold, and it knows every name and option of the package."""
 
 import inspect
+import io
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import pyarrow
 import pytest
 from conftest import ROOT
 from PIL import Image
+from pyarrow import parquet
 
 import pillow_sdc
 from pillow_sdc import container, operations, options, plugin
@@ -71,8 +80,73 @@ def words_of(path: Path) -> set[str]:
     return set(re.findall(r"`\"?([\w.]+)\"?`", path.read_text(encoding="utf-8")))
 
 
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
 def without_code(text: str) -> str:
-    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.M | re.S)
+    return re.sub(r"`[^`\n]*`", "", without_blocks(text))
+
+
+class Block(NamedTuple):
+    """Code of a page, with the number that it has in its section.
+
+    Attributes:
+        section: The page's name and the section's title.
+    """
+
+    section: tuple[str, str]
+    number: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return "-".join((*self.section, str(self.number)))
+
+
+def blocks_of(path: Path) -> Iterator[Block]:
+    for part in re.split(r"^## ", path.read_text(encoding="utf-8"), flags=re.M):
+        title = part.partition("\n")[0].removeprefix("# ")
+        for number, found in enumerate(re.finditer(r"^```(python|sh)\n(.*?)^```", part, re.M | re.S)):
+            yield Block((path.stem, title), number, found[1], found[2])
+
+
+def runnable(block: Block) -> Block:
+    """Return what of a block runs anywhere: all of Python or nothing, and of commands some lines."""
+    parts = [block.text] if block.language == "python" else block.text.splitlines(keepends=True)
+    return block._replace(text="".join(part for part in parts if not any(phrase in part for phrase in NOT_RUN)))
+
+
+NOT_RUN = {
+    'model="CompVis/stable-diffusion-v1-4"': "several gigabytes from the hub, and a GPU",
+    'model="madebyollin/taesd"': "a model from the hub",
+    "sdc models fetch": "a model from the hub",
+    '"s3://bucket/train-*.tar"': "an object store",
+    "s3://bucket/in": "an object store, and a GPU",
+    "pip install": "a package index",
+    "make demo": "installs first; test_examples.py runs what comes then",
+    "make test": "installs first, and runs these tests",
+}
+"""Phrases by which blocks of Python and commands are known that do not run here, and why not."""
+
+BLOCKS = [block for path in (ROOT / "README.md", ROOT / "SECURITY.md", *PAGES) for block in blocks_of(path)]
+RUNNABLE = {
+    language: [each for each in map(runnable, BLOCKS) if each.language == language and each.text]
+    for language in ("python", "sh")
+}
+SENTENCES = sorted(
+    {
+        " ".join(code.split())
+        for path in MARKDOWN
+        for code in re.findall(r"`(sdc [^`]+|python \w+/[^`]+)`", without_blocks(path.read_text(encoding="utf-8")))
+    }
+)
+"""Commands that are named outside of blocks."""
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 class TestSite:
@@ -166,26 +240,117 @@ def test_links_resolve(path: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
-def test_python_in_it_compiles(path: Path) -> None:
-    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S):
-        compile(block, path.name, "exec")
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=str)
+def test_python_compiles(block: Block) -> None:
+    compile(block.text, str(block), "exec")
 
 
-def test_the_usage_page_runs(tmp_path: Path) -> None:
-    gradient = Image.linear_gradient("L").resize((128, 96)).convert("RGB")
-    (tmp_path / "photos").mkdir()
-    for path in (tmp_path / "photo.jpg", tmp_path / "photos" / "one.jpg"):
+def test_what_is_not_run_is_there() -> None:
+    texts = [block.text for block in BLOCKS]
+    assert [phrase for phrase in NOT_RUN if not any(phrase in text for text in texts)] == []
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the documentation names and does not make itself."""
+    folder = tmp_path_factory.mktemp("documentation")
+    gradient = Image.linear_gradient("L").resize((128, 128)).convert("RGB")
+    jpegs = ("photo.jpg", "photos/one.jpg", "photos/two.jpg", "holiday/one.jpg", "holiday/beach/two.jpg")
+    for path in (folder / name for name in (*jpegs, "a.png")):
+        path.parent.mkdir(exist_ok=True)
         gradient.save(path)
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / "usage.md").read_text(encoding="utf-8"), re.M | re.S)
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)],
-        cwd=tmp_path,
-        env={**os.environ, "PILLOW_SDC_MODEL": "compact"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "fits.sdc").stat().st_size <= 2000
-    assert (tmp_path / "photos" / "one.sdc").exists()
+    jpeg = (folder / "photo.jpg").read_bytes()
+    sdc = pillow_sdc.encode(gradient, model="compact")
+    for name in ("photo.sdc", "photos/one.sdc", "photos/two.sdc"):
+        (folder / name).write_bytes(sdc)
+
+    (folder / "shards").mkdir()
+    write_tar(folder / "shards" / "0.tar", {"0.sdc": sdc, "0.txt": b"grey", "1.sdc": sdc, "1.txt": b"more grey"})
+    write_tar(folder / "pairs.tar", {"0.left.jpg": jpeg, "0.right.jpg": jpeg})
+    (folder / "tables").mkdir()
+    stored = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    table = pyarrow.table({"image": pyarrow.array([{"bytes": sdc, "path": None}] * 2, stored)})
+    features = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+    parquet.write_table(table.replace_schema_metadata({"huggingface": features}), folder / "tables" / "0.parquet")
+    parquet.write_table(pyarrow.table({"photo": [jpeg], "caption": ["grey"]}), folder / "data.parquet")
+    return folder
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables with which ``sdc`` is this package's, the model the embedded one, and no window opens."""
+    programs = {"sdc": f'exec "{sys.executable}" -m pillow_sdc "$@"', "xdg-open": f'cp "$1" "{tmp_path}/shown.png"'}
+    (tmp_path / "bin").mkdir()
+    for name, line in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+        (tmp_path / "bin" / name).chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PILLOW_SDC_")}
+    return kept | {
+        "PATH": os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+        "PILLOW_SDC_MODEL": "compact",
+        "HF_HOME": str(tmp_path / "hugging_face"),
+    }
+
+
+def check_runs(*command: str, folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+with_stand_ins = pytest.mark.skipif(sys.platform == "win32", reason="the programs that stand in are shell scripts")
+
+
+@with_stand_ins
+@pytest.mark.parametrize("section", sorted({block.section for block in RUNNABLE["python"]}), ids="-".join)
+def test_python_runs(section: tuple[str, str], files: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """The blocks of a section run one after another, and need nothing from elsewhere."""
+    blocks = [block.text for block in RUNNABLE["python"] if block.section == section]
+    code = "\n".join(blocks)
+    for package in set(re.findall(r"^(?:import|from) (\w+)", code, re.M)):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    folder = tmp_path / "folder"
+    shutil.copytree(files, folder)
+    check_runs(sys.executable, "-c", code, folder=folder, environment=environment)
+    if ".show()" in code and sys.platform == "linux":
+        assert size_of(tmp_path / "shown.png") == (128, 128)
+
+
+@with_stand_ins
+@pytest.mark.parametrize("block", RUNNABLE["sh"], ids=str)
+def test_commands_run(block: Block, files: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """The commands of a block run one after another, and none meets a file that is there already."""
+    bash = shutil.which("bash") or pytest.skip("there is no bash")
+    for module in ("pyarrow", "fsspec", "pytorch_msssim", "jinja2"):
+        pytest.importorskip(module, reason="commands need the extras 'batch' and 'report'")
+    folder = tmp_path / "folder"
+    shutil.copytree(files, folder, ignore=shutil.ignore_patterns("*.sdc", "shards"))
+    check_runs(bash, "-euxo", "pipefail", "-c", block.text, folder=folder, environment=environment)
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_a_command_in_a_sentence_exists(code: str) -> None:
+    """It is not run, but its options are the program's."""
+    main = pytest.importorskip("typer.main")
+    from pillow_sdc.cli import app
+
+    program, *words = code.split()
+    options_given = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+    if program == "sdc":
+        command = main.get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not getattr(command, "commands", {}) or words[0] in {"--help", "COMMAND"}
+        known = {*chain.from_iterable((*each.opts, *each.secondary_opts) for each in command.params)}
+        assert options_given <= known
+    else:
+        source = (ROOT / words[0]).read_text(encoding="utf-8")
+        assert [option for option in options_given if f'"{option}"' not in source] == []

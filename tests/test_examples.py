@@ -3,15 +3,22 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
+from importlib import metadata
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_autoload import Environment, distributions_needed_by
 
 import pillow_sdc
 
@@ -48,9 +55,79 @@ def test_every_example_is_run() -> None:
     ] == []
 
 
-def test_demo(tmp_path: Path) -> None:
-    assert "compact" in run(EXAMPLES / "demo.py", folder=tmp_path)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"astronaut.sdc", "astronaut.png", "comparison.png"}
+def commands_of_make(target: str, *, folder: Path = ROOT, anew: bool = False) -> list[str]:
+    """Return the commands by which ``make`` would make a target, if nothing was made yet or as things are."""
+    make = shutil.which("make") or pytest.skip("there is no make")
+    options = ["--dry-run", *(["--always-make"] if anew else [])]
+    done = subprocess.run([make, *options, target], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def extras_installed_for(target: str) -> set[str]:
+    """Return the package's extras that ``make`` installs before it makes a target."""
+    found = re.findall(r"-m pip install .*'[\w.-]+\[(.+)\]'", "\n".join(commands_of_make(target, anew=True)))
+    assert found
+    return {extra for extras in found for extra in extras.split(",")}
+
+
+def distributions_installed_for(target: str) -> dict[str, metadata.Distribution]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [project["optional-dependencies"][extra] for extra in extras_installed_for(target)]
+    return distributions_needed_by([*project["dependencies"], *chain.from_iterable(needed)])
+
+
+def test_the_demo_is_installed_without_what_only_tests_and_clusters_need() -> None:
+    heavy = {"django", "ipython", "playwright", "ray"}
+    assert heavy & distributions_installed_for("demo").keys() == set()
+    if all(find_spec(name) for name in ("django", "IPython", "playwright", "ray")):
+        assert heavy <= distributions_installed_for("test").keys()
+
+
+def test_nothing_is_installed_twice(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "hatch_build.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+
+    def installations(target: str) -> list[str]:
+        return [line for line in commands_of_make(target, folder=tmp_path) if "pip install" in line]
+
+    assert len(installations("demo")) == 1
+    assert len(installations("test")) == 2
+    (tmp_path / ".venv" / ".demo").touch()
+    assert installations("demo") == []
+    (rest,) = installations("test")
+    assert "--editable" not in rest, "the package itself is there"
+    (tmp_path / ".venv" / ".installed").touch()
+    assert installations("test") == installations("demo") == []
+
+
+def test_demo(tmp_path: Path, wheel: Path) -> None:
+    """With nothing but what ``make demo`` installs it shows both files, and the command that it names works."""
+    from skimage.data import astronaut
+
+    environment = Environment.create(tmp_path / "environment", shared=False)
+    environment.pip("install", "--no-deps", "--no-index", str(wheel))
+    environment.share(distributions_installed_for("demo"))
+    progress, _, end = environment.run(str(EXAMPLES / "demo.py")).partition("\n\n")
+    assert "compact" in progress.splitlines()[0]
+    assert all(line.endswith(" ...") for line in progress.splitlines())
+
+    out = environment.directory / "out"
+    names = {"astronaut.sdc", "astronaut.png", "astronaut-40.sdc", "astronaut-40.png", "comparison.png"}
+    assert {path.name for path in out.iterdir()} == names
+    assert pillow_sdc.info(out / "astronaut.sdc").codec == "palette"
+    expected = pillow_sdc.encode(astronaut(), quality=40, model="compact")
+    assert (out / "astronaut-40.sdc").read_bytes() == expected
+    assert size_of(out / "comparison.png") == (5 * 512, 512 + 40)
+
+    *lines, last = end.splitlines()
+    assert len(lines) == 3
+    assert all(f"{path.stat().st_size:,}" in lines[0] for path in out.glob("*.sdc"))
+    Image.linear_gradient("L").save(environment.directory / "photo.jpg")
+    program, *arguments = shlex.split(last.partition(": ")[2])
+    assert environment.start(program, *arguments).returncode == 0
+    assert pillow_sdc.info(environment.directory / "photo.sdc").codec == "context"
 
 
 def test_round_trip(tmp_path: Path) -> None:
