@@ -91,6 +91,13 @@ def test_what_is_there_but_was_made_with_other_options_is_said_and_ends_with_cod
     assert sdc_batch(pictures, tmp_path / "out", "--strip").exit_code == 0
 
 
+def test_what_is_there_but_packed_otherwise_is_said_too(pictures: Path, tmp_path: Path) -> None:
+    sdc_batch(pictures, tmp_path / "out")
+    result = sdc_batch(pictures, tmp_path / "out", "--to", "tar", "--quiet")
+    assert result.exit_code == 1
+    assert " than now (--model compact --to tar): 2 with --model compact --to files; they are kept." in result.stderr
+
+
 def test_each_error_is_a_line_and_ends_with_code_1(pictures: Path, tmp_path: Path) -> None:
     (pictures / "bad.png").write_bytes(b"nonsense")
     (pictures / "gone.png").symlink_to("nowhere")

@@ -208,16 +208,16 @@ def batch(
         hands = _engine(engine, workers, max_workers, gpus_per_worker)
         progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
     if progress.otherwise:
-        say(_made_otherwise(progress))
+        say(_made_otherwise(progress, to))
     if progress.failed or progress.otherwise:
         raise typer.Exit(FAILED)
 
 
-def _made_otherwise(progress: "Progress") -> str:
-    """Return what is said of pictures that are in the target, but not as they are asked for."""
+def _made_otherwise(progress: "Progress", to: Kind | None) -> str:
+    """Return what is said of pictures that are in the target, but not made as now or not packed as ``to`` says."""
     counts = progress.otherwise.most_common()
     made = ", ".join(f"{count:,} with {options or 'the defaults'}" for options, count in counts)
-    now = progress.options or "the defaults"
+    now = f"{progress.options} --to {to}".lstrip() if to else progress.options or "the defaults"
     return (
         f"pictures that were there already were made with other options than now ({now}): {made}; they are kept. To"
         " make them anew, add --force; to have both, choose another target"
