@@ -105,7 +105,7 @@ def test_two_actors_write_what_encode_gives_and_a_second_run_finds_it_done(tmp_p
     assert contents_of(target) == encoded(*range(40))
     assert (progress.pictures, progress.failed) == (40, 2)
     assert reports == sorted(reports)
-    assert len(set(reports)) > 1  # not at the end alone; how often there is time for one depends on the machine
+    assert len(set(reports)) > 2  # not at first and at the end alone; how many there is time for depends on the machine
     rows = rows_of(target)
     assert sorted(row.source for row in rows) == sorted(map(str, source.iterdir()))
     assert {Path(row.source).name for row in rows if row.error} == {"broken.png", "truncated.png"}
