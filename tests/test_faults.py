@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from small_runs import (
 )
 
 from pillow_sdc.runs import local_engine
-from pillow_sdc.runs.local_engine import LocalEngine
+from pillow_sdc.runs.local_engine import LocalEngine, Undivided
 from pillow_sdc.runs.running import Progress, run
 from pillow_sdc.runs.tasks import Kind
 
@@ -199,6 +200,21 @@ def test_pictures_are_reported_as_they_are_done_and_once(place: Place) -> None:
     assert done == sorted(done)
     assert len(set(pictures)) > 10  # of two tasks
     assert (pictures[-1], done[-1]) == (20, progress.total)
+
+
+def test_a_worker_ends_when_the_picture_at_hand_is_written_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    undivided, events = Undivided(), list[str]()
+    with undivided.part():
+        ending = threading.Thread(target=undivided.end, args=[lambda: events.append("left")])
+        ending.start()
+        ending.join(0.1)
+        events.append("reported")
+    ending.join(TIMEOUT)
+    assert events == ["reported", "left"]
+    monkeypatch.setattr(local_engine, "MERCY", 0.01)
+    with undivided.part():
+        undivided.end(lambda: events.append("left all the same"))
+    assert events[-1] == "left all the same"
 
 
 def test_an_interrupt_ends_with_code_130_and_the_next_run_goes_on(

@@ -35,6 +35,9 @@ AHEAD = 2
 PATIENCE = 2
 """At how many deaths of workers a task must have been to be a suspect."""
 
+MERCY = 2.0
+"""Seconds in which a worker that is to end may write and report the picture that it has at hand."""
+
 _METHOD = multiprocessing.get_context("spawn")
 
 _NEWS = struct.Struct("<qqq")
@@ -195,6 +198,35 @@ _worker: "Worker | None" = None
 _said: Connection | None = None
 
 
+class Undivided:
+    """What a process does not end in the midst of."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Do a block as a whole; several threads can at once."""
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def end(self, leave: Callable[[], None]) -> None:
+        """Leave once no part is being done, or :data:`MERCY` is over; no other begins meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, MERCY)
+            leave()
+
+
+_undivided = Undivided()
+
+
 def _begin(
     listening: Connection,
     said: Connection,
@@ -216,13 +248,13 @@ def _begin(
     from .work import Worker
 
     placed = replace(conversion, settings={**conversion.settings, "device": device})
-    _worker = Worker(Store(source), Store(target), placed, threads=threads)
+    _worker = Worker(Store(source), Store(target), placed, threads=threads, undivided=_undivided.part)
 
 
 def _end_with(parent: Connection) -> None:
     """Wait for the parent's end of the pipe to be closed, and end this process."""
     parent.poll(None)
-    os._exit(1)
+    _undivided.end(lambda: os._exit(1))
 
 
 def _do(number: int, task: Task) -> list[Row]:

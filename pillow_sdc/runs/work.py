@@ -4,7 +4,7 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -64,10 +64,26 @@ class Item:
 class Worker:
     """Does tasks from one store to another; models are loaded with the first picture."""
 
-    def __init__(self, source: Store, target: Store, conversion: Conversion, *, threads: int | None = None) -> None:
-        """Take the stores, what becomes of pictures, and how many threads do it, as :mod:`pillow_sdc.batch` says."""
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        conversion: Conversion,
+        *,
+        threads: int | None = None,
+        undivided: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Take what is to be done, and how.
+
+        Args:
+            source: Where pictures are.
+            target: Where they go.
+            conversion: What becomes of them.
+            threads: How many do it, as :mod:`pillow_sdc.batch` says.
+            undivided: Gives a context, in any thread, in which a picture's file is written and reported.
+        """
         self._source, self._target, self._conversion = source, target, conversion
-        self._threads = threads
+        self._threads, self._undivided = threads, undivided
 
     def do(self, task: Task, converted: Converted = lambda source_bytes, output_bytes: None) -> list[Row]:
         """Do a task and return what its pictures became and, if it is a shard, what that became.
@@ -186,8 +202,9 @@ class Worker:
         models = get_models(options.settings())  # "auto" may become another while it works
 
         def put(item: Item, output_bytes: int) -> None:
-            sink.put(item)
-            converted(item.row.source_bytes or 0, output_bytes)
+            with self._undivided():
+                sink.put(item)
+                converted(item.row.source_bytes or 0, output_bytes)
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
