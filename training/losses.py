@@ -12,6 +12,10 @@ from torch.nn import functional
 LEVELS = 4
 PICTURE_WEIGHTS = 4.0, 2.0, 2.0, 2.0, 4.0
 """Of the pyramid's levels, the finest first, in the closeness to the teacher's picture."""
+CONTRAST_WINDOW = 17
+"""Pixels of a level, along each side, in which contrast is measured."""
+GAINS = 0.5, 3.0
+"""Between which contrast is changed."""
 PATCH = 7
 BLOCK = 8
 
@@ -31,6 +35,24 @@ def closeness(pyramid: list[Tensor], other: list[Tensor], weights: tuple[float, 
     """Return the weighted sum of the mean absolute differences of two pyramids' levels."""
     terms = [weight * (a - b).abs().mean() for weight, a, b in zip(weights, pyramid, other, strict=False) if weight > 0]
     return torch.stack(terms).sum()
+
+
+def with_contrast(level: Tensor, other: Tensor, exponent: float) -> Tensor:
+    """Return a pyramid level ``(n, 3, h, w)`` with the contrast of another, so far as the exponent, 0 to 1, says.
+
+    Each pixel takes the ratio of both levels' root mean squares around it, of all channels, to that power. A network
+    that regresses to the product finds the same pattern, and the contrast that is likely where it is.
+    """
+    wanted, found = (_root_mean_square(each) for each in (other, level))
+    return level * (wanted / found).clamp(*GAINS) ** exponent
+
+
+def _root_mean_square(level: Tensor) -> Tensor:
+    """Return the root mean squares ``(n, 1, h, w)`` around pixels."""
+    squares = level.square().mean(1, keepdim=True)
+    padding = CONTRAST_WINDOW // 2
+    means = functional.avg_pool2d(squares, CONTRAST_WINDOW, 1, padding, count_include_pad=False)
+    return means.add(1e-5).sqrt()
 
 
 def texture_distance(level: Tensor, other: Tensor, projections: int, stride: int = 2, tiles: int = 1) -> Tensor:
