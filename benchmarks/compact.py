@@ -3,10 +3,11 @@
     python benchmarks/compact.py FOLDER --teacher DIRECTORY_OR_HUB_ID [--against NETWORKS] [--sheet PNG]
 
 Palette files are of the teacher's latents, as if it had written them, unless said; what the teacher decodes plainly,
-the embedded decoder decodes knowing the noise variance. Crops of several sizes show how sure that decoder is of whose
-latents it is given, for it paints others' softer. ``--against`` says how far the embedded networks are from others in
-their place: those of the same weights in float32, that ``training.quantise --float`` writes, or of another version.
-``--sheet`` writes details at 200 %, for looking at.
+the embedded decoder decodes knowing the noise variance. ``--against`` says how far the embedded networks are from
+others in their place: those of the same weights in float32, that ``training.quantise --float`` writes, or of another
+version; their time is measured, too. ``--sheet`` writes details at 200 %, side by side: the original, what the teacher
+decodes of palette files of the embedded encoder's latents, what the embedded decoder does, and the other networks'.
+They are the busiest ones, or those that ``--detail`` names.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from record import keep, record_at
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +30,7 @@ from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples, encode_latents
 from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
-from pillow_sdc.models.compact import CompactDenoiser, sessions, watermark
+from pillow_sdc.models.compact import CompactDenoiser, sessions
 from pillow_sdc.options import Settings
 from pillow_sdc.report.metrics import (
     Samples,
@@ -39,8 +41,8 @@ from pillow_sdc.report.metrics import (
     texture_distances,
 )
 
-CROPS = (64, 128, 192, 256)
 DETAIL = 128
+SHOWN = "palette of compact's latents, teacher decodes", "palette of compact's latents, compact decodes"
 TIMED_SIDE = 512
 TIMED_RUNS = 7
 
@@ -50,28 +52,44 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--against", type=Path, metavar="NETWORKS", help="folder of networks, with their checksums")
+    parser.add_argument("--record", type=record_at, metavar="NAME:JSON", help="keep the table of pictures there")
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--detail", type=detail, nargs="+", default=[], metavar="FILE:X,Y", help="upper left corners")
     arguments = parser.parse_args()
     teacher = get_models(Settings(model=arguments.teacher, device="cpu"))
     compact = get_models(Settings(model="compact", device="cpu"))
     denoiser = CompactDenoiser("cpu")
 
+    paths = sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"})
     photos = []
-    for path in sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"}):
+    for path in paths:
         with Image.open(path) as photo:
             photos.append(np.asarray(photo.convert("RGB")))
     pictures, latent_errors = compare_all(photos, teacher, compact, denoiser)
     qualities = {name: Quality.of(photos, decoded) for name, decoded in pictures.items()}
     console = Console()
-    console.print(latent_table(latent_errors), picture_table(qualities), recognition_table(photos, teacher, compact))
+    console.print(latent_table(latent_errors), picture_table(qualities))
+    if arguments.record:
+        keep(*arguments.record, picture_table(qualities))
+    shown = [pictures[name] for name in SHOWN]
     if arguments.against:
         with networks_of(arguments.against):
             others, _errors = compare_all(photos, teacher, compact, denoiser)
         changed = {name: decoded for name, decoded in others.items() if not same(decoded, pictures[name])}
         console.print(difference_table(qualities, {name: Quality.of(photos, changed[name]) for name in changed}))
-    print_speed(console, teacher, compact)
+        shown.append(others[SHOWN[-1]])
+    print_speed(console, teacher, compact, arguments.against)
     if arguments.sheet:
-        save_details(photos, pictures, arguments.sheet)
+        names = [path.name for path in paths]
+        corners = arguments.detail or [(name, *busiest(photo)) for name, photo in zip(names, photos, strict=True)]
+        save_details([(names.index(name), x, y) for name, x, y in corners], [photos, *shown], arguments.sheet)
+
+
+def detail(text: str) -> tuple[str, int, int]:
+    """Return the file and the corner that ``FILE:X,Y`` names."""
+    name, _colon, corner = text.rpartition(":")
+    x, y = map(int, corner.split(","))
+    return name, x, y
 
 
 @contextmanager
@@ -204,39 +222,35 @@ def difference_table(qualities: dict[str, Quality], others: dict[str, Quality]) 
     return table
 
 
-def recognition_table(photos: list[Samples], teacher: Models, compact: Models) -> Table:
-    """Count palette files of crops, from two corners of each photograph, that are taken for the other encoder's."""
-    table = Table("crops", "teacher's taken for compact's", "compact's taken for another's")
-    for side in CROPS:
-        corners = (np.s_[:side, :side], np.s_[-side:, -side:])
-        crops = [photo[corner] for photo in photos if min(photo.shape[:2]) >= side for corner in corners]
-        if crops:
-            theirs, ours = ([is_marked(crop, models) for crop in crops] for models in (teacher, compact))
-            table.add_row(f"{side}×{side}", f"{np.mean(theirs):.0%}", f"{1 - np.mean(ours):.0%}")
-    return table
-
-
-def is_marked(crop: Samples, models: Models) -> bool:
-    """Tell whether the embedded decoder finds its encoder's watermark in the palette file of a crop."""
-    return watermark.unmark(quantise(encode_latents(crop, models)).latents)[1]
-
-
-def print_speed(console: Console, teacher: Models, compact: Models) -> None:
-    """Time both models in turns, so that whatever else the machine does strikes both; the medians are compared."""
+def print_speed(console: Console, teacher: Models, compact: Models, others: Path | None) -> None:
+    """Time models in turns, so that whatever else the machine does strikes all; the medians are compared."""
     pixels = np.random.default_rng(0).uniform(-1, 1, (3, TIMED_SIDE, TIMED_SIDE)).astype(np.float32)
     latents = compact.autoencoder.encode(pixels)
-    table = Table(f"{TIMED_SIDE}×{TIMED_SIDE}", "teacher, s", "compact, s", "ratio")
-    total = np.zeros(2)
+    columns = ["teacher, s", "compact, s", "ratio"] + (["the others, s", "compact's over theirs"] if others else [])
+    table = Table(f"{TIMED_SIDE}×{TIMED_SIDE}", *columns)
+    totals = []
     for name, run in {
         "encode": lambda models: models.autoencoder.encode(pixels),
         "decode": lambda models: models.autoencoder.decode(latents, 0.03),
     }.items():
-        times = [(seconds(run, teacher), seconds(run, compact)) for _ in range(1 + TIMED_RUNS)]
-        medians = np.median(times[1:], axis=0)
-        total += medians
-        table.add_row(name, *(f"{value:.3f}" for value in medians), f"{medians[0] / medians[1]:.1f}")
-    table.add_row("both", *(f"{value:.3f}" for value in total), f"{total[0] / total[1]:.1f}")
+        times = []
+        for _ in range(1 + TIMED_RUNS):
+            times.append([seconds(run, teacher), seconds(run, compact)])
+            if others:
+                with networks_of(others):
+                    run(compact)  # which reads the networks
+                    times[-1].append(seconds(run, compact))
+                run(compact)
+        totals.append(np.median(times[1:], axis=0))
+        table.add_row(name, *time_cells(totals[-1]))
+    table.add_row("both", *time_cells(sum(totals)))
     console.print(table)
+
+
+def time_cells(times: NDArray[np.float64]) -> list[str]:
+    theirs, ours, *others = times
+    cells = [f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}"]
+    return cells + [text for other in others for text in (f"{other:.3f}", f"{ours / other:.2f}")]
 
 
 def seconds(run: Callable[[Models], object], models: Models) -> float:
@@ -245,29 +259,19 @@ def seconds(run: Callable[[Models], object], models: Models) -> float:
     return time.perf_counter() - start
 
 
-def save_details(photos: list[Samples], pictures: dict[str, list[Samples]], path: Path) -> None:
-    """Write the busiest detail of every photograph at 200 %: the original, and what the first and last ways made."""
-    shown = (
-        "teacher: round trip",
-        "compact: round trip",
-        "palette, teacher decodes",
-        "palette of compact's latents, compact decodes",
-    )
-    rows = []
-    for photo, *decoded in zip(photos, *(pictures[name] for name in shown), strict=True):
-        y, x = busiest(photo)
-        rows.append(np.hstack([picture[y : y + DETAIL, x : x + DETAIL] for picture in (photo, *decoded)]))
+def save_details(corners: list[tuple[int, int, int]], columns: list[list[Samples]], path: Path) -> None:
+    """Write details at 200 %: each a row, of which column after column shows the same photograph's picture."""
+    rows = [
+        np.hstack([pictures[index][y : y + DETAIL, x : x + DETAIL] for pictures in columns]) for index, x, y in corners
+    ]
     Image.fromarray(np.vstack(rows).repeat(2, axis=0).repeat(2, axis=1)).save(path)
 
 
 def busiest(photo: Samples) -> tuple[int, int]:
-    """Return the corner of the square that varies most."""
-    starts = [
-        (y, x) for y in range(0, photo.shape[0] - DETAIL + 1, 64) for x in range(0, photo.shape[1] - DETAIL + 1, 64)
-    ]
-    return max(
-        starts, key=lambda start: float(np.var(photo[start[0] : start[0] + DETAIL, start[1] : start[1] + DETAIL]))
-    )
+    """Return x and y of the upper left corner of the square that varies most."""
+    height, width = photo.shape[:2]
+    corners = [(x, y) for y in range(0, height - DETAIL + 1, 64) for x in range(0, width - DETAIL + 1, 64)]
+    return max(corners, key=lambda corner: float(np.var(photo[corner[1] :, corner[0] :][:DETAIL, :DETAIL])))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Photographs at equal bytes: by the embedded model, its files decoded by its teacher, and AVIF.
 
     python benchmarks/equal_bytes.py FOLDER --teacher DIRECTORY_OR_HUB_ID [--bytes 2000 3000] [--sheet PNG]
+        [--against NETWORKS] [--record NAME:JSON]
 
 The folder's photographs are cropped to squares of 512×512 pixels around their middle; smaller ones are left out. Files
 of SDC are written with ``target_size``; of AVIF, at speed 4, that of the best quality that fits, if one does. Means are
@@ -16,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compact import DETAIL, Quality, busiest
+from compact import DETAIL, Quality, busiest, networks_of
 from PIL import Image, ImageOps
+from record import keep, record_at
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import pillow_sdc
 from pillow_sdc.report.metrics import Samples
+from pillow_sdc.report.peers import AVIF, PeerEncoder
 
 SIDE = 512
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg"}
-
-AVIF_QUALITIES = range(101)
-AVIF_SPEED = 4
 
 
 def photographs(folder: Path) -> list[Samples]:
@@ -42,17 +42,9 @@ def photographs(folder: Path) -> list[Samples]:
 
 
 def best_avif(photo: Samples, most: int) -> bytes | None:
-    """Return the AVIF file of the best quality that has no more bytes, found by bisection."""
-    best, lowest, highest = None, AVIF_QUALITIES.start, AVIF_QUALITIES.stop - 1
-    while lowest <= highest:
-        quality = (lowest + highest) // 2
-        buffer = io.BytesIO()
-        Image.fromarray(photo).save(buffer, "AVIF", quality=quality, speed=AVIF_SPEED)
-        if len(buffer.getvalue()) <= most:
-            best, lowest = buffer.getvalue(), quality + 1
-        else:
-            highest = quality - 1
-    return best
+    """Return the AVIF file of the best quality that has no more bytes."""
+    best = PeerEncoder(AVIF, photo).best_within(most)
+    return best.data if best.fits else None
 
 
 def decoded(files: Iterable[bytes | None], **settings: Any) -> list[Samples | None]:
@@ -66,6 +58,8 @@ def main() -> None:
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--bytes", type=int, nargs="+", default=[2000, 3000])
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--against", type=Path, metavar="NETWORKS", help="another version's, to decode the files")
+    parser.add_argument("--record", type=record_at, metavar="NAME:JSON", help="keep the table there")
     arguments = parser.parse_args()
     photos = photographs(arguments.folder)
     columns = ("PSNR, dB", "MS-SSIM", "Laplacian", "texture", "cross-hatch, bits")
@@ -76,20 +70,25 @@ def main() -> None:
             files = [pillow_sdc.encode(photo, target_size=size) for photo in track(photos, f"{size} bytes")]
         avif = [best_avif(photo, size) for photo in photos]
         embedded = decoded(files, model="compact")
-        rows = {
-            "embedded": embedded,
+        rows = {"embedded": embedded}
+        if arguments.against:
+            with networks_of(arguments.against):
+                rows["other version"] = decoded(files, model="compact")
+        rows |= {
             "teacher": decoded(files, model=arguments.teacher, denoise_steps=0),
             "AVIF": decoded(avif),
             "embedded, where AVIF fits": [
                 None if file is None else picture for file, picture in zip(avif, embedded, strict=True)
             ],
         }
-        sheet = sheet or list(rows.values())[:3]
+        sheet = sheet or list(rows.values())[:-1]
         for name, pictures in rows.items():
             pairs = [(photo, one) for photo, one in zip(photos, pictures, strict=True) if one is not None]
             quality = Quality.of(*map(list, zip(*pairs, strict=True))) if pairs else None
             table.add_row(f"{size:,}", name, str(len(pairs)), *(cells(quality) if quality else ()))
     Console().print(table)
+    if arguments.record:
+        keep(*arguments.record, table)
     if arguments.sheet:
         save_sheet(photos, sheet, arguments.sheet)
 
@@ -108,7 +107,7 @@ def save_sheet(photos: list[Samples], ways: list[list[Samples | None]], path: Pa
     blank = np.full((DETAIL, DETAIL, 3), 255, np.uint8)
     rows = []
     for photo, *pictures in zip(photos, *ways, strict=True):
-        y, x = busiest(photo)
+        x, y = busiest(photo)
         details = [blank if one is None else one[y : y + DETAIL, x : x + DETAIL] for one in (photo, *pictures)]
         rows.append(np.hstack(details))
     Image.fromarray(np.vstack(rows).repeat(2, axis=0).repeat(2, axis=1)).save(path)

@@ -204,7 +204,8 @@ def sheet_row(pictures: Iterable[Captioned]) -> Samples:
     (_, photo), *_ = pictures = list(pictures)
     beside = (DETAIL - BUSIEST) // 2
     y, x = (
-        max(0, min(start - beside, side - DETAIL)) for start, side in zip(busiest(photo), photo.shape, strict=False)
+        max(0, min(start - beside, side - DETAIL))
+        for start, side in zip(reversed(busiest(photo)), photo.shape, strict=False)
     )
     tiles = []
     for caption, picture in pictures:

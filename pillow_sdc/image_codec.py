@@ -341,7 +341,7 @@ def encode_latents_together(
         return autoencoder.encode(np.stack([_pixels(colour[part], y, x) for colour in colours]))
 
     bands = blend(rows, columns, encode_tile, tile=TILE, overlap=TILE_OVERLAP, steps=steps)
-    return list(autoencoder.finish(np.concatenate(list(bands), axis=-2)))
+    return list(np.concatenate(list(bands), axis=-2))
 
 
 def decode_samples(
@@ -422,10 +422,15 @@ def _decode_samples(
 ) -> list[NDArray[np.uint8]]:
     """Return the samples ``(H, W, c)`` of latents ``(n, 4, h, w)``, alpha not yet set."""
     pictures = [np.empty((header.height, header.width, len(header.mode)), np.uint8) for header in headers]
+    autoencoder = models.autoencoder
+
+    def decode_tile(y: slice, x: slice) -> NDArray[np.float32]:
+        return autoencoder.decode(latents[..., y, x], noise_variances)
+
     bands = blend(
         latents.shape[-2],
         latents.shape[-1],
-        models.autoencoder.decoding(latents, noise_variances),
+        decode_tile,
         tile=TILE,
         overlap=TILE_OVERLAP,
         scale=container.PIXELS_PER_LATENT,

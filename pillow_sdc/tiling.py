@@ -22,14 +22,12 @@ TileFunction = Callable[[slice, slice], NDArray[np.float32]]
 
 
 def split(length: int, tile: int, overlap: int, scale: int = 1) -> list[Span]:
-    """Cover an axis with as few tiles as possible, evenly spread, of equal length and with even starts.
-
-    What alternates from one element to the next is then in step in all tiles.
+    """Cover an axis with as few tiles as possible, evenly spread and of equal length.
 
     Args:
         length: Elements along the axis.
         tile: Greatest length of a tile; an axis no longer than that is one tile.
-        overlap: Least number of elements that neighbours share, less than ``tile`` by three at least.
+        overlap: Least number of elements that neighbours share, less than ``tile``.
         scale: Weights are given for ``scale`` times as many elements.
 
     Returns:
@@ -37,12 +35,9 @@ def split(length: int, tile: int, overlap: int, scale: int = 1) -> list[Span]:
     """
     if length <= tile:
         return [Span(0, length, np.ones(length * scale, np.float32))]
-    # The last start is even, and with it all can be, if a tile is odd where the axis is; the overlap likewise.
-    greatest, least = tile - (length - tile) % 2, overlap + (length - overlap) % 2
-    count = -(-(length - least) // (greatest - least))
-    tile = -(-(length + (count - 1) * least) // count)  # no longer than so many tiles need to be
-    tile += (length - tile) % 2
-    starts = [2 * round(i * (length - tile) / (count - 1) / 2) for i in range(count)]
+    count = -(-(length - overlap) // (tile - overlap))
+    tile = -(-(length + (count - 1) * overlap) // count)  # no longer than so many tiles need to be
+    starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
     rising = np.minimum(np.arange(1, tile * scale + 1) / (overlap * scale + 1), 1)
     window = np.minimum(rising, rising[::-1])
     total = np.zeros(length * scale)

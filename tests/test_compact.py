@@ -23,7 +23,7 @@ import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError, OptionError
 from pillow_sdc.latent_codecs import PaletteCodec
 from pillow_sdc.models import NoiseSchedule, clear_cache, compact, cuda_driver, denoise, get_models, loading
-from pillow_sdc.models.compact import sessions, watermark
+from pillow_sdc.models.compact import sessions
 from pillow_sdc.options import Settings
 
 EMBEDDED = Settings(model="compact", device="cpu")
@@ -75,19 +75,15 @@ def encode() -> None:
     compact.CompactAutoencoder("cpu").encode(noise(3, 8, 8))
 
 
-def decode_foreign() -> None:
+def decode() -> None:
     compact.CompactAutoencoder("cpu").decode(np.zeros((4, 2, 2), np.float32))
-
-
-def decode_own() -> None:
-    compact.CompactAutoencoder("cpu").decode(watermark.mark(np.zeros((4, 2, 2), np.float32)))
 
 
 def predict_noise() -> None:
     compact.CompactDenoiser("cpu").predict_noise(noise(4, 2, 2), 10.0)
 
 
-USES = {"encoder": encode, "decoder": decode_own, "decoder_foreign": decode_foreign, "denoiser": predict_noise}
+USES = {"encoder": encode, "decoder": decode, "denoiser": predict_noise}
 
 
 @pytest.mark.parametrize("name", sessions.NETWORKS)
@@ -426,7 +422,7 @@ def test_inputs_that_are_no_numbers_are_reported(value: float) -> None:
     pixels[1, 2, 3] = latents[1, 1, 0] = value
     with pytest.raises(ModelFailedError, match="the encoder failed: its inputs are not finite"):
         autoencoder.encode(pixels)
-    with pytest.raises(ModelFailedError, match=r"the decoder.* failed: its inputs are not finite"):
+    with pytest.raises(ModelFailedError, match="the decoder failed: its inputs are not finite"):
         autoencoder.decode(latents)
     with pytest.raises(ModelFailedError, match="the denoiser failed: its inputs are not finite"):
         compact.CompactDenoiser("cpu").predict_noise(latents, 10.0)

@@ -103,7 +103,7 @@ def test_nothing_is_installed_twice(tmp_path: Path) -> None:
 
 
 def test_demo(tmp_path: Path, wheel: Path) -> None:
-    """With nothing but what ``make demo`` installs it shows both files, and the command that it names works."""
+    """With nothing but what ``make demo`` installs it shows all files, and the command that it names works."""
     from skimage.data import astronaut
 
     environment = Environment.create(tmp_path / "environment", shared=False)
@@ -114,16 +114,17 @@ def test_demo(tmp_path: Path, wheel: Path) -> None:
     assert all(line.endswith(" ...") for line in progress.splitlines())
 
     out = environment.directory / "out"
-    names = {"astronaut.sdc", "astronaut.png", "astronaut-40.sdc", "astronaut-40.png", "comparison.png"}
+    stems = "coffee", "coffee-40", "astronaut", "astronaut-40"
+    names = {"comparison.png", *(f"{stem}{suffix}" for stem in stems for suffix in (".sdc", ".png"))}
     assert {path.name for path in out.iterdir()} == names
     assert pillow_sdc.info(out / "astronaut.sdc").codec == "palette"
     expected = pillow_sdc.encode(astronaut(), quality=40, model="compact")
     assert (out / "astronaut-40.sdc").read_bytes() == expected
-    assert size_of(out / "comparison.png") == (5 * 512, 512 + 40)
+    assert size_of(out / "comparison.png") == (4 * 400, 2 * 440)
 
     *lines, last = end.splitlines()
     assert len(lines) == 3
-    assert all(f"{path.stat().st_size:,}" in lines[0] for path in out.glob("*.sdc"))
+    assert all(f"{path.stat().st_size:,} " in end for path in out.glob("*.sdc"))
     Image.linear_gradient("L").save(environment.directory / "photo.jpg")
     program, *arguments = shlex.split(last.partition(": ")[2])
     assert environment.start(program, *arguments).returncode == 0
@@ -197,6 +198,13 @@ def test_train_latents_takes_shards(tmp_path: Path) -> None:
     printed = run(EXAMPLES / "train_latents.py", "*.tar", "--steps", "4", folder=tmp_path)
     assert "SdcShards of *.tar" in printed
     assert "4 steps" in printed
+
+
+def test_qualities(tmp_path: Path) -> None:
+    printed = run(EXAMPLES / "qualities.py", folder=tmp_path)
+    sizes = [int(size.replace(",", "")) for size in re.findall(r"([\d,]+) bytes", printed)]
+    assert sizes == sorted(sizes[:3]) + sorted(sizes[3:6]) + sorted(sizes[6:])
+    assert size_of(tmp_path / "out" / "qualities.png")[0] == 4 * 264
 
 
 def test_limitations(tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from pillow_sdc.tiling import blend, split
 
 
-@given(length=st.integers(1, 500), tile=st.integers(4, 96), overlap=st.integers(1, 40), scale=st.sampled_from([1, 8]))
+@given(length=st.integers(1, 500), tile=st.integers(2, 96), overlap=st.integers(1, 40), scale=st.sampled_from([1, 8]))
 def test_weights_add_up_to_one_everywhere(length: int, tile: int, overlap: int, scale: int) -> None:
-    spans = split(length, tile, min(overlap, tile - 3), scale)
+    spans = split(length, tile, min(overlap, tile - 1), scale)
     total = np.zeros(length * scale)
     for span in spans:
         assert 0 <= span.start < span.stop <= length
-        assert span.start % 2 == 0
         assert span.stop - span.start == spans[0].stop <= tile
         total[span.start * scale : span.stop * scale] += span.weights
     np.testing.assert_allclose(total, 1, atol=1e-5)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from pillow_sdc import preview
 from pillow_sdc.latent_codecs.context_network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
+from pillow_sdc.models import compact
 from pillow_sdc.models.compact import CHECKSUMS, sessions
 
 PHOTOGRAPHS = 3
-TUNED = {"start": "encoder.safetensors", "decoder": "decoder.safetensors"}
 
 
 def run(module: object, *arguments: object) -> str:
@@ -60,10 +61,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(1)
     for name, network in (("encoder", Encoder()), ("decoder", Decoder()), ("denoiser", Denoiser())):
-        for part, values in network.named_parameters():
-            if part.endswith(".foreign"):
-                torch.nn.init.normal_(values, std=0.1)
-            elif values.ndim == 4:
+        for values in network.parameters():
+            if values.ndim == 4:
                 torch.nn.init.kaiming_normal_(values)
         save_file(
             {part: values.half().contiguous() for part, values in network.state_dict().items()},
@@ -199,14 +198,27 @@ def test_crops_are_labelled_with_what_teacher_and_codecs_make_of_them(data: tupl
         torch.testing.assert_close(noisy[chosen], kind.expand_as(noisy[chosen]), atol=0, rtol=0)
 
 
-def test_a_share_of_the_crops_is_encoded_by_the_embedded_encoder(data: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_share_of_the_crops_is_encoded_by_our_own_encoder(
+    exported: bool, data: tuple[Path, Path], weights: Path
+) -> None:
     from training.labelled import labelled_crops
+    from training.networks import Encoder
     from training.photographs import AlteredCrops, pixels, read_photos
-    from training.teacher import Teacher, embedded_encoder
+    from training.teacher import Teacher, own_encoder
 
-    teacher = Teacher(data[1], torch.device("cpu"))
-    crops = labelled_crops(AlteredCrops(read_photos(data[0]), 8), teacher, 1, (0,), own=0.5, groups=2)
-    encode = embedded_encoder(teacher.device)
+    teacher, cpu = Teacher(data[1], torch.device("cpu")), torch.device("cpu")
+    encode = own_encoder(cpu, weights / "encoder.safetensors" if exported else None)
+    picture = torch.rand(1, 3, 16, 24)
+    if exported:
+        network = Encoder()
+        network.load_state_dict(load_file(weights / "encoder.safetensors"))
+        torch.testing.assert_close(encode(picture), network(picture), atol=0.05, rtol=0.05)
+    else:
+        expected = compact.CompactAutoencoder("cpu").encode(picture.numpy())
+        np.testing.assert_array_equal(encode(picture).numpy(), expected)
+    photos = AlteredCrops(read_photos(data[0]), 8)
+    crops = labelled_crops(photos, teacher, 1, (0,), own=(0.5, encode), groups=2)
     owns = []
     for labelled in itertools.islice(crops, 12):
         encoded = (encode if labelled.own.all() else teacher.encode)(pixels(labelled.photo))
@@ -269,81 +281,17 @@ def test_layers_that_learn_from_each_other_have_the_same_shapes(data: tuple[Path
     assert features.weight(0) > features.weight(0.5) > features.weight(0.9) == 0
 
 
-def test_errors_are_judged_by_the_teacher_s() -> None:
-    from training.train_decoder import SQUARES_FROM, relative_squares
-
-    photo = torch.zeros(2, 3, 4, 4)
-    hard = torch.tensor([0.1, 0.5])[:, None, None, None].expand_as(photo)
-    expected = (0.01 / (0.01 + SQUARES_FROM) + 0.25 / (0.25 + SQUARES_FROM)) / 2
-    assert relative_squares(hard, photo, hard).item() == pytest.approx(expected)
-
-
-def test_pixels_beyond_black_and_white_are_no_error() -> None:
-    from training.train_decoder import saturated
-
-    photo = torch.tensor([-1.0, -1.0, 1.0, 1.0, 0.5])
-    decoded = torch.tensor([-1.3, -0.9, 1.2, 0.8, 1.2], requires_grad=True)
-    judged = saturated(decoded, photo)
-    torch.testing.assert_close(judged, torch.tensor([-1.0, -0.9, 1.0, 0.8, 1.2]))
-    judged.sum().backward()
-    assert decoded.grad is not None
-    assert decoded.grad.tolist() == [0, 1, 0, 1, 1]
-
-
-def test_a_picture_as_sharp_as_its_original_has_no_contrast_distance() -> None:
-    from training.losses import contrast_distance, laplacian_pyramid
-
-    original = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    distances = [
-        contrast_distance(laplacian_pyramid(other), laplacian_pyramid(original), (1.0, 0.5)).item()
-        for other in (original, original.roll((8, 16), (2, 3)), 0.5 * original)
-    ]
-    assert distances[0] == 0
-    assert distances[1] < distances[2]
-    pyramids = laplacian_pyramid(0.5 * original), laplacian_pyramid(original)
-    fine, coarse, both = (contrast_distance(*pyramids, weights).item() for weights in ((1.0,), (0.0, 1.0), (1.0, 0.5)))
-    assert coarse > 0
-    assert both == pytest.approx(fine + coarse / 2)
-
-
-def test_a_dot_in_each_square_is_seen() -> None:
-    from training.losses import grid_distance
-
-    original = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
-    other = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
-    dotted = other.clone()
-    dotted[:, :, 4::8, 1::8] += 3
-    assert grid_distance(original, original) == 0
-    assert grid_distance(other, original) < 0.1
-    assert grid_distance(dotted, original) > grid_distance(other, original) + 0.02
-
-
-def test_a_faint_pattern_in_a_smooth_place_is_seen() -> None:
-    from training.losses import pattern_distance
-
-    random = torch.Generator().manual_seed(0)
-    original = 0.3 * torch.randn(1, 3, 64, 96, generator=random)
-    original[..., :32] *= 0.01
-    patterned = original.clone()
-    patterned[..., :32] += 0.01 * torch.randn(8, 8, generator=random).repeat(8, 4)
-    grainy = original + 0.01 * torch.randn(original.shape, generator=random)
-    assert pattern_distance(original, original) == 0
-    assert 2 * pattern_distance(grainy, original) < pattern_distance(patterned, original)
-
-
 def test_trained_networks_are_exported(data: tuple[Path, Path], tmp_path: Path) -> None:
     from training import networks
 
-    names = ("encoder", "decoder", "denoiser")
+    names = ("encoder", "denoiser")
     for name in names:
         run(f"train_{name}", *data, tmp_path / name, "--steps", 1)
-    run("train_decoder", *data, tmp_path / "plain", "--steps", 1, "--texture", 0, 0, 0)
-    assert "texture" not in json.loads((tmp_path / "plain" / "log.jsonl").read_text())
     run("train_denoiser", *data, tmp_path / "denoiser", "--steps", 2)  # goes on from the first's checkpoint
     assert len((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()) == 2
     run("export", *(tmp_path / name for name in names), "--out", tmp_path / "weights")
     assert {path.name for path in (tmp_path / "weights").iterdir()} == {f"{name}.safetensors" for name in names}
-    for name, network in zip(names, (networks.Encoder(), networks.Decoder(), networks.Denoiser()), strict=True):
+    for name, network in zip(names, (networks.Encoder(), networks.Denoiser()), strict=True):
         average = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["average"]
         network.load_state_dict(load_file(tmp_path / "weights" / f"{name}.safetensors"))
         for part, values in network.state_dict().items():
@@ -357,7 +305,7 @@ def test_networks_are_quantised_for_the_package(
 
     folder, again = tmp_path / "package", tmp_path / "again"
     run("quantise", *data, weights, "--out", folder)
-    names = {"encoder", "decoder", "decoder_foreign", "denoiser"}
+    names = set(sessions.NETWORKS)
     assert {path.name for path in folder.iterdir()} == {CHECKSUMS, *(f"{name}.onnx" for name in names)}
 
     random = np.random.default_rng(1)
@@ -372,19 +320,12 @@ def test_networks_are_quantised_for_the_package(
         variance = torch.tensor([0.03, 0.1])
         noise = torch.from_numpy(random.standard_normal(latents.shape, np.float32))
         noisy = latents + variance.sqrt()[:, None, None, None] * noise
-        teacher = AutoencoderTiny.from_pretrained(data[1])
-        others = teacher.encode(torch.from_numpy(pixels)).latents + noisy - latents
         expected = {
             "encoder": latents,
-            "decoder": decoder(noisy, variance, torch.zeros(2)),
-            "decoder_foreign": decoder(others, variance, torch.ones(2)),
+            "decoder": decoder(noisy, variance),
             "denoiser": denoiser(noisy, variance),
         }
-        taken_for_own = decoder(others, variance, torch.zeros(2)).numpy()
-    given = {
-        name: {"latents": (others if name == "decoder_foreign" else noisy).numpy(), "noise_variance": variance.numpy()}
-        for name in names
-    }
+    given = {name: {"latents": noisy.numpy(), "noise_variance": variance.numpy()} for name in names}
     given["encoder"] = {"pixels": pixels}
     monkeypatch.setattr(sessions, "WEIGHTS", folder)
     monkeypatch.setattr(sessions, "_sessions", {})
@@ -393,8 +334,6 @@ def test_networks_are_quantised_for_the_package(
         assert output.shape == right.shape
         error = np.mean((output - right.numpy()) ** 2)
         assert error < 0.12 * right.var().item()
-        if name == "decoder_foreign":
-            assert error < 0.5 * np.mean((output - taken_for_own) ** 2)
 
     for name in names:
         model = onnx.load(folder / f"{name}.onnx")
@@ -405,16 +344,17 @@ def test_networks_are_quantised_for_the_package(
             assert str(path).encode() not in text
 
     (tmp_path / "fewer").mkdir()
-    for name in ("encoder", "denoiser"):
+    for name in ("encoder", "decoder"):
         (tmp_path / "fewer" / f"{name}.safetensors").write_bytes((weights / f"{name}.safetensors").read_bytes())
     run("quantise", *data, tmp_path / "fewer", "--out", again)
-    assert {path.stem for path in again.glob("*.onnx")} == {"encoder", "denoiser"}
+    assert {path.stem for path in again.glob("*.onnx")} == {"encoder", "decoder"}
     for path in again.glob("*.onnx"):
         assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
 def test_the_decoder_is_distilled_unit_by_unit(data: tuple[Path, Path], tmp_path: Path) -> None:
-    from training.decoder import UNITS, Decoder
+    from training.distil_decoder import UNITS
+    from training.networks import Decoder
 
     teacher = AutoencoderTiny.from_pretrained(data[1]).decoder
     student = Decoder()
@@ -445,42 +385,118 @@ def test_the_distilled_decoder_is_tuned_towards_the_photograph(data: tuple[Path,
     run("distil_decoder", *data, tmp_path / "decoder", *small)
     run("export", tmp_path / "decoder", "--out", tmp_path)
     start = "--start", tmp_path / "decoder.safetensors"
-    errors = []
-    for name, share in (("teachers", 0), ("photographs", 1)):
-        run("tune_decoder", *data, tmp_path / name, *small, *start, "--photograph", *[share] * 5)
-        errors.append(json.loads((tmp_path / name / "log.jsonl").read_text())["picture"])
-    assert errors[0] != errors[1]
+    logged = {}
+    for name, weights in (("both", (1, 1)), ("close", (1, 0)), ("contrasty", (0, 1))):
+        options = "--closeness", *[weights[0]] * 5, "--contrast", *[weights[1]] * 3
+        run("tune_decoder", *data, tmp_path / name, *small, *start, *options)
+        logged[name] = json.loads((tmp_path / name / "log.jsonl").read_text())
+    assert (logged["close"]["contrast"], logged["contrasty"]["closeness"]) == (0, 0)
+    assert logged["both"]["closeness"] == logged["close"]["closeness"] > 0
+    assert logged["both"]["contrast"] == logged["contrasty"]["contrast"] > 0
 
 
-def test_what_is_applied_to_foreign_latents_is_trained_alone(
+def test_layers_that_paint_stand_still(data: tuple[Path, Path], tmp_path: Path) -> None:
+    small = "--steps", 2, "--side", 4, "--crops", 1
+    run("distil_decoder", *data, tmp_path / "decoder", *small)
+    run("export", tmp_path / "decoder", "--out", tmp_path)
+    start = tmp_path / "decoder.safetensors"
+    run("tune_decoder", *data, tmp_path / "tuned", *small, "--start", start, "--trained", 3)
+    run("export", tmp_path / "tuned", "--out", tmp_path)
+    before, after = load_file(start), load_file(tmp_path / "tuned.safetensors")
+    changed = {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {"layers.0", "layers.2.first", "cleaning.5"} <= changed
+    assert not any(name.startswith("layers.") and int(name.split(".")[1]) >= 3 for name in changed)
+
+
+def test_pictures_as_sharp_as_their_originals_have_no_contrast_distance() -> None:
+    from training.losses import contrast_distance, laplacian_pyramid
+
+    original = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    distances = [
+        contrast_distance(laplacian_pyramid(other), laplacian_pyramid(original), (1.0, 0.5)).item()
+        for other in (original, original.roll((8, 16), (2, 3)), 0.5 * original)
+    ]
+    assert distances[0] == 0
+    assert distances[1] < distances[2]
+    pyramids = laplacian_pyramid(0.5 * original), laplacian_pyramid(original)
+    fine, coarse, both = (contrast_distance(*pyramids, weights).item() for weights in ((1.0,), (0.0, 1.0), (1.0, 0.5)))
+    assert coarse > 0
+    assert both == pytest.approx(fine + coarse / 2)
+
+
+RECIPE = """
+[encoder]
+module = "train_encoder"
+seed = 1
+steps = 1
+[distilled]
+module = "distil_decoder"
+encoder = "encoder"
+steps = 1
+side = 4
+crops = 1
+[decoder]
+module = "tune_decoder"
+start = "distilled"
+encoder = "encoder"
+steps = 1
+side = 4
+crops = 1
+contrast = [0.0, 1.0, 1.0]
+[denoiser]
+module = "train_denoiser"
+steps = 1
+"""
+
+
+def test_a_recipe_is_followed_from_photographs_to_the_package(
     data: tuple[Path, Path], weights: Path, tmp_path: Path
 ) -> None:
-    start = weights / "decoder.safetensors"
-    options = ["--foreign", f"--start={start}", "--texture", 0, 0, 0, "--learning-rate", 0.01]
-    run("train_decoder", *data, tmp_path / "decoder", "--steps", 2, *options)
-    run("export", tmp_path / "decoder", "--out", tmp_path)
-    before, after = load_file(start), load_file(tmp_path / "decoder.safetensors")
-    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert changed == {name for name in before if name.endswith(".foreign")}
+    recipe, runs, out = tmp_path / "recipe.toml", tmp_path / "runs", tmp_path / "package"
+    recipe.write_text(RECIPE)
+    photographs = tmp_path / "photographs"
+    shutil.copytree(data[0], photographs)
+    lines = "file repository path licence", "0.webp a/b 0.webp CC0", "1.webp a/b 1.webp CC0", "2.webp c/d 2.webp MIT"
+    (photographs / "SOURCES.tsv").write_text("".join(f"{line}\n".replace(" ", "\t") for line in lines))
+    given = "--given", f"denoiser={weights / 'denoiser.safetensors'}"
+    command = "reproduce", photographs, data[1], "--runs", runs, "--recipe", recipe, "--out", out, *given
+    assert "distilled: 1 steps" in run(*command)
+    names = {"encoder", "distilled", "decoder", "denoiser"}
+    assert {path.stem for path in (runs / "weights").iterdir()} == names
+    assert {path.stem for path in out.glob("*.onnx")} == set(sessions.NETWORKS)
+    kept = load_file(runs / "weights" / "denoiser.safetensors")
+    assert all(torch.equal(kept[part], values) for part, values in load_file(weights / "denoiser.safetensors").items())
+    record = json.loads((runs / "record.json").read_text())
+    assert record["photographs"] == {"count": 3, "sources": [["a/b", "CC0", 2], ["c/d", "MIT", 1]]}
+    assert record["stages"]["denoiser"] is None
+    assert {"step", "picture", "clean", "hours"} <= record["stages"]["decoder"].keys()
+
+    networks = {path.name: path.read_bytes() for path in out.glob("*.onnx")}
+    assert "steps" not in run(*command)  # all is done already
+    assert {path.name: path.read_bytes() for path in out.glob("*.onnx")} == networks
 
 
-def test_the_encoder_is_tuned_to_a_decoder(data: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
-    starts = [f"--{name}={weights / file}" for name, file in TUNED.items()]
-    run("tune_encoder", *data, tmp_path / "encoder", "--steps", 1, *starts)
-    logged = json.loads((tmp_path / "encoder" / "log.jsonl").read_text())
-    assert {"latents", "squares", "texture", "held_out_mse", "psnr"} <= logged.keys()
-    run("export", tmp_path / "encoder", "--out", tmp_path / "weights")
-    before, after = (load_file(folder / "encoder.safetensors") for folder in (weights, tmp_path / "weights"))
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+def test_a_recipe_ends_where_a_stage_fails(data: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace("seed = 1", 'learning-rate = "much"'))
+    failures: list[tuple[list[str], str]] = [
+        ([], r"train_encoder .* failed; see .*output\.log"),
+        (["--given", "x=y"], "'x=y' is not STAGE="),
+    ]
+    for words, reason in failures:
+        options = ["--runs", tmp_path / "runs", "--recipe", recipe, "--out", tmp_path / "package", *words]
+        command = [sys.executable, "-m", "training.reproduce", *map(str, [*data, *options])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode != 0
+        assert re.search(reason, done.stderr)
+    assert not (tmp_path / "package").exists()
+    assert "invalid float value: 'much'" in (tmp_path / "runs" / "encoder" / "output.log").read_text()
 
 
-def test_networks_between_two_are_written(tmp_path: Path) -> None:
-    for name, value in (("first", 1.0), ("second", 3.0)):
-        (tmp_path / name).mkdir()
-        torch.save({"average": {"weight": torch.tensor([value])}, "step": 1}, tmp_path / name / "checkpoint.pt")
-    run("interpolate", tmp_path / "first", tmp_path / "second", 0.25, tmp_path / "between")
-    between = torch.load(tmp_path / "between" / "checkpoint.pt", weights_only=True)["average"]
-    assert between["weight"].item() == 1.5
+def test_the_model_card_is_made_of_recipe_record_and_text() -> None:
+    from training.card import CARD, card
+
+    assert card() == CARD.read_text(encoding="utf-8"), "run python -m training.card"
 
 
 def test_the_context_network_sees_only_what_was_coded_before() -> None:

@@ -13,12 +13,15 @@ Latents are clean or have a codec's noise in them, which makes no difference her
 import torch
 from torch import Tensor
 
-from .decoder import UNITS, Decoder, squashed, to_pixels
 from .decoder_crops import DecoderCrops, parser, whole_photographs
 from .labelled import noisy_batch
 from .losses import PICTURE_WEIGHTS, closeness, laplacian_pyramid
+from .networks import Decoder, soft_clipped, to_pixels
 from .precision import mixed_precision
 from .running import Run
+
+UNITS = ((0, 1), (2,), (3,), (4,), (5, 6), (7,), (8,), (9,), (10, 11), (12,), (13,), (14,), (15, 16, 17, 18))
+"""Layers of the decoder that have, together, a counterpart in the teacher: the same layers."""
 
 PICTURE_ERROR = 10.0
 """Weight of the picture's squared error, over its variance, beside its closeness; that of other units has 1."""
@@ -33,7 +36,7 @@ def main() -> None:
     def losses() -> dict[str, Tensor]:
         _photo, latents, noise_variance, _own = crops.draw()
         given, _noise_variance = noisy_batch(latents, noise_variance)
-        activations = crops.teacher.activations(squashed(given))
+        activations = crops.teacher.activations(soft_clipped(given))
         errors = []
         with mixed_precision(run.device):
             for unit in UNITS:

@@ -2,7 +2,7 @@
 
     python -m training.export RUN [RUN ...] --out FOLDER
 
-A run's folder is named after its network: encoder, decoder or denoiser. What is kept is the averaged network.
+A file is named after the run's folder, as encoder, decoder or denoiser. What is kept is the averaged network.
 """
 
 import argparse
@@ -14,6 +14,15 @@ from safetensors.torch import save
 METADATA = {"format": "pt", "licence": "MIT", "source": "pillow-sdc, see training/MODEL_CARD.md"}
 
 
+def export(run: Path, out: Path) -> Path:
+    """Write the weights of a run, and return where."""
+    state = torch.load(run / "checkpoint.pt", "cpu", weights_only=True)
+    half = {name: value.half().contiguous() for name, value in state["average"].items()}
+    path = out / f"{run.name}.safetensors"
+    path.write_bytes(save(half, METADATA))
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
@@ -21,10 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for run in arguments.runs:
-        state = torch.load(run / "checkpoint.pt", "cpu", weights_only=True)
-        half = {name: value.half().contiguous() for name, value in state["average"].items()}
-        path = arguments.out / f"{run.name}.safetensors"
-        path.write_bytes(save(half, METADATA))
+        path = export(run, arguments.out)
         print(f"{path.name}, {path.stat().st_size:,} bytes")
 
 

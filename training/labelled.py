@@ -16,7 +16,7 @@ from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatent
 from pillow_sdc.latent_codecs.context import DEFAULT_QUALITY, FINEST, LARGEST_STEP, step_of
 
 from .photographs import AlteredCrops, Samples, numbered_crops, pixels
-from .teacher import Teacher, embedded_encoder
+from .teacher import Encode, Teacher
 from .workers import in_order
 
 Latents = NDArray[np.float32]
@@ -45,7 +45,7 @@ class Labelled(NamedTuple):
         photo: uint8 ``(n, 8h, 8w, 3)``.
         latents: Of each kind, float32 ``(n, 3, 4, h, w)``.
         noise_variance: Of each kind, float32 ``(n, 3)``.
-        own: Whether the embedded encoder has encoded them in place of the teacher, bool ``(n,)``.
+        own: Whether our own encoder has encoded them in place of the teacher, bool ``(n,)``.
     """
 
     photo: Tensor
@@ -85,7 +85,7 @@ def labelled_crops(
     together: int,
     seed: tuple[int, ...],
     *,
-    own: float = 0.0,
+    own: tuple[float, Encode] | None = None,
     groups: int = 1,
     workers: int = 0,
 ) -> Iterator[Labelled]:
@@ -96,17 +96,17 @@ def labelled_crops(
         teacher: Encodes them.
         together: A square number.
         seed: The crops follow from it, whatever the number of workers.
-        own: Share of the crops that the embedded encoder encodes in place of the teacher.
+        own: Share of the crops that another encoder encodes in place of the teacher, and that encoder.
         groups: Worth more than one where a wait for the device costs much.
         workers: Processes that draw crops, and as many that quantise latents.
     """
-    own_encode = embedded_encoder(teacher.device)
+    share, own_encode = own or (0.0, teacher.encode)
     encoded: deque[tuple[Tensor, bool]] = deque()
 
     def squares() -> Iterator[tuple[Latents, tuple[int, ...]]]:
         draw = partial(numbered_crops, photos, together * groups, (*seed, 0))
         for number, drawn in enumerate(in_order(draw, itertools.count(), workers)):
-            is_own = bool(np.random.default_rng([*seed, 1, number]).random() < own)
+            is_own = bool(np.random.default_rng([*seed, 1, number]).random() < share)
             photo = torch.from_numpy(drawn).to(teacher.device)
             latents = (own_encode if is_own else teacher.encode)(pixels(photo)).cpu().numpy()
             encoded.extend((one, is_own) for one in photo.split(together))

@@ -1,13 +1,20 @@
-"""The embedded networks: small convolutional ones that do most of their work at a half to an eighth of the resolution.
-
-So they are trained; ``training.quantise`` makes of them what the package runs.
-"""
+"""The embedded networks, convolutional all, in float32: ``training.quantise`` converts them for the package."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 LATENT_CHANNELS = 4
+
+WIDTH, FULL_WIDTH = 64, 32
+"""Channels of the decoder up to half of the picture's resolution, as in TAESD, and at all of it, half as many."""
+BLOCKS = 3
+"""The decoder's residual blocks at an eighth, a quarter and a half of the resolution; at all of it there is one."""
+CLEANING_BLOCKS = 3
+"""Its residual blocks that remove noise from latents."""
+
+LATENT_RANGE = 3.0
+"""Absolute value that latents approach where the decoder takes them, as in TAESD."""
 
 
 class Residual(nn.Module):
@@ -21,25 +28,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus what the two convolutions make of it."""
         return x + self.second(functional.relu(self.first(x)))  # type: ignore[no-any-return]
-
-
-class ToldResidual(nn.Module):
-    """As :class:`Residual`, but it is told how foreign its latents are, and adapts its channels to that.
-
-    Of our own encoder's latents it makes what it would without; so both kinds share all kernels.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.foreign = nn.Parameter(torch.zeros(3, channels))
-
-    def forward(self, x: Tensor, foreign: Tensor) -> Tensor:
-        """Return what a residual does at ``foreign`` ``(n, 1, 1, 1)`` of 0, and what foreign latents need at 1."""
-        factor, offset, gain = (foreign * vector[:, None, None] for vector in self.foreign)
-        hidden = functional.relu(self.first(x) * (1 + factor) + offset)
-        return x + self.second(hidden) * (1 + gain)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -84,29 +72,38 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents ``(n, 4, h, w)`` and the variance ``(n,)`` of the noise in them to pixels ``(n, 3, 8h, 8w)``."""
+    """Latents ``(n, 4, h, w)`` and the variance ``(n,)`` of the noise in them to pixels ``(n, 3, 8h, 8w)``.
 
-    def __init__(self, eighth: int = 128, quarter: int = 64, half: int = 48) -> None:
+    TAESD's decoder in layout, after a part that removes noise.
+
+    Attributes:
+        cleaning: From latents and the level of their noise to what is added to them; zero before it is trained.
+        layers: From latents to pixels in [0, 1], layer by layer as in the teacher.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(LATENT_CHANNELS + 1, eighth, 3, padding=1),
-            *(ToldResidual(eighth) for _ in range(6)),
-            nn.Conv2d(eighth, 4 * quarter, 1),
-            nn.PixelShuffle(2),
-            *(ToldResidual(quarter) for _ in range(4)),
-            nn.Conv2d(quarter, 4 * half, 3, padding=1),
-            nn.PixelShuffle(2),
-            *(ToldResidual(half) for _ in range(2)),
-            nn.Conv2d(half, 3 * 2 * 2, 3, padding=1),
-            nn.PixelShuffle(2),
+        last = nn.Conv2d(WIDTH, LATENT_CHANNELS, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.cleaning = nn.Sequential(
+            nn.Conv2d(LATENT_CHANNELS + 1, WIDTH, 3, padding=1),
+            nn.ReLU(),
+            *(Block(WIDTH, WIDTH) for _ in range(CLEANING_BLOCKS)),
+            last,
         )
+        layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS, WIDTH, 3, padding=1), nn.ReLU()]
+        layers += [Block(WIDTH, WIDTH) for _ in range(BLOCKS)]
+        for _ in range(2):
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)]
+            layers += [Block(WIDTH, WIDTH) for _ in range(BLOCKS)]
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, FULL_WIDTH, 3, padding=1)]
+        layers += [Block(FULL_WIDTH, FULL_WIDTH), nn.Conv2d(FULL_WIDTH, 3, 3, padding=1)]
+        self.layers = nn.Sequential(*layers)
 
-    def forward(self, latents: Tensor, noise_variance: Tensor, foreign: Tensor) -> Tensor:
-        """Return pixels, about in [−1, 1]; ``foreign`` ``(n,)`` is 0 for latents of our own encoder, 1 for others'."""
-        x, foreign = with_noise_level(latents, noise_variance), foreign[:, None, None, None]
-        for layer in self.layers:
-            x = layer(x, foreign) if isinstance(layer, ToldResidual) else layer(x)
-        return x
+    def forward(self, latents: Tensor, noise_variance: Tensor) -> Tensor:
+        """Return pixels, about in [−1, 1]."""
+        cleaned = latents + self.cleaning(with_noise_level(latents, noise_variance))
+        return to_pixels(self.layers(soft_clipped(cleaned)))
 
 
 class Denoiser(nn.Module):
@@ -132,3 +129,13 @@ def with_noise_level(latents: Tensor, noise_variance: Tensor) -> Tensor:
     """
     level = torch.log1p(noise_variance / 0.001) / 5
     return torch.cat([latents, level[:, None, None, None].expand_as(latents[:, :1])], 1)
+
+
+def soft_clipped(latents: Tensor) -> Tensor:
+    """Return 3·tanh(z/3), as TAESD does before its decoder, so that no latent is far outside of what was trained."""
+    return LATENT_RANGE * torch.tanh(latents / LATENT_RANGE)
+
+
+def to_pixels(output: Tensor) -> Tensor:
+    """Return what the last layer puts out, in [0, 1], as pixels in [−1, 1]."""
+    return 2 * output - 1

@@ -42,11 +42,6 @@ def pixels(samples: Samples | Tensor) -> Tensor:
     return torch.as_tensor(samples).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def samples(pixels: Tensor) -> Tensor:
-    """Return pixels ``(n, 3, h, w)`` in [−1, 1] as samples, uint8 ``(n, h, w, 3)``."""
-    return ((pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
-
-
 LUMA_AND_CHROMA = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 """YIQ of RGB: in its second and third rows' plane hue is an angle, and saturation a radius."""
 

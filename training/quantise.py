@@ -2,14 +2,14 @@
 
     python -m training.quantise PHOTOGRAPHS TEACHER WEIGHTS [--out FOLDER] [--float]
 
-WEIGHTS is a folder that ``training.export`` has written; those of the decoder and of the denoiser may be missing. Which
-range each activation has is measured on a few of the PHOTOGRAPHS. The decoder becomes two files, one for latents of our
-own encoder and one for those of others, such as TEACHER's. With ``--float`` they stay as they are, in float32, for
-comparison.
+WEIGHTS is a folder that ``training.export`` has written. Networks that it lacks stay in the package as they are. Which
+range each activation has is measured on a few of the PHOTOGRAPHS, the decoder's on latents of our own encoder and on
+TEACHER's. With ``--float`` networks are written as they are, in float32, for comparison.
 """
 
 import argparse
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from pillow_sdc.models.compact import CHECKSUMS, WEIGHTS
+from pillow_sdc.models.compact.sessions import NETWORKS
 
-from .networks import Decoder, Denoiser, Encoder, Residual, ToldResidual, with_noise_level
+from .networks import Decoder, Denoiser, Encoder
 from .photographs import pixels, read_photos, split
-from .teacher import Teacher
+from .teacher import Teacher, own_encoder
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before onnxruntime is imported
 
@@ -42,7 +43,7 @@ from onnxruntime.quantization import (
 PICTURES = 32
 """Photographs that ranges are measured on, whole: of small squares they are too narrow for large pictures."""
 
-NOISE_VARIANCES = 0.0, 0.03, 0.1
+NOISE_VARIANCES = 0.0, 0.03, 0.1, 0.3
 """Of the noise in the latents on which those of decoder and denoiser are measured: none, and what codecs leave."""
 
 METADATA = {"licence": "MIT", "source": "pillow-sdc, see training/MODEL_CARD.md"}
@@ -51,37 +52,11 @@ Inputs = dict[str, NDArray[np.float32]]
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
-class FoldedDecoder(nn.Module):
-    """A decoder for latents of one kind: what it does to foreign ones is in its weights, and costs nothing."""
-
-    def __init__(self, decoder: Decoder, foreign: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(folded(layer, foreign) if isinstance(layer, ToldResidual) else layer for layer in decoder.layers)
-        )
-
-    def forward(self, latents: Tensor, noise_variance: Tensor) -> Tensor:
-        """Return pixels, about in [−1, 1]."""
-        return self.layers(with_noise_level(latents, noise_variance))  # type: ignore[no-any-return]
-
-
-@torch.no_grad()
-def folded(layer: ToldResidual, foreign: float) -> Residual:
-    """Return the residual that does to all latents what ``layer`` does to those that are so foreign, 0 to 1."""
-    factor, offset, gain = layer.foreign * foreign
-    residual = Residual(layer.first.in_channels)
-    residual.first.weight.copy_(layer.first.weight * (1 + factor)[:, None, None, None])
-    residual.first.bias.copy_(layer.first.bias * (1 + factor) + offset)
-    residual.second.weight.copy_(layer.second.weight * (1 + gain)[:, None, None, None])
-    residual.second.bias.copy_(layer.second.bias * (1 + gain))
-    return residual
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder of photographs")
     parser.add_argument("teacher", type=Path, help="diffusers directory of an AutoencoderTiny of SD v1's latent space")
-    parser.add_argument("weights", type=Path, help="folder of exported weights, the encoder's and others")
+    parser.add_argument("weights", type=Path, help="folder of exported weights")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--float", action="store_true", help="write them in float32")
     arguments = parser.parse_args()
@@ -89,21 +64,25 @@ def main() -> None:
     random = np.random.default_rng(0)
     photos, _held_out = split(read_photos(arguments.photos))
     pictures = [pixels(photos[i][None]).contiguous() for i in random.permutation(len(photos))[:PICTURES]]
-    encoder = with_weights(Encoder(), arguments.weights / "encoder.safetensors")
-    teacher = Teacher(arguments.teacher, torch.device("cpu"))
-    with torch.inference_mode():
-        own, foreign = (
-            [inputs for picture in pictures for inputs in with_noise(encode(picture).numpy(), random)]
-            for encode in (encoder, teacher.encode)
-        )
-    models = {"encoder": make(encoder, [{"pixels": picture.numpy()} for picture in pictures], "latents")}
-    if (path := arguments.weights / "decoder.safetensors").exists():
-        decoder = with_weights(Decoder(), path)
-        models["decoder"] = make(FoldedDecoder(decoder, 0), own, "pixels")
-        models["decoder_foreign"] = make(FoldedDecoder(decoder, 1), foreign, "pixels")
-    if (path := arguments.weights / "denoiser.safetensors").exists():
-        rows = [inputs for inputs in own if inputs["noise_variance"].all()]
-        models["denoiser"] = make(with_weights(Denoiser(), path), rows, "noise")
+    encoder, decoder, denoiser = (
+        path if (path := arguments.weights / f"{name}.safetensors").exists() else None for name in NETWORKS
+    )
+    cpu = torch.device("cpu")
+    encoders = own_encoder(cpu, encoder), Teacher(arguments.teacher, cpu).encode
+    latents = [
+        inputs
+        for picture, encode in zip(pictures, itertools.cycle(encoders))
+        for inputs in with_noise(encode(picture).numpy(), random)
+    ]
+    models = {}
+    if encoder:
+        rows = [{"pixels": picture.numpy()} for picture in pictures]
+        models["encoder"] = make(with_weights(Encoder(), encoder), rows, "latents")
+    if decoder:
+        models["decoder"] = make(with_weights(Decoder(), decoder), latents, "pixels")
+    if denoiser:
+        rows = [inputs for inputs in latents if inputs["noise_variance"].all()]
+        models["denoiser"] = make(with_weights(Denoiser(), denoiser), rows, "noise")
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
         (arguments.out / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))

@@ -1,15 +1,20 @@
-"""The autoencoder that the networks learn from, and the encoder that it has taught already."""
+"""The autoencoder that the networks learn from, and the encoder that has learned from it already."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pillow_sdc.models import compact
 
+from .networks import Encoder
 from .precision import mixed_precision
+
+Encode = Callable[[Tensor], Tensor]
+"""From pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)``."""
 
 
 class Teacher:
@@ -49,14 +54,22 @@ class Teacher:
         return [each.float() for each in made]
 
 
-def embedded_encoder(device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return the function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)`` that comes with the package.
+def own_encoder(device: torch.device, weights: Path | None = None) -> Encode:
+    """Return the function that our own encoder is, without gradients.
 
-    It is the one in 8 bits, without gradients. Its latents carry no watermark.
+    Args:
+        device: Of pixels and latents.
+        weights: Exported ones; without, the encoder is the package's, in 8 bits.
     """
-    autoencoder = compact.CompactAutoencoder(compact.usable_device(str(device)))
+    if weights is None:
+        autoencoder = compact.CompactAutoencoder(compact.usable_device(str(device)))
+        return lambda pixels: torch.from_numpy(autoencoder.encode(pixels.cpu().numpy())).to(device)
+    network = Encoder().to(device, memory_format=torch.channels_last)
+    network.load_state_dict(load_file(weights))
 
+    @torch.inference_mode()
     def encode(pixels: Tensor) -> Tensor:
-        return torch.from_numpy(autoencoder.encode(pixels.cpu().numpy())).to(device)
+        with mixed_precision(device):
+            return network(pixels).float()  # type: ignore[no-any-return]
 
     return encode

@@ -21,7 +21,6 @@ from .checkpoint import check_tensors, fill
 from .compilation import CompiledOnRecurrence
 from .failures import computing, finite, loading
 from .hub import Part, unavailable
-from .interfaces import DecodeTile
 from .noise_schedule import NoiseSchedule
 from .once import Once
 from .quiet_loading import quiet_loading
@@ -117,17 +116,9 @@ class DiffusersAutoencoder:
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         return self._apply(self._encode, pixels, math.prod(pixels.shape[-2:]))
 
-    def finish(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the latents as they are."""
-        return latents
-
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)``, their noise with the rest."""
         return self._apply(self._decode, latents, _DOWNSAMPLING**2 * math.prod(latents.shape[-2:]))
-
-    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> DecodeTile:
-        """Return what decodes tiles of the latents."""
-        return lambda y, x: self.decode(latents[..., y, x])
 
     def compile(self) -> None:
         """From now on, compile the network for shapes that recur."""

@@ -1,6 +1,5 @@
 """What the rest of the package asks of a model: two small interfaces over numpy arrays."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -10,9 +9,6 @@ from .arrays import PerPicture
 
 if TYPE_CHECKING:
     from .noise_schedule import NoiseSchedule
-
-DecodeTile = Callable[[slice, slice], NDArray[np.float32]]
-"""From a tile's rows and columns in the latents to its pixels ``(3, 8h, 8w)``."""
 
 
 class Autoencoder(Protocol):
@@ -28,19 +24,11 @@ class Autoencoder(Protocol):
         """Return the latents ``(4, h, w)`` of pixels ``(3, 8h, 8w)``."""
         ...
 
-    def finish(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what is kept of the latents ``(4, h, w)`` of whole pictures, after all their tiles are encoded."""
-        ...
-
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance left in them.
 
         Decoders that were trained on clean latents alone take no notice of the variance.
         """
-        ...
-
-    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> DecodeTile:
-        """Return what decodes whole pictures tile by tile, as :meth:`decode` does at once."""
         ...
 
     def compile(self) -> None:

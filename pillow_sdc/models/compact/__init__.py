@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from ..arrays import PerPicture, for_each, pictures_of, spread
 from ..cores import cores
 from ..failures import finite
-from ..interfaces import DecodeTile
 from ..noise_schedule import NoiseSchedule
-from . import sessions, watermark
+from . import sessions
 from .sessions import CHECKSUMS, WEIGHTS, check, forget, runtime, usable_device
 
 __all__ = [
@@ -36,10 +35,7 @@ DTYPE = "int8"
 
 
 class CompactAutoencoder:
-    """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself.
-
-    Its latents carry a watermark; latents without it are painted softer (:mod:`.watermark`).
-    """
+    """An :class:`~.interfaces.Autoencoder` whose decoder was trained on noisy latents and removes the noise itself."""
 
     def __init__(self, device: str) -> None:
         """Load nothing yet: networks are read and checked when they are first needed.
@@ -54,34 +50,11 @@ class CompactAutoencoder:
         latents = self._run("encoder", pixels=pictures_of(pixels))
         return latents.reshape(*pixels.shape[:-3], *latents.shape[1:])
 
-    def finish(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the latents ``(4, h, w)`` of a whole picture with the watermark."""
-        return watermark.mark(latents)
-
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         """Return the pixels ``(3, 8h, 8w)`` of latents ``(4, h, w)`` with noise of that variance in them."""
-        return self.decoding(latents, noise_variance)(slice(None), slice(None))
-
-    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> DecodeTile:
-        """Look for the watermark in whole pictures, and return what decodes tiles of them."""
         variances = for_each(noise_variance, latents).astype(np.float32)
-        unmarked, own = zip(*map(watermark.unmark, pictures_of(latents)), strict=True)
-        groups = {
-            name: np.flatnonzero(np.array(own) == is_own)
-            for name, is_own in (("decoder", True), ("decoder_foreign", False))
-        }
-
-        def decode_tile(y: slice, x: slice) -> NDArray[np.float32]:
-            tiles = np.stack([picture[:, y, x] for picture in unmarked])
-            rows, columns = tiles.shape[-2:]
-            pixels = np.empty((len(tiles), 3, 8 * rows, 8 * columns), np.float32)
-            for name, members in groups.items():
-                if len(members):
-                    given = tiles[members], variances[members]
-                    pixels[members] = self._run(name, latents=given[0], noise_variance=given[1])
-            return pixels.clip(-1, 1, out=pixels).reshape(*latents.shape[:-3], *pixels.shape[1:])
-
-        return decode_tile
+        pixels = self._run("decoder", latents=pictures_of(latents), noise_variance=variances)
+        return pixels.clip(-1, 1, out=pixels).reshape(*latents.shape[:-3], *pixels.shape[1:])
 
     def compile(self) -> None:
         """Do nothing: the networks are compiled already."""

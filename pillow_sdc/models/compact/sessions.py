@@ -21,8 +21,7 @@ from ...fork_safety import ForkSafeLock, in_forked_children
 from .. import cuda_driver
 from ..libraries import ONNXRUNTIME, imported, summary
 
-NETWORKS = ("encoder", "decoder", "decoder_foreign", "denoiser")
-"""The second decoder is for latents of other encoders."""
+NETWORKS = ("encoder", "decoder", "denoiser")
 
 WEIGHTS = Path(__file__).parent / "weights"
 
