@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillow_sdc.deflate import MAX_EXPANSION, deflate, inflate
+from pillow_sdc.bounded import MAX_EXPANSION, deflate, inflate
 from pillow_sdc.errors import CorruptFileError
 
 MIB = 1 << 20
