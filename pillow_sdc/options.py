@@ -147,13 +147,12 @@ def _changed(base: Settings, changes: Mapping[str, Any], called: Mapping[str, st
     """Do as :func:`override`, with what the user calls each field."""
     fields = {name: _checked(name, value, called[name]) for name, value in changes.items()}
     changed = base._replace(**fields)
-    takers = [codec.name for codec in CODECS.takers("quality")]
-    if changed.quality is None or changed.codec in (None, *takers):
+    if changed.quality is None or changed.codec in (None, *(codec.name for codec in CODECS.takers("quality"))):
         return changed
     if fields.keys() >= {"codec", "quality"}:
         quality, codec = called["quality"], called["codec"]
-        takers_named = " and ".join(takers)
-        raise OptionError(f"{quality} is for the codec {takers_named}, and {codec} is {changed.codec!r}: drop one")
+        takers = CODECS.takers_in_words("quality")
+        raise OptionError(f"{quality} is for {takers}, and {codec} is {changed.codec!r}: drop one")
     return changed._replace(codec=None) if "quality" in fields else changed._replace(quality=None)
 
 

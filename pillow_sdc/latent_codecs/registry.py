@@ -73,6 +73,11 @@ class Registry:
         """Return the codecs that take an option, or ``target_size``."""
         return [codec for codec in self if _takes(codec, option)]
 
+    def takers_in_words(self, option: str) -> str:
+        """Return which codecs take an option, for error messages: ``the codec context``."""
+        names = [codec.name for codec in self.takers(option)]
+        return f"the codec{'s' if len(names) > 1 else ''} {' and '.join(names)}"
+
     def choose(self, given: Mapping[str, object], spelled: Callable[[str], str] = str) -> Codec:
         """Return the codec that options ask for: that of the name, or else the first that takes all of them.
 
@@ -94,8 +99,8 @@ class Registry:
             codec = self.default
         for option in options:
             if not _takes(codec, option):
-                takers = " and ".join(taker.name for taker in self.takers(option))
-                raise OptionError(f"{spelled(option)} is an option of the codec {takers}, not of {codec.name}")
+                takers = self.takers_in_words(option)
+                raise OptionError(f"{spelled(option)} is an option of {takers}, not of {codec.name}")
         if TARGET_SIZE in options and codec.budget is not None and (decided := codec.budget.decides) in options:
             both = f"{spelled(decided)} and {spelled(TARGET_SIZE)}"
             raise OptionError(f"{both} exclude each other: the size decides what the {decided} is")
