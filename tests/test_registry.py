@@ -1,12 +1,13 @@
 """The registry of codecs: what it declares holds everywhere, and a new codec is known everywhere at once."""
 
+import copy
 import io
 import json
+import pickle
 import re
 import runpy
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,6 @@ print(json.dumps([
             pillow_sdc.info(file)
 
 
-@dataclass(frozen=True)
 class _Codec(LatentCodec):
     number = 77
     name = "test"
@@ -190,32 +190,26 @@ class _Codec(LatentCodec):
         return {}
 
 
-@dataclass(frozen=True)
 class _OfTheSameNumber(_Codec):
     number = Uint8Codec.number
 
 
-@dataclass(frozen=True)
 class _OfTheSameName(_Codec):
     name = "palette"
 
 
-@dataclass(frozen=True)
 class _OfALargeNumber(_Codec):
     number = 256
 
 
-@dataclass(frozen=True)
 class _WithAnotherRange(_Codec):
     quality: int = option(5, Range(int, 1, 10), "One to ten")
 
 
-@dataclass(frozen=True)
 class _WithoutWhatItsBudgetDecides(_Codec):
     budget = Budget("quality", "Best")
 
 
-@dataclass(frozen=True)
 class _WithQualityToo(_Codec):
     quality: int = option(20, Range(int, 1, 100), "Smallest to best")
     grain: float = option(0, Range(float, 0, 1), "Grain that is kept")
@@ -247,7 +241,7 @@ def test_codecs_may_share_an_option() -> None:
 
 def test_the_simplest_codec_has_no_options_no_budget_and_no_codebook() -> None:
     codec = _Codec()
-    assert codec.options() == {}
+    assert codec.options == {}
     assert codec.is_met_by(b"")
     assert _WithQualityToo().is_met_by(b"") is False
     assert codec.encode_steps(9) == codec.decode_steps(9) == 0
@@ -256,9 +250,36 @@ def test_the_simplest_codec_has_no_options_no_budget_and_no_codebook() -> None:
         codec.encode_within(np.zeros((4, 1, 1), np.float32), 100)
 
 
+def test_codecs_are_values() -> None:
+    codec = PaletteCodec(16, dither=0.5)
+    assert codec == PaletteCodec(palette_size=16, dither=0.5) != PaletteCodec(16)
+    assert codec != ContextCodec(16)
+    assert len({codec, PaletteCodec(16, 0.5), Uint8Codec(), Uint8Codec()}) == 2
+    assert repr(codec) == "PaletteCodec(palette_size=16, dither=0.5)"
+    assert pickle.loads(pickle.dumps(codec)) == copy.deepcopy(codec) == codec
+    with pytest.raises(AttributeError, match="PaletteCodec does not change"):
+        codec.dither = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("codec", "values", "named", "message"),
+    [
+        (PaletteCodec, (), {"quality": 5}, "PaletteCodec takes palette_size, dither, each once"),
+        (PaletteCodec, (16, 0.5, 1), {}, "PaletteCodec takes palette_size, dither, each once"),
+        (PaletteCodec, (16,), {"palette_size": 16}, "PaletteCodec takes palette_size, dither, each once"),
+        (Uint8Codec, (1,), {}, "Uint8Codec takes no options"),
+    ],
+)
+def test_codecs_take_their_own_options_alone(
+    codec: type[LatentCodec], values: tuple[Any, ...], named: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        codec(*values, **named)
+
+
 @pytest.mark.parametrize("codec", list(CODECS))
 def test_defaults_are_in_range_and_those_of_the_class(codec: type[LatentCodec]) -> None:
-    for declared in codec.options().values():
+    for declared in codec.options.values():
         assert declared.range.allows(declared.default)
         assert getattr(codec(), declared.name) == declared.default
 
@@ -286,7 +307,7 @@ def rows_of(page: str) -> list[list[str]]:
 def test_the_options_are_documented_with_their_ranges_and_defaults() -> None:
     rows = {row[0]: row for row in reversed(rows_of("options.md")) if len(row) == 4}  # the first table's
     for codec in CODECS:
-        for declared in codec.options().values():
+        for declared in codec.options.values():
             words = str(declared.range).removeprefix("a ").replace(" from ", ", ")
             assert rows[f"`{declared.name}`"][1:3] == [words, f"{declared.default:g}"]
             assert rows[f"`{declared.name}`"][3].startswith(f"for `{codec.name}`")

@@ -68,7 +68,7 @@ def _parameters() -> dict[str, inspect.Parameter]:
     parameters = {"codec": _codec_parameter()}
     budgets = {codec.budget.decides: codec.budget for codec in CODECS if codec.budget is not None}
     for codec in reversed([*CODECS]):
-        for option in codec.options().values():
+        for option in codec.options.values():
             unless = f"[bold]{_ENVIRONMENT[option.name]}[/]" if option.name in _ENVIRONMENT else f"{option.default:g}"
             parameters[option.name] = _parameter(
                 option.name,

@@ -32,7 +32,7 @@ EXAMPLES = """[bold]Examples[/]
 [cyan]sdc compare photo.jpg -o report/ --target-size 2k --qualities none[/]   at 2,000 bytes, without plots"""
 
 _PANEL = "What is compared"
-_QUALITY = ContextCodec.options()["quality"]
+_QUALITY = ContextCodec.options["quality"]
 
 
 def compare(

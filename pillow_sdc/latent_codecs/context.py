@@ -11,13 +11,12 @@ symbols. The parts, from the bottom: :mod:`.range_coder`, :mod:`.mixtures`, :mod
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..progress import UNCOUNTED, Steps, steps_of
 from ..ranges import Range
 from .context_head import LARGEST_STEP, Head
-from .interfaces import Budget, LatentCodec, QuantisedLatents, option
+from .interfaces import Budget, LatentCodec, QuantisedLatents, option, variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +55,6 @@ def quality_of(step: int) -> float:
     return round(MIN_QUALITY + share * (MAX_QUALITY - MIN_QUALITY), 1)
 
 
-@dataclass(frozen=True)
 class ContextCodec(LatentCodec):
     """Latents as symbols that a context network predicts: the palette's quality in little more than half its bytes.
 
@@ -73,8 +71,8 @@ class ContextCodec(LatentCodec):
     budget = Budget("quality", "Best quality that takes no more")
 
     quality: int = option(DEFAULT_QUALITY, Range(int, MIN_QUALITY, MAX_QUALITY), "Smallest to best")
-    trellis: bool = True
-    stretched: bool = True
+    trellis: bool = variant(True)
+    stretched: bool = variant(True)
 
     def encode(self, latents: "NDArray[np.float32]", steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±32 are clamped."""

@@ -1,17 +1,17 @@
 """What a latent codec is: its contract, what it declares of itself, and the data that pass in and out of it.
 
-A codec is one class in one file. It derives from :class:`LatentCodec`, is a frozen dataclass, and declares its number
-in files, its name, its options and how it meets a byte budget. Everything else (the container, ``save``, settings, the
-command line, ``sdc info``) asks :mod:`.registry` for codecs, and knows none by itself.
+A codec is one class in one file. It derives from :class:`LatentCodec` and declares its number in files, its name, its
+options and how it meets a byte budget. Everything else (the container, ``save``, settings, the command line,
+``sdc info``) asks :mod:`.registry` for codecs, and knows none by itself.
 
 Files are opened, and commands give help, without numpy. So a codec's own file imports numpy, and all that needs it,
-inside functions.
+inside functions. For the same reason codecs look like dataclasses, but are none: ``dataclasses`` takes longer to import
+than all codecs together.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
 from ..errors import OptionError, TruncatedFileError
 from ..progress import UNCOUNTED, Steps
@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_DECLARED = "option"
 
-
-@dataclass(frozen=True)
-class QuantisedLatents:
+class QuantisedLatents(NamedTuple):
     """Latents as a payload gives them back.
 
     Attributes:
@@ -66,16 +63,28 @@ class Budget(NamedTuple):
     help: str
 
 
+class _Field(NamedTuple):
+    default: Any
+    range: Range | None = None
+    help: str = ""
+
+
 def option(default: float, range: Range, help: str) -> Any:  # noqa: A002 - named as what they become
     """Declare a field of a codec to be an option of ``save``, of that name."""
-    return field(default=default, metadata={_DECLARED: (range, default, help)})
+    return _Field(default, range, help)
 
 
-@dataclass(frozen=True)
+def variant(default: Any) -> Any:
+    """Declare a field of a codec that ``save`` does not offer, for measurements and tests."""
+    return _Field(default)
+
+
+@dataclass_transform(frozen_default=True)
 class LatentCodec(ABC):
     """Turns SD-scaled latents into a payload and back.
 
-    An instance carries the encoder's options. Decoding needs none: what it must know stands in the payload.
+    An instance carries the encoder's options, given by position or name, and does not change. Decoding needs none: what
+    it must know stands in the payload.
 
     Raises:
         OptionError: An option is outside its range (also a ``ValueError``).
@@ -93,17 +102,40 @@ class LatentCodec(ABC):
     budget: ClassVar[Budget | None] = None
     """How :meth:`encode_within` meets a number of bytes; ``None`` where the codec cannot."""
 
-    def __post_init__(self) -> None:
-        for each in self.options().values():
-            value = getattr(self, each.name)
-            if not each.range.allows(value):
-                raise OptionError(f"{each.name} is {value!r}; it must be {each.range}")
+    options: ClassVar[Mapping[str, Option]] = {}
+    """The options by their names, in the order in which they are declared; taken from the fields."""
 
-    @classmethod
-    def options(cls) -> Mapping[str, Option]:
-        """Return the codec's options by their names, in the order in which they are declared."""
-        declared = {each.name: each.metadata[_DECLARED] for each in fields(cls) if _DECLARED in each.metadata}
-        return {name: Option(name, *declaration) for name, declaration in declared.items()}
+    _defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        fields = {name: value for name, value in vars(cls).items() if isinstance(value, _Field)}
+        cls._defaults = {**cls._defaults, **{name: each.default for name, each in fields.items()}}
+        options = {
+            name: Option(name, each.range, each.default, each.help) for name, each in fields.items() if each.range
+        }
+        cls.options = {**cls.options, **options}
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        given = dict(zip(self._defaults, values, strict=False)) | named
+        if len(given) < len(values) + len(named) or not given.keys() <= self._defaults.keys():
+            names = f"{', '.join(self._defaults)}, each once" if self._defaults else "no options"
+            raise TypeError(f"{type(self).__name__} takes {names}")
+        for each in self.options.values():
+            if each.name in given and not each.range.allows(given[each.name]):
+                raise OptionError(f"{each.name} is {given[each.name]!r}; it must be {each.range}")
+        vars(self).update({**self._defaults, **given})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} does not change")
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @abstractmethod
     def encode(self, latents: "NDArray[np.float32]", steps: Steps = UNCOUNTED) -> bytes:
@@ -155,7 +187,7 @@ class LatentCodec(ABC):
         To quantise its latents anew, with these options, would then cost precision or bytes, and gain nothing. Without
         options all payloads are alike.
         """
-        return not self.options()
+        return not self.options
 
     def encode_steps(self, rows: int) -> int:
         """Return how many steps :meth:`encode` takes at most; 0 where it is done at once."""

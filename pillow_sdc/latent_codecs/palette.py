@@ -5,7 +5,6 @@
 The parts, from the bottom: :mod:`.eight_bit`, :mod:`.dithering`, :mod:`.palette_design`, :mod:`.palette_stream`.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..progress import UNCOUNTED, Steps, steps_of
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
 class PaletteCodec(LatentCodec):
     """Latents as indices into a palette of their own, dithered by Floyd and Steinberg's error diffusion.
 

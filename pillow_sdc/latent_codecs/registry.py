@@ -34,13 +34,13 @@ class Registry:
         """
         if not 0 <= codec.number <= 255:
             raise ValueError(f"the number of the codec {codec.name} is {codec.number}; it must be from 0 to 255")
-        if codec.budget is not None and codec.budget.decides not in codec.options():
+        if codec.budget is not None and codec.budget.decides not in codec.options:
             raise ValueError(f"the budget of the codec {codec.name} decides {codec.budget.decides!r}, not its option")
         for other in self:
             if codec.number == other.number or codec.name == other.name:
                 raise ValueError(f"codec {codec.number}, {codec.name!r}, is {other.number}, {other.name!r}, already")
-            for name in codec.options().keys() & other.options().keys():
-                if codec.options()[name].range != other.options()[name].range:
+            for name in codec.options.keys() & other.options.keys():
+                if codec.options[name].range != other.options[name].range:
                     raise ValueError(f"{name} of the codec {codec.name} has another range than that of {other.name}")
         self._codecs[codec.number] = codec
 
@@ -67,7 +67,7 @@ class Registry:
     @property
     def options(self) -> dict[str, Option]:
         """The options of all codecs by their names, but for ``target_size``."""
-        return {option.name: option for codec in self for option in codec.options().values()}
+        return {option.name: option for codec in self for option in codec.options.values()}
 
     def takers(self, option: str) -> list[Codec]:
         """Return the codecs that take an option, or ``target_size``."""
@@ -108,4 +108,4 @@ class Registry:
 
 
 def _takes(codec: Codec, option: str) -> bool:
-    return codec.budget is not None if option == TARGET_SIZE else option in codec.options()
+    return codec.budget is not None if option == TARGET_SIZE else option in codec.options

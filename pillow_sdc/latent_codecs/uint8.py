@@ -5,7 +5,6 @@ the levels less what their neighbours predict. Latents are nearly white: a quart
 neighbour is about all that can be predicted, and saves 3 %.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..bounded import deflate, inflate
@@ -21,7 +20,6 @@ _ZERO_LEVEL = 128
 """The level that stands for latents next to zero, and for those outside the picture."""
 
 
-@dataclass(frozen=True)
 class Uint8Codec(LatentCodec):
     """Latents rounded to 256 levels, 0.0332 apart."""
 
