@@ -27,7 +27,7 @@ from rich.progress import track
 
 import hatch_build
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import ContextCodec, context_kernel
+from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_payload
 from pillow_sdc.latent_codecs.context_kernel import Choice, Kernel
 from pillow_sdc.latent_codecs.context_network import BAND
 
@@ -101,7 +101,7 @@ def write_anything(kernel: Kernel, draw: random.Random) -> None:
         codec.encode_with_step(latents, step)
         codec.reconstruct_with_step(latents, step)
     numbers = noise.integers(-(1 << draw.randrange(1, 21)), 1 << 20, (4, rows, columns))
-    kernel.write(numbers, codec._entropy_model(step))
+    kernel.write(numbers, context_payload.entropy_model(codec.head(step)))
 
 
 def fuzz(library: Path, runs: int, seed: int, last: Path) -> None:

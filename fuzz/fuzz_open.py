@@ -34,7 +34,7 @@ from rich.progress import track
 
 import pillow_sdc
 from pillow_sdc import alpha, container, models
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents, Uint8Codec, context_kernel
+from pillow_sdc.latent_codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, context_kernel
 from pillow_sdc.models.arrays import PerPicture
 from pillow_sdc.models.interfaces import DecodeTile
 
@@ -55,7 +55,7 @@ of the codec ``context``, is decoded both by the compiled kernel and by the refe
 METADATA = {"exif": b"MM", "dpi": bytes(range(1, 9)), "icc_profile": bytes(99), "xmp": b"<rdf:li/>" * 9}
 """Some of which are deflated, and some not."""
 
-SLOWEST = {codec.name: codec for codec in (Uint8Codec(), PaletteCodec(), ContextCodec(quality=100))}
+SLOWEST = {codec.name: codec() for codec in CODECS} | {ContextCodec.name: ContextCodec(quality=100)}
 
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -275,7 +275,7 @@ def time_allowed(header: container.Header, latent_shape: Sequence[int]) -> float
 def seeds() -> list[bytes]:
     """Return small files of every codec, mode and kind of alpha, and the golden ones that are small."""
     noise = np.random.default_rng(0)
-    codecs = [Uint8Codec(), PaletteCodec(), PaletteCodec(palette_size=3), ContextCodec(), ContextCodec(trellis=False)]
+    codecs = [*(codec() for codec in CODECS), PaletteCodec(palette_size=3), ContextCodec(trellis=False)]
     planes = [[255], [0, 255], [0, 9, 255], range(256)]
     files = [path.read_bytes() for path in sorted(GOLDEN.rglob("*.sdc"))]
     for codec, mode, levels in itertools.product(codecs, container.MODES.values(), planes):

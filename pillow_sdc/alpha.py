@@ -7,13 +7,12 @@ map of where it is transparent, partial or opaque, and the values of the partial
 
 import struct
 import zlib
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptFileError, UnsupportedFileError
+from .bounded import compress_lzma, decompress_lzma
+from .errors import CorruptFileError
 
 Samples = NDArray[np.uint8]
 
@@ -24,7 +23,6 @@ NONE, LEFT, GRADIENT, MEDIAN = range(4)
 """Predictors of partial values, in the second byte of planes of that kind."""
 
 OPAQUE = 255
-DICTIONARY_BYTES = 1 << 20
 
 _RECTANGLE = struct.Struct("<BBHHHH")
 _SQUARE = 8
@@ -46,15 +44,14 @@ def encode(alpha: Samples) -> bytes:
         return bytes([RECTANGLE]) + _RECTANGLE.pack(outside, inside[0, 0], left, top, right - left, bottom - top)
     partial = (alpha > 0) & (alpha < OPAQUE)
     if not partial.any():
-        return bytes([BINARY]) + _compress(np.packbits(alpha == OPAQUE, axis=1).tobytes())
+        return bytes([BINARY]) + compress_lzma(np.packbits(alpha == OPAQUE, axis=1).tobytes())
     before = np.pad(alpha, ((1, 0), (1, 0)))
     neighbours = before[1:, :-1][partial], before[:-1, 1:][partial], before[:-1, :-1][partial]
     residuals = [(alpha[partial] - _predict(predictor, *neighbours)).tobytes() for predictor in range(4)]
     # Deflate finds the best of them in a fraction of LZMA's time.
     predictor = min(range(4), key=lambda predictor: len(zlib.compress(residuals[predictor])))
-    return (
-        bytes([PARTIAL, predictor]) + _compress(_pack_map(alpha, partial).tobytes()) + _compress(residuals[predictor])
-    )
+    packed = _pack_map(alpha, partial).tobytes()
+    return bytes([PARTIAL, predictor]) + compress_lzma(packed) + compress_lzma(residuals[predictor])
 
 
 def decode(data: bytes, width: int, height: int) -> Samples:
@@ -70,11 +67,11 @@ def decode(data: bytes, width: int, height: int) -> Samples:
     if kind == bytes([RECTANGLE]) and len(rest) == _RECTANGLE.size:
         return _decode_rectangle(rest, width, height)
     if kind == bytes([BINARY]):
-        packed, rest = _decompress(rest, height * -(-width // 8))
-        alpha = np.unpackbits(packed.reshape(height, -1), axis=1, count=width) * np.uint8(OPAQUE)
+        packed, rest = decompress_lzma(rest, height * -(-width // 8))
+        alpha = np.unpackbits(_rows(packed, height), axis=1, count=width) * np.uint8(OPAQUE)
     elif kind == bytes([PARTIAL]) and rest and rest[0] in (NONE, LEFT, GRADIENT, MEDIAN):
-        packed, streams = _decompress(rest[1:], height * -(-width // 4))
-        alpha, rest = _decode_partial(rest[0], _unpack_map(packed.reshape(height, -1), width), streams)
+        packed, streams = decompress_lzma(rest[1:], height * -(-width // 4))
+        alpha, rest = _decode_partial(rest[0], _unpack_map(_rows(packed, height), width), streams)
     else:
         raise CorruptFileError(f"alpha of {len(data)} bytes that begins with {data[:2].hex(' ') or 'nothing'}")
     if rest:
@@ -119,6 +116,10 @@ def _sums_of_squares(plane: Samples, side: int) -> NDArray[np.uint32]:
     return sums
 
 
+def _rows(data: bytes, height: int) -> Samples:
+    return np.frombuffer(data, np.uint8).reshape(height, -1)
+
+
 def _pack_map(alpha: Samples, partial: NDArray[np.bool_]) -> Samples:
     """Return 0 for transparent, 1 for partial and 2 for opaque places, four to a byte."""
     places = (alpha == OPAQUE) * np.uint8(2) + partial
@@ -148,12 +149,12 @@ def _decode_partial(predictor: int, places: Samples, streams: bytes) -> tuple[Sa
     """Return the plane of a map and of the residuals that follow it, and what follows these."""
     height, width = places.shape
     partial = places == 1
-    residuals, rest = _decompress(streams, int(partial.sum()))
+    residuals, rest = decompress_lzma(streams, int(partial.sum()))
     # Above and to the left of the picture all is transparent.
     inside = slice(1, None), slice(1, None)
     alpha, added = np.zeros((2, height + 1, width + 1), np.uint8)
     alpha[inside] = (places == 2) * np.uint8(OPAQUE)
-    added[inside][partial] = residuals
+    added[inside][partial] = np.frombuffer(residuals, np.uint8)
     here = np.pad(partial, ((1, 0), (1, 0)))
     flat, added, here = alpha.reshape(-1), added.reshape(-1), here.reshape(-1)
     # Places with equal x + y do not look at each other. From one to the next it is a row down and a column left.
@@ -185,34 +186,3 @@ def _predict(predictor: int, left: Samples, above: Samples, corner: Samples) -> 
         return gradient
     low, high = np.minimum(left, above), np.maximum(left, above)
     return np.where(corner >= high, low, np.where(corner <= low, high, gradient))
-
-
-def _compress(data: bytes) -> bytes:
-    lzma, filters = _lzma()
-    stream: bytes = lzma.compress(data, lzma.FORMAT_RAW, filters=filters)
-    return stream
-
-
-def _decompress(stream: bytes, length: int) -> tuple[Samples, bytes]:
-    """Return the ``length`` bytes that an LZMA stream holds, and what follows the stream."""
-    lzma, filters = _lzma()
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
-    try:
-        # One byte more than expected lets the end be read, and tells a longer stream from a right one.
-        data = decompressor.decompress(stream, length + 1)
-    except lzma.LZMAError as error:
-        raise CorruptFileError(f"alpha's LZMA stream is damaged: {error}") from error
-    if len(data) != length or not decompressor.eof:
-        raise CorruptFileError(f"alpha's LZMA stream does not hold the {length} bytes expected of it")
-    return np.frombuffer(data, np.uint8), decompressor.unused_data
-
-
-def _lzma() -> tuple[ModuleType, list[dict[str, Any]]]:
-    """Return the module and the settings of the one filter that is used."""
-    try:
-        import lzma
-    except ImportError as error:
-        message = "this alpha plane needs the module lzma, which this Python was built without"
-        raise UnsupportedFileError(message) from error
-    fixed = {"id": lzma.FILTER_LZMA1, "dict_size": DICTIONARY_BYTES, "lc": 0, "lp": 0, "pb": 0}
-    return lzma, [{**fixed, "mode": lzma.MODE_NORMAL, "mf": lzma.MF_BT4, "nice_len": 273, "depth": 512}]

@@ -1,8 +1,8 @@
 """The SDC container, format version 1: bytes to header and chunks, and back.
 
 ``docs/format.md`` specifies the layout. This module knows it all, checks every length and checksum before it trusts
-one, and knows nothing of latents, models or Pillow. It imports nothing beyond the standard library, so that opening a
-file costs nothing else.
+one, and knows nothing of latents, models or Pillow; the names of codecs it asks the registry for. It imports nothing
+beyond the standard library, so that opening a file costs nothing else.
 """
 
 import struct
@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Mapping
 from typing import IO, NamedTuple
 
-from .deflate import deflate, inflate
+from .bounded import deflate, inflate
 from .errors import CorruptFileError, NotSdcError, OptionError, TruncatedFileError, UnsupportedFileError
+from .latent_codecs import CODECS
 from .signatures import kind_of
 
 # The constants of the format. docs/format.md lists the same, and a test compares the two.
@@ -29,9 +30,6 @@ PIXELS_PER_LATENT = 8
 
 MODES = {0: "L", 1: "RGB", 2: "LA", 3: "RGBA"}
 """Pillow modes by the header's mode number; bit 0 stands for colour, bit 1 for alpha."""
-
-CODECS = {1: "uint8", 2: "palette", 3: "context"}
-"""Latent codecs by the header's codec number; numbers are never given anew."""
 
 LATENT_SPACES = {1: "sd-v1"}
 """Enumerated, so that a file can say which latents it holds but never name a model to fetch."""
@@ -65,7 +63,7 @@ class Header(NamedTuple):
     Attributes:
         width, height: Size of the picture in pixels, 1 to 65,535.
         mode: Pillow mode, one of the values of :data:`MODES`.
-        codec: Latent codec that wrote the payload, one of the values of :data:`CODECS`.
+        codec: Latent codec that wrote the payload, one of :data:`.latent_codecs.CODECS`.
         latent_space: Space that the latents live in, one of the values of :data:`LATENT_SPACES`.
     """
 
@@ -195,7 +193,7 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
     head = _HEADER.pack(
         SIGNATURE,
         FORMAT_VERSION,
-        _key_of(CODECS, header.codec),
+        _key_of(CODECS.names, header.codec),
         _key_of(LATENT_SPACES, header.latent_space),
         _key_of(MODES, header.mode),
         header.width,
@@ -399,13 +397,13 @@ def _read_header(fp: IO[bytes]) -> Header:
     if width == 0 or height == 0:
         raise CorruptFileError(f"size {width}×{height}: the smallest picture is 1×1")
     for name, number, table in (
-        ("codec", codec_id, CODECS),
+        ("codec", codec_id, CODECS.names),
         ("latent space", latent_space_id, LATENT_SPACES),
         ("mode", mode_id, MODES),
     ):
         if number not in table:
             raise UnsupportedFileError(f"{name} number {number} is unknown to this version")
-    return Header(width, height, MODES[mode_id], CODECS[codec_id], LATENT_SPACES[latent_space_id])
+    return Header(width, height, MODES[mode_id], CODECS.names[codec_id], LATENT_SPACES[latent_space_id])
 
 
 def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import alpha as alpha_plane
 from . import container
 from .errors import InsufficientMemoryError, OptionError
-from .latent_codecs import ContextCodec, LatentCodec, QuantisedLatents, codec_by_name
+from .latent_codecs import CODECS, LatentCodec, QuantisedLatents
 from .preview import preview
 from .progress import UNCOUNTED, CountedSteps, ProgressCallback, Steps
 from .tiling import blend, count
@@ -88,7 +88,7 @@ def encode(
         codec: The latent codec, with its options.
         models: Whose autoencoder makes the latents.
         metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
-        target_size: The most bytes that the file may have, in place of the codec's quality; for ``context`` alone.
+        target_size: The most bytes that the file may have, for codecs with a budget alone, whose option it decides.
         progress: Called after each step; what it raises is raised here.
 
     Raises:
@@ -109,7 +109,7 @@ def encode(
 
 def decoding(header: container.Header, progress: ProgressCallback | None = None) -> CountedSteps:
     """Return what counts the steps of a picture's :func:`read` and :func:`decode`."""
-    codec_steps = codec_by_name(header.codec).decode_steps(header.latent_shape[0])
+    codec_steps = CODECS.named(header.codec).decode_steps(header.latent_shape[0])
     return counted("decoding", header.size, codec_steps, progress)
 
 
@@ -165,15 +165,13 @@ def write(
     """Return the file of a picture whose latents are there already, and whose alpha is coded.
 
     Raises:
-        OptionError: Even the coarsest latents take more than ``target_size``.
+        OptionError: Even the coarsest latents take more than ``target_size``, or the codec has no budget.
     """
     with _memory_for(*header.size):
         if target_size is None:
             payload = codec.encode(latents, steps)
-        elif isinstance(codec, ContextCodec):
-            payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha), steps)
         else:
-            raise OptionError(f"target_size is an option of the codec context, not of {codec.name}")
+            payload = codec.encode_within(latents, container.payload_room(target_size, metadata, alpha), steps)
     file = container.write(header, payload, metadata, alpha)
     if target_size is not None and len(file) > target_size:
         raise OptionError(_too_large(len(file), target_size, len(payload), metadata, alpha))
@@ -246,7 +244,7 @@ def decode_content(content: container.Content, steps: Steps = UNCOUNTED) -> Stor
     """
     header = content.header
     with _memory_for(*header.size):
-        quantised = codec_by_name(header.codec).decode(content.payload, *header.latent_shape, steps)
+        quantised = CODECS.named(header.codec).decode(content.payload, *header.latent_shape, steps)
         alpha = alpha_plane.decode(content.alpha, *header.size) if header.has_alpha else None
     return StoredImage(header, quantised, alpha, content)
 
@@ -260,7 +258,7 @@ def decode_latents(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOU
     header = layout.header
     with _memory_for(*header.size):
         payload = container.read_chunk(fp, layout.payload)
-        return codec_by_name(header.codec).decode(payload, *header.latent_shape, steps)
+        return CODECS.named(header.codec).decode(payload, *header.latent_shape, steps)
 
 
 def decode_alpha(fp: IO[bytes], layout: container.Layout) -> NDArray[np.uint8] | None:
@@ -286,7 +284,7 @@ def read_truncated(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOU
     if payload is None:
         return read(fp, layout, steps)
     with _memory_for(*header.size):
-        quantised = codec_by_name(header.codec).decode_truncated(payload, *header.latent_shape, steps)
+        quantised = CODECS.named(header.codec).decode_truncated(payload, *header.latent_shape, steps)
     return StoredImage(header, quantised, decode_alpha(fp, layout))
 
 

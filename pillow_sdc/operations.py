@@ -192,7 +192,8 @@ def decode_latents(
     import numpy as np
     from PIL import Image
 
-    from . import image_codec, latent_codecs, models
+    from . import image_codec, models
+    from .latent_codecs import CODECS, QuantisedLatents
     from .latent_codecs.interfaces import check_latents
 
     with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
@@ -200,11 +201,11 @@ def decode_latents(
     rows, columns = checked.shape[1:]
     full = container.PIXELS_PER_LATENT * columns, container.PIXELS_PER_LATENT * rows
     width, height = size or full
-    header = container.Header(width, height, "RGB", latent_codecs.Uint8Codec.name)
+    header = container.Header(width, height, "RGB", CODECS.default.name)
     if header.latent_shape != (rows, columns):
         raise ValueError(f"size {width}×{height} is not covered by {columns}×{rows} latents")
     settings = options.settings()
-    stored = image_codec.StoredImage(header, latent_codecs.QuantisedLatents(checked, float(noise_variance)))
+    stored = image_codec.StoredImage(header, QuantisedLatents(checked, float(noise_variance)))
     steps = image_codec.counted("decoding latents of", header.size, progress=progress)
     (picture,) = image_codec.decode([stored], models.get_models(settings), settings.denoise_steps, steps)
     return Image.fromarray(picture.samples)

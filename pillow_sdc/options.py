@@ -7,21 +7,19 @@ from the options of a single call such as ``save``.
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from numbers import Integral
 from types import TracebackType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-from .container import CODECS
 from .errors import OptionError
 from .fork_safety import ForkSafeLock
+from .latent_codecs import CODECS
+from .ranges import Range
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-MAX_DENOISE_STEPS = 1000
-MIN_QUALITY, MAX_QUALITY = 1, 100
-CODEC_OF_QUALITY = "context"
+DENOISE_STEPS = Range(int, 0, 1000)
 
 _ENVIRONMENT = {
     "model": "PILLOW_SDC_MODEL",
@@ -149,11 +147,12 @@ def _changed(base: Settings, changes: Mapping[str, Any], called: Mapping[str, st
     """Do as :func:`override`, with what the user calls each field."""
     fields = {name: _checked(name, value, called[name]) for name, value in changes.items()}
     changed = base._replace(**fields)
-    if changed.quality is None or changed.codec in (None, CODEC_OF_QUALITY):
+    if changed.quality is None or changed.codec in (None, *(codec.name for codec in CODECS.takers("quality"))):
         return changed
     if fields.keys() >= {"codec", "quality"}:
         quality, codec = called["quality"], called["codec"]
-        raise OptionError(f"{quality} is for the codec {CODEC_OF_QUALITY}, and {codec} is {changed.codec!r}: drop one")
+        takers = CODECS.takers_in_words("quality")
+        raise OptionError(f"{quality} is for {takers}, and {codec} is {changed.codec!r}: drop one")
     return changed._replace(codec=None) if "quality" in fields else changed._replace(quality=None)
 
 
@@ -172,7 +171,7 @@ def _checked(field: str, value: Any, called: str) -> Any:
         value = os.fspath(value)
     is_allowed, allowed = _RANGES[field]
     if not is_allowed(value):
-        raise OptionError(f"{called} is {value!r}; it must be {allowed}")
+        raise OptionError(f"{called} is {value!r}; it must be {allowed()}")
     return int(value) if field in _WHOLE_NUMBERS and value is not None else value
 
 
@@ -180,32 +179,28 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _is_one_of(names: Iterable[str]) -> Callable[[object], bool]:
+def _is_one_of(names: Collection[str]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and value in names
 
 
-def _is_whole(lowest: int, highest: int) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, Integral) and not isinstance(value, bool) and lowest <= int(value) <= highest
+def _is_codec(value: object) -> bool:
+    return value is None or _is_one_of([*CODECS.names.values()])(value)
 
 
-def _is_true_or_false(value: object) -> bool:
-    return isinstance(value, bool)
+def _is_quality(value: object) -> bool:
+    return value is None or CODECS.options["quality"].range.allows(value)
 
 
-def _or_none(is_allowed: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: value is None or is_allowed(value)
-
-
-_RANGES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "model": (_is_name, "a name"),
-    "device": (_is_name, "a name"),
-    "dtype": (_is_one_of(DTYPES), f"one of {', '.join(DTYPES)}"),
-    "denoise_steps": (_is_whole(0, MAX_DENOISE_STEPS), f"a whole number from 0 to {MAX_DENOISE_STEPS}"),
-    "compile": (_is_true_or_false, "True or False, in a variable 1 or 0"),
-    "codec": (_or_none(_is_one_of(CODECS.values())), f"one of {', '.join(CODECS.values())}"),
-    "quality": (_or_none(_is_whole(MIN_QUALITY, MAX_QUALITY)), f"a whole number from {MIN_QUALITY} to {MAX_QUALITY}"),
+_RANGES: dict[str, tuple[Callable[[object], bool], Callable[[], str]]] = {
+    "model": (_is_name, lambda: "a name"),
+    "device": (_is_name, lambda: "a name"),
+    "dtype": (_is_one_of(DTYPES), lambda: f"one of {', '.join(DTYPES)}"),
+    "denoise_steps": (DENOISE_STEPS.allows, lambda: str(DENOISE_STEPS)),
+    "compile": (lambda value: isinstance(value, bool), lambda: "True or False, in a variable 1 or 0"),
+    "codec": (_is_codec, lambda: f"one of {', '.join(CODECS.names.values())}"),
+    "quality": (_is_quality, lambda: str(CODECS.options["quality"].range)),
 }
-"""By field: what tells whether a value is allowed, and which values are, in words."""
+"""By field: what tells whether a value is allowed, and what returns in words which values are."""
 
 
 class _ProcessSettings:

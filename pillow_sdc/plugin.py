@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 
 from . import container, options, resaving
 from .errors import OptionError, TruncatedFileError
+from .latent_codecs import CODECS, TARGET_SIZE
 from .progress import UNCOUNTED, ProgressCallback, Steps
 from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow, is_opened_sdc
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from .image_codec import DecodedImage, StoredImage
     from .latent_codecs import LatentCodec
     from .models import Models
-
-CODEC_OF_OPTION = {"palette_size": "palette", "dither": "palette", "quality": "context", "target_size": "context"}
-"""The codec that each of the options belongs to, and that is chosen by it where none is named."""
 
 _CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")}
 _CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
@@ -380,33 +378,22 @@ def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
     Raises:
         OptionError: An option is outside its range.
     """
-    from .latent_codecs import PaletteCodec, codec_by_name
-
     changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
     settings = options.override(options.settings(), changes)
-    asked = frozenset(given.keys() & {"codec", *CODEC_OF_OPTION})
+    names = {*CODECS.options, TARGET_SIZE}
+    asked = frozenset(given.keys() & {"codec", *names})
     if not asked:  # what save was given of a codec holds as a whole
         given = {**given, **settings.codec_options}
-    codec_options = {name: given[name] for name in CODEC_OF_OPTION if name in given}
-    chosen = sorted({CODEC_OF_OPTION[name] for name in codec_options})
-    codec_class = codec_by_name(given.get("codec", chosen[0] if chosen else PaletteCodec.name))
-    for name in codec_options:
-        if CODEC_OF_OPTION[name] != codec_class.name:
-            raise OptionError(f"{name} is an option of the codec {CODEC_OF_OPTION[name]}, not of {codec_class.name}")
-    target_size = _target_size(codec_options)
-    return SaveOptions(codec_class(**codec_options), asked, target_size, settings, _metadata(im, given))
+    codec = CODECS.choose(given)
+    codec_options = {name: given[name] for name in names if name in given}
+    target_size = _checked_target_size(codec_options.pop(TARGET_SIZE)) if TARGET_SIZE in codec_options else None
+    return SaveOptions(codec(**codec_options), asked, target_size, settings, _metadata(im, given))
 
 
-def _target_size(codec_options: dict[str, Any]) -> int | None:
-    """Take ``target_size`` out of a codec's options."""
-    if "target_size" not in codec_options:
-        return None
-    target_size = codec_options.pop("target_size")
-    if codec_options:
-        raise OptionError("quality and target_size exclude each other: the size decides what the quality is")
-    if isinstance(target_size, bool) or not isinstance(target_size, Integral) or target_size < 1:
-        raise OptionError(f"target_size is {target_size!r}; it must be a positive number of bytes")
-    return int(target_size)
+def _checked_target_size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise OptionError(f"{TARGET_SIZE} is {value!r}; it must be a positive number of bytes")
+    return int(value)
 
 
 def _metadata(im: Image.Image, options: Mapping[str, Any]) -> dict[str, bytes]:

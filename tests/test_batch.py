@@ -46,9 +46,9 @@ def files() -> list[bytes]:
 
 
 def pillow_sdc_codec(name: str) -> Any:
-    from pillow_sdc.latent_codecs import codec_by_name
+    from pillow_sdc.latent_codecs import CODECS
 
-    return codec_by_name(name)()
+    return CODECS.named(name)()
 
 
 @pytest.mark.parametrize("batch_size", [None, 1])

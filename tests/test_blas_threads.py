@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pillow_sdc.latent_codecs import ContextCodec, context
+from pillow_sdc.latent_codecs import ContextCodec, context_stream
 from pillow_sdc.latent_codecs.blas_threads import single_threaded_blas
 
 OWN = 2
@@ -60,8 +60,8 @@ def test_threads_that_overlap_restore_it_each_for_itself_and_for_all() -> None:
 
 def test_decoding_uses_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    read = context.context_stream.read
-    monkeypatch.setattr(context.context_stream, "read", lambda *given: seen.append(number()) or read(*given))
+    read = context_stream.read
+    monkeypatch.setattr(context_stream, "read", lambda *given: seen.append(number()) or read(*given))
     ContextCodec.decode(ContextCodec().encode(np.zeros((4, 2, 3), np.float32)), 2, 3)
     assert seen == [1]
     assert number() == OWN

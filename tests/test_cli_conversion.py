@@ -12,8 +12,6 @@ from typer.testing import CliRunner, Result
 
 import pillow_sdc
 from pillow_sdc.cli import app, arguments
-from pillow_sdc.container import CODECS
-from pillow_sdc.latent_codecs import context, palette
 from pillow_sdc.options import DTYPES
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
@@ -235,10 +233,7 @@ def test_what_is_no_size_is_refused(photo: Path, text: str) -> None:
 
 
 def test_choices_are_those_of_the_package() -> None:
-    assert {codec.value for codec in arguments.Codec} == set(CODECS.values())
     assert [dtype.value for dtype in arguments.Dtype] == list(DTYPES)
-    assert (context.MIN_QUALITY, context.MAX_QUALITY) == (1, 100)
-    assert (palette.MIN_PALETTE_SIZE, palette.MAX_PALETTE_SIZE) == (2, 256)
 
 
 def test_a_folder_keeps_its_sub_folders(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import pillow_sdc
 import pillow_sdc.cli.info as cli_info
 from pillow_sdc import container
-from pillow_sdc.cli import app, payloads, sheet
+from pillow_sdc.cli import app, sheet
 from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.latent_codecs.context import LARGEST_STEP, step_of
 
@@ -121,7 +121,7 @@ def test_a_bad_file_is_told_and_the_others_are_described(tmp_path: Path) -> None
 @pytest.mark.parametrize("quality", [1, 34, 50, 99, 100])
 def test_the_quality_is_the_one_that_was_asked_for(quality: int) -> None:
     latents = np.zeros((4, 2, 2), np.float32)
-    told = payloads.parameters("context", ContextCodec(quality=quality).encode(latents))
+    told = ContextCodec.describe(ContextCodec(quality=quality).encode(latents))
     assert told["quality"] == quality
     assert told["step"] == step_of(quality) / 4096
     assert told["trellis"]
@@ -130,14 +130,14 @@ def test_the_quality_is_the_one_that_was_asked_for(quality: int) -> None:
 
 def test_steps_that_are_coarser_than_any_quality_have_one_below_1() -> None:
     payload = ContextCodec().encode_with_step(np.zeros((4, 2, 2), np.float32), LARGEST_STEP)
-    told = payloads.parameters("context", payload)
+    told = ContextCodec.describe(payload)
     assert told["step"] == LARGEST_STEP / 4096
     assert -18 < told["quality"] < -17
 
 
 def test_the_flags_of_the_codec_context_are_told() -> None:
     latents = np.zeros((4, 2, 2), np.float32)
-    told = payloads.parameters("context", ContextCodec(trellis=False, stretched=False).encode(latents))
+    told = ContextCodec.describe(ContextCodec(trellis=False, stretched=False).encode(latents))
     assert not told["trellis"]
     assert not told["stretched"]
 
@@ -145,13 +145,13 @@ def test_the_flags_of_the_codec_context_are_told() -> None:
 def test_the_palette_is_that_of_the_latents() -> None:
     latents = np.random.default_rng(0).normal(size=(4, 12, 12)).astype(np.float32)
     payload = PaletteCodec(palette_size=16, dither=0).encode(latents)
-    assert payloads.parameters("palette", payload) == {"entries": 16, "exact": False}
+    assert PaletteCodec.describe(payload) == {"entries": 16, "exact": False}
     decoded = PaletteCodec.decode(payload, 12, 12).latents.reshape(4, -1).T
-    assert {tuple(entry) for entry in payloads.palette(payload)} == {tuple(latent) for latent in decoded}
+    assert {tuple(entry) for entry in PaletteCodec.codebook(payload)} == {tuple(latent) for latent in decoded}
 
 
 def test_the_step_of_the_codec_uint8_is_told() -> None:
-    told = payloads.parameters("uint8", Uint8Codec().encode(np.zeros((4, 1, 1), np.float32)))
+    told = Uint8Codec.describe(Uint8Codec().encode(np.zeros((4, 1, 1), np.float32)))
     assert told["step"] == pytest.approx(0.0332, rel=1e-3)
 
 

@@ -20,7 +20,14 @@ from PIL import Image, ImageFile
 import pillow_sdc
 from pillow_sdc import container
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, OptionError, UnsupportedFileError
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, context, context_stream, context_weights
+from pillow_sdc.latent_codecs import (
+    ContextCodec,
+    PaletteCodec,
+    context,
+    context_payload,
+    context_stream,
+    context_weights,
+)
 from pillow_sdc.latent_codecs.blas_threads import single_threaded_blas
 from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
 from pillow_sdc.latent_codecs.sensitivity import shrunk, stretched
@@ -71,7 +78,7 @@ def test_the_reference_decoder_reads_the_same(
     np.testing.assert_array_equal(decoded.latents, np.array(expected).astype(np.float32))
     assert decoded.noise_variance == noise_variance
     # Half a step and, along a trellis, half a step more, on each side; twice that where it was stretched.
-    clamped = latents.clip(-context.LARGEST_LATENT, context.LARGEST_LATENT)
+    clamped = latents.clip(-context_payload.LARGEST_LATENT, context_payload.LARGEST_LATENT)
     assert np.abs(decoded.latents - clamped).max() <= 2.5 * step * STEP_UNIT + 1e-5
 
 
@@ -81,7 +88,7 @@ def test_constriction_agrees_about_the_length(codec: ContextCodec) -> None:
     payload = codec.encode_with_step(latents, step)
     encoder = constriction.stream.queue.RangeEncoder()
     for start, frequency in context_stream._shares(
-        codec._quantised(latents, step), codec._entropy_model(step), UNCOUNTED
+        context_payload.quantise(latents, codec.head(step)), context_payload.entropy_model(codec.head(step)), UNCOUNTED
     ):
         shares = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
         encoder.encode(1, constriction.stream.model.Categorical(shares, perfect=True))
@@ -434,7 +441,7 @@ def test_the_room_for_a_payload_is_all_used(payload_bytes: int) -> None:
 @pytest.mark.parametrize(
     ("save_options", "message"),
     [
-        ({"quality": 0}, "quality is 0; it must be from 1 to 100"),
+        ({"quality": 0}, "quality is 0; it must be a whole number from 1 to 100"),
         ({"quality": "high"}, "quality is 'high'"),
         ({"target_size": 0}, "target_size is 0"),
         ({"target_size": 1000.5}, "target_size is 1000.5"),

@@ -20,7 +20,7 @@ from test_context_stream import arrays
 import hatch_build
 from pillow_sdc.cli import doctor
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_stream, trellis
+from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_payload, context_stream, trellis
 from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Choice, Kernel
 from pillow_sdc.latent_codecs.context_stream import EntropyModel, Symbols
 
@@ -83,12 +83,12 @@ def test_the_kernel_does_what_the_reference_does(
     codec = ContextCodec(trellis=along_trellis, stretched=stretched)
     model = EntropyModel(network(seed % 3, size), step, stretched=stretched, trellis=along_trellis)
     with computing(None):
-        symbols = codec._quantised(latents, step)
+        symbols = context_payload.quantise(latents, codec.head(step))
         stream = context_stream.write(symbols, model)
         expected, variance = context_stream.reconstruct(symbols, model)
     for kernel in kernels():
         with computing(kernel):
-            np.testing.assert_array_equal(codec._quantised(latents, step).numbers, symbols.numbers)
+            np.testing.assert_array_equal(context_payload.quantise(latents, codec.head(step)).numbers, symbols.numbers)
             assert context_stream.write(symbols, model) == stream
             for found in (context_stream.reconstruct(symbols, model), context_stream.read(stream, *shape, model)):
                 np.testing.assert_array_equal(found[0], expected)
@@ -112,7 +112,9 @@ def test_the_kernel_finds_the_same_damage(data: st.DataObject, seed: int, along_
     model = EntropyModel(network(0, 40.0), step, stretched=False, trellis=along_trellis)
     random = np.random.default_rng(seed)
     with computing(None):
-        symbols = ContextCodec(trellis=along_trellis)._quantised(picture(random, rows, columns, 1.0, False), step)
+        symbols = context_payload.quantise(
+            picture(random, rows, columns, 1.0, False), ContextCodec(trellis=along_trellis).head(step)
+        )
         stream = bytearray(context_stream.write(symbols, model))
     kind = data.draw(st.sampled_from(["flip", "cut", "lengthen", "random", "ones"]))
     if kind == "flip" and stream:
@@ -151,7 +153,7 @@ def test_threads_share_a_kernel() -> None:
         step = 800 + 400 * number
         model = EntropyModel(network(number % 2, 40.0), step, stretched=False, trellis=True)
         with computing(None):
-            symbols = ContextCodec()._quantised(picture(random, 20, 30 - number, 1.0, False), step)
+            symbols = context_payload.quantise(picture(random, 20, 30 - number, 1.0, False), ContextCodec().head(step))
             jobs.append((symbols, model, context_stream.write(symbols, model)))
     with computing(kernel), ThreadPoolExecutor(4) as pool:
         written = pool.map(lambda job: context_stream.write(job[0], job[1]), jobs * 5)
@@ -238,7 +240,7 @@ def test_a_kernel_of_another_version_is_refused(
 def test_a_network_of_other_sizes_goes_through_the_reference() -> None:
     assert Kernel().takes(network(0, 40.0))
     assert not Kernel().takes(arrays(units=8))
-    symbols = ContextCodec()._quantised(picture(np.random.default_rng(0), 5, 6, 1.0, False), 2000)
+    symbols = context_payload.quantise(picture(np.random.default_rng(0), 5, 6, 1.0, False), ContextCodec().head(2000))
     model = EntropyModel(arrays(units=8), 2000, stretched=False, trellis=True)
     with computing(None):
         stream = context_stream.write(symbols, model)

@@ -23,7 +23,8 @@ from PIL import Image
 from pyarrow import parquet
 
 import pillow_sdc
-from pillow_sdc import container, operations, options, plugin
+from pillow_sdc import container, operations, options
+from pillow_sdc.latent_codecs import CODECS, TARGET_SIZE
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -200,7 +201,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_every_option_of_save_is_documented() -> None:
     by_docstring = re.search(r"save_options: (.*?)\n\n", inspect.getdoc(operations.encode) or "", re.S)
     assert by_docstring is not None
-    names = {*re.findall(r"``(\w+)``", by_docstring[1]), *plugin.CODEC_OF_OPTION, *container.METADATA, "codec"}
+    names = {*re.findall(r"``(\w+)``", by_docstring[1]), *CODECS.options, TARGET_SIZE, *container.METADATA, "codec"}
     assert names - words_of(DOCS / "options.md") == set()
 
 

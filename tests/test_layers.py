@@ -14,11 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "pillow_sdc"
 GOLDEN = Path(__file__).parent / "golden"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "fork_safety", "progress"),
-    ("deflate", "signatures"),
+    ("errors", "fork_safety", "progress", "ranges"),
+    ("bounded", "signatures"),
+    ("latent_codecs",),
     ("container",),
     ("options",),
-    ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
+    ("alpha", "colour_profiles", "models", "preview", "tiling"),
     ("image_codec",),
     ("resaving",),
     ("plugin", "registration", "operations", "batch"),
@@ -48,7 +49,8 @@ ALLOWED_PACKAGES = {
     "errors": set(),
     "fork_safety": set(),
     "progress": set(),
-    "deflate": set(),
+    "ranges": set(),
+    "bounded": set(),
     "signatures": set(),
     "container": set(),
     "options": set(),

@@ -15,7 +15,7 @@ from PIL import Image
 
 import pillow_sdc
 from pillow_sdc import OptionError, Settings, configure, encode, encode_batch, options, settings
-from pillow_sdc.latent_codecs import CODECS, context
+from pillow_sdc.latent_codecs import CODECS, ContextCodec
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +93,12 @@ def test_environment_variables_outside_their_range_are_refused_by_name(
 
 
 def test_the_qualities_and_codecs_of_settings_are_those_of_the_codecs() -> None:
-    assert (options.MIN_QUALITY, options.MAX_QUALITY) == (context.MIN_QUALITY, context.MAX_QUALITY)
-    assert context.ContextCodec.name == options.CODEC_OF_QUALITY
     for codec in CODECS:
         configure(codec=codec.name)
+        assert settings().codec == codec.name
+    for quality in (1, 100):
+        configure(quality=quality)
+        assert CODECS.choose(settings().codec_options) is ContextCodec
 
 
 def codec_and_quality() -> tuple[str | None, int | None]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pillow_sdc.deflate import deflate
+from pillow_sdc.bounded import deflate
 from pillow_sdc.errors import CorruptFileError, OptionError
 from pillow_sdc.latent_codecs import PaletteCodec
 from pillow_sdc.latent_codecs.dithering import dither

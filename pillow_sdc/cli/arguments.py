@@ -15,7 +15,6 @@ _UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
 _PIXEL_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 _MODEL_PANEL = "Model"
 _FILES_PANEL = "Files"
-_SIZE_PANEL = "Size and quality"
 
 
 class Dtype(StrEnum):
@@ -25,14 +24,6 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
-
-
-class Codec(StrEnum):
-    """Those of the format."""
-
-    PALETTE = "palette"
-    CONTEXT = "context"
-    UINT8 = "uint8"
 
 
 def bytes_of(text: str) -> int:
@@ -83,28 +74,6 @@ def number(lowest: float, highest: float = math.inf) -> Callable[[object], float
         return value
 
     return parse
-
-
-def codec_options(
-    quality: int | None,
-    target_size: int | None,
-    codec: Codec | None,
-    palette_size: int | None,
-    dither: float | None,
-) -> dict[str, Any]:
-    """Return the options of ``Image.save`` that the user gave, unless they are of different codecs."""
-    from ..plugin import CODEC_OF_OPTION
-
-    options = {"quality": quality, "target_size": target_size, "palette_size": palette_size, "dither": dither}
-    given = {name: value for name, value in options.items() if value is not None}
-    if "quality" in given and "target_size" in given:
-        raise misuse("--quality and --target-size exclude each other: the size decides what the quality is")
-    chosen = codec.value if codec else CODEC_OF_OPTION[min(given)] if given else None
-    for name in given:
-        if CODEC_OF_OPTION[name] != chosen:
-            option = f"--{name.replace('_', '-')}"
-            raise misuse(f"{option} is an option of the codec {CODEC_OF_OPTION[name]}, not of {chosen}")
-    return {**given, "codec": codec.value} if codec else given
 
 
 @contextmanager
@@ -191,56 +160,5 @@ DenoiseSteps = Annotated[
         help="Evaluations of the denoiser, 4 unless given; 0 turns denoising off.",
         show_default=False,
         rich_help_panel=_MODEL_PANEL,
-    ),
-]
-Quality = Annotated[
-    int | None,
-    typer.Option(
-        "--quality",
-        parser=whole_number(1, 100),
-        metavar="1-100",
-        help="Smallest to best; chooses the codec [bold]context[/]. [bold]PILLOW_SDC_QUALITY[/] unless given.",
-        show_default=False,
-        rich_help_panel=_SIZE_PANEL,
-    ),
-]
-TargetSize = Annotated[
-    int | None,
-    typer.Option(
-        parser=bytes_of,
-        metavar="BYTES",
-        help="Best quality that takes no more: 2000, 2k, 5kB. Chooses [bold]context[/] as well.",
-        show_default=False,
-        rich_help_panel=_SIZE_PANEL,
-    ),
-]
-CodecOption = Annotated[
-    Codec | None,
-    typer.Option(
-        "--codec",
-        help="[bold]palette[/] is the article's and the default, [bold]uint8[/] nearly lossless on latents. "
-        "[bold]PILLOW_SDC_CODEC[/] unless given.",
-        show_default=False,
-        rich_help_panel=_SIZE_PANEL,
-    ),
-]
-PaletteSize = Annotated[
-    int | None,
-    typer.Option(
-        parser=whole_number(2, 256),
-        metavar="2-256",
-        help="Entries of the palette, 256 unless given.",
-        show_default=False,
-        rich_help_panel=_SIZE_PANEL,
-    ),
-]
-Dither = Annotated[
-    float | None,
-    typer.Option(
-        parser=number(0, 1),
-        metavar="0-1",
-        help="Share of the palette's error that is diffused, 1 unless given.",
-        show_default=False,
-        rich_help_panel=_SIZE_PANEL,
     ),
 ]

@@ -13,25 +13,20 @@ from ..errors import is_full, summary_of
 from ..files import left_out
 from ..runs.tasks import Conversion, Kind
 from .arguments import (
-    CodecOption,
     Debug,
     DenoiseSteps,
     Device,
-    Dither,
     Dtype,
     DtypeOption,
     Force,
     MaxPixels,
     Metadata,
     Model,
-    PaletteSize,
-    Quality,
     Quiet,
-    TargetSize,
-    codec_options,
     number,
     whole_number,
 )
+from .codec_options import takes_codec_options
 from .messages import FAILED, INTERRUPTED, as_line, misuse, say
 
 if TYPE_CHECKING:
@@ -66,6 +61,7 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+@takes_codec_options
 def batch(
     source: Annotated[
         str,
@@ -169,11 +165,8 @@ def batch(
             rich_help_panel=_WORKERS_PANEL,
         ),
     ] = None,
-    quality: Quality = None,
-    target_size: TargetSize = None,
-    codec: CodecOption = None,
-    palette_size: PaletteSize = None,
-    dither: Dither = None,
+    *,
+    save_options: dict[str, Any],
     model: Model = None,
     device: Device = None,
     dtype: DtypeOption = None,
@@ -188,7 +181,6 @@ def batch(
     Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of what each
     picture became.
     """
-    save_options = codec_options(quality, target_size, codec, palette_size, dither)
     _check_decoding(decode, bool(save_options), format_name)
     settings = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value, "denoise_steps": denoise_steps}
     conversion = Conversion(

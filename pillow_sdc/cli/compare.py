@@ -11,7 +11,9 @@ import typer
 from ..files.pictures import is_picture
 from ..files.pixel_limit import pixel_limit
 from ..files.writing import check_absent, write_whole
-from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured, whole_number
+from ..latent_codecs import ContextCodec
+from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
+from .codec_options import metavar_of, parser_of
 from .messages import Failures, announce, misuse
 from .sources import find, opened
 
@@ -30,6 +32,7 @@ EXAMPLES = """[bold]Examples[/]
 [cyan]sdc compare photo.jpg -o report/ --target-size 2k --qualities none[/]   at 2,000 bytes, without plots"""
 
 _PANEL = "What is compared"
+_QUALITY = ContextCodec.options["quality"]
 
 
 def compare(
@@ -44,8 +47,8 @@ def compare(
     quality: Annotated[
         int | None,
         typer.Option(
-            parser=whole_number(1, 100),
-            metavar="1-100",
+            parser=parser_of(_QUALITY),
+            metavar=metavar_of(_QUALITY),
             help="Files may take the bytes that [bold]context[/] does at this quality.",
             show_default=False,
             rich_help_panel=_PANEL,
@@ -140,8 +143,9 @@ def _parse_qualities(text: str) -> list[int]:
         qualities = sorted({int(word) for word in words})
     except ValueError:
         raise misuse(f"--qualities is {text!r}; it must be whole numbers with commas between, or none") from None
-    if qualities and not (qualities[0] >= 1 and qualities[-1] <= 100):
-        raise misuse(f"--qualities is {text!r}; qualities are from 1 to 100")
+    lowest, highest = _QUALITY.range.lowest, _QUALITY.range.highest
+    if qualities and not (qualities[0] >= lowest and qualities[-1] <= highest):
+        raise misuse(f"--qualities is {text!r}; qualities are from {lowest} to {highest}")
     return qualities
 
 

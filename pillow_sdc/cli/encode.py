@@ -8,25 +8,8 @@ import typer
 from ..files.pictures import is_picture, is_sdc, open_picture
 from ..files.pixel_limit import pixel_limit
 from ..progress import ProgressCallback
-from .arguments import (
-    CodecOption,
-    Debug,
-    Device,
-    Dither,
-    Dtype,
-    DtypeOption,
-    Force,
-    MaxPixels,
-    Metadata,
-    Model,
-    Output,
-    PaletteSize,
-    Quality,
-    Quiet,
-    TargetSize,
-    codec_options,
-    configured,
-)
+from .arguments import Debug, Device, Dtype, DtypeOption, Force, MaxPixels, Metadata, Model, Output, Quiet, configured
+from .codec_options import takes_codec_options
 from .messages import Failures, misuse, say
 from .sources import STREAM, Source, find, is_folder, plan
 
@@ -45,6 +28,7 @@ EXAMPLES = """[bold]Examples[/]
 [cyan]curl -s URL | sdc encode - > photo.sdc[/]   in a pipe"""
 
 
+@takes_codec_options
 def encode(
     sources: Annotated[
         list[str],
@@ -55,11 +39,8 @@ def encode(
         ),
     ],
     output: Output = None,
-    quality: Quality = None,
-    target_size: TargetSize = None,
-    codec: CodecOption = None,
-    palette_size: PaletteSize = None,
-    dither: Dither = None,
+    *,
+    save_options: dict[str, Any],
     metadata: Metadata = True,
     max_pixels: MaxPixels = None,
     force: Force = False,
@@ -75,7 +56,6 @@ def encode(
     several frames the first is taken, and of an .sdc file its latents, without decoding it. Nothing is overwritten
     without [bold]--force[/], a file is written whole or not at all, and one that fails does not stop the others.
     """
-    save_options = codec_options(quality, target_size, codec, palette_size, dither)
     failures = Failures(debug)
     found = find(sources, is_picture, failures, quiet=quiet)
     if output not in (None, STREAM) and not is_folder(output, found, is_sdc) and not is_sdc(Path(output)):

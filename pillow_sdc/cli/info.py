@@ -72,8 +72,8 @@ def describe(file: IO[bytes]) -> dict[str, Any]:
         OSError: The file is damaged.
     """
     from .. import container, image_codec, operations
+    from ..latent_codecs import CODECS
     from ..models import NoiseSchedule
-    from . import payloads
 
     summary = operations.info(file)
     file.seek(0)
@@ -96,7 +96,7 @@ def describe(file: IO[bytes]) -> dict[str, Any]:
         "mode": summary.mode,
         "format_version": container.FORMAT_VERSION,
         "codec": summary.codec,
-        "parameters": payloads.parameters(summary.codec, payload),
+        "parameters": CODECS.named(summary.codec).describe(payload),
         "latent_space": summary.latent_space,
         "file_bytes": summary.file_bytes,
         "payload_bytes": summary.payload_bytes,
@@ -120,7 +120,7 @@ def _as_text(description: dict[str, Any]) -> str:
         "file": f"{description['file_bytes']:,} bytes, {description['bits_per_pixel']:.3f} bits per pixel",
         "format": f"version {description['format_version']}, latents of {description['latent_space']}",
         "chunks": ", ".join(chunks),
-        "codec": f"{description['codec']}: {_parameters_as_text(description['parameters'])}",
+        "codec": ": ".join(filter(None, [description["codec"], _parameters_as_text(description["parameters"])])),
         "noise": f"variance {description['noise_variance']:.3g}, "
         + ("too little to be removed" if timestep is None else f"that of timestep {timestep:.1f}"),
         "latents": f"{latents['columns']}×{latents['rows']}×4",

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from .. import container, image_codec
+from ..latent_codecs import CODECS
 from ..latent_codecs.eight_bit import round_levels, to_levels
 from ..preview import preview
-from . import payloads
 
 PANEL = 256
 """Longer side of a picture on the sheet, about; latents are enlarged by whole factors, or else reduced to this."""
@@ -43,8 +43,8 @@ def draw(file: IO[bytes], name: str) -> Image.Image:
         _Panel("the four channels as RGBA, on white", _on_white(_scaled(rgba))),
         _Panel("preview, no model", _on_squares(_scaled(thumbnail))),
     ]
-    if header.codec == "palette":
-        entries = payloads.palette(container.read_chunk(file, layout.payload))
+    entries = CODECS.named(header.codec).codebook(container.read_chunk(file, layout.payload))
+    if entries is not None:
         upper.append(_Panel(f"palette of {len(entries)}", _swatches(entries)))
     lower = [
         _Panel(f"channel {number}: {channel.min():.2f} to {channel.max():.2f}", _scaled(_grey(channel)))

@@ -1,24 +1,24 @@
-"""Latent codecs: latents to payload and back, and their registry."""
+"""Latent codecs: latents to payload and back, and the one registry of them."""
 
-from ..errors import OptionError
 from .context import ContextCodec
-from .interfaces import LatentCodec, QuantisedLatents
+from .interfaces import Budget, LatentCodec, Option, QuantisedLatents, option
 from .palette import PaletteCodec
+from .registry import TARGET_SIZE, Registry
 from .uint8 import Uint8Codec
 
-__all__ = ["CODECS", "ContextCodec", "LatentCodec", "PaletteCodec", "QuantisedLatents", "Uint8Codec", "codec_by_name"]
+__all__ = [
+    "CODECS",
+    "TARGET_SIZE",
+    "Budget",
+    "ContextCodec",
+    "LatentCodec",
+    "Option",
+    "PaletteCodec",
+    "QuantisedLatents",
+    "Registry",
+    "Uint8Codec",
+    "option",
+]
 
-CODECS: tuple[type[LatentCodec], ...] = (Uint8Codec, PaletteCodec, ContextCodec)
+CODECS = Registry(Uint8Codec, PaletteCodec, ContextCodec, default=PaletteCodec)
 """Every codec of format version 1."""
-
-
-def codec_by_name(name: str) -> type[LatentCodec]:
-    """Return the codec of a name.
-
-    Raises:
-        OptionError: There is no such codec.
-    """
-    for codec in CODECS:
-        if codec.name == name:
-            return codec
-    raise OptionError(f"codec is {name!r}; it must be one of {', '.join(codec.name for codec in CODECS)}")

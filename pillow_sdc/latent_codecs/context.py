@@ -5,41 +5,27 @@
 
 The payload: a byte that names the network; two bytes with the step and two flags, the lowest first; the stream of
 symbols. The parts, from the bottom: :mod:`.range_coder`, :mod:`.mixtures`, :mod:`.context_network`, :mod:`.trellis`,
-:mod:`.sensitivity`, :mod:`.context_stream`.
+:mod:`.sensitivity`, :mod:`.context_stream`, :mod:`.context_head`, :mod:`.context_payload`.
 """
 
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from numbers import Integral
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..errors import CorruptFileError, OptionError
 from ..progress import UNCOUNTED, Steps, steps_of
-from . import context_stream, trellis
-from .blas_threads import single_threaded_blas
-from .context_stream import STEP_UNIT, EntropyModel, Symbols
-from .context_weights import NEWEST, network_arrays
-from .interfaces import QuantisedLatents, check_latents
-from .sensitivity import shrunk, stretched
+from ..ranges import Range
+from .context_head import LARGEST_STEP, Head
+from .interfaces import Budget, LatentCodec, QuantisedLatents, option, variant
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MIN_QUALITY, MAX_QUALITY, DEFAULT_QUALITY = 1, 100, 50
 COARSEST, FINEST = 10240, 819
-"""Steps of the lowest and the highest quality, in :data:`STEP_UNIT`; between them they form a geometric series."""
-
-LARGEST_STEP = (1 << 14) - 1
-"""The largest step that a payload can hold; it is coarser than that of the lowest quality."""
-
-LARGEST_LATENT = 32.0
-"""Latents are clamped to this; those of photographs seldom exceed 6."""
-
-_HEAD_BYTES = 3
-_STEP_BITS = LARGEST_STEP.bit_length()
-_TRELLIS, _STRETCHED = 1 << _STEP_BITS, 2 << _STEP_BITS
+"""Steps of the lowest and the highest quality, in :data:`.context_stream.STEP_UNIT`; between them they form a geometric
+series."""
 
 _CLOSE_ENOUGH = 0.998
 """Share of the bytes given that need not be exceeded by further search."""
@@ -49,7 +35,7 @@ _LATENTS_PER_RUNG, _MOST_RUNGS_APART = 256, 40
 
 
 def step_of(quality: int) -> int:
-    """Return the step of a quality from 1 to 100, in :data:`STEP_UNIT`; below 1 the series goes on."""
+    """Return the step of a quality from 1 to 100, in :data:`.context_stream.STEP_UNIT`; below 1 the series goes on."""
     share = (quality - MIN_QUALITY) / (MAX_QUALITY - MIN_QUALITY)
     return round(COARSEST * math.pow(FINEST / COARSEST, share))
 
@@ -63,8 +49,13 @@ def _ladder() -> list[int]:
 _LADDER = _ladder()
 
 
-@dataclass(frozen=True)
-class ContextCodec:
+def quality_of(step: int) -> float:
+    """Return the quality of a step, to one decimal: ``target_size`` chooses steps between those of the qualities."""
+    share = math.log(step / COARSEST) / math.log(FINEST / COARSEST)
+    return round(MIN_QUALITY + share * (MAX_QUALITY - MIN_QUALITY), 1)
+
+
+class ContextCodec(LatentCodec):
     """Latents as symbols that a context network predicts: the palette's quality in little more than half its bytes.
 
     Attributes:
@@ -74,20 +65,16 @@ class ContextCodec:
             others. Pictures are then nearer to their originals for the same bytes, latents are not.
     """
 
-    name: ClassVar[str] = "context"
+    number = 3
+    name = "context"
+    help = "ours, the same quality in little more than half the bytes"
+    budget = Budget("quality", "Best quality that takes no more")
 
-    quality: int = DEFAULT_QUALITY
-    trellis: bool = True
-    stretched: bool = True
+    quality: int = option(DEFAULT_QUALITY, Range(int, MIN_QUALITY, MAX_QUALITY), "Smallest to best")
+    trellis: bool = variant(True)
+    stretched: bool = variant(True)
 
-    def __post_init__(self) -> None:
-        quality: object = self.quality
-        if isinstance(quality, bool) or not isinstance(quality, Integral):
-            raise OptionError(f"quality is {quality!r}; it must be a whole number from {MIN_QUALITY} to {MAX_QUALITY}")
-        if not MIN_QUALITY <= int(quality) <= MAX_QUALITY:
-            raise OptionError(f"quality is {quality}; it must be from {MIN_QUALITY} to {MAX_QUALITY}")
-
-    def encode(self, latents: NDArray[np.float32], steps: Steps = UNCOUNTED) -> bytes:
+    def encode(self, latents: "NDArray[np.float32]", steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±32 are clamped."""
         return self.encode_with_step(latents, step_of(self.quality), steps)
 
@@ -100,32 +87,25 @@ class ContextCodec:
         """Return how many bands there are."""
         return steps_of(rows)
 
-    def encode_with_step(self, latents: NDArray[np.float32], step: int, steps: Steps = UNCOUNTED) -> bytes:
-        """Return the payload of latents ``(4, h, w)`` quantised with a step in :data:`STEP_UNIT`, 1 to 16,383."""
-        flags = (_TRELLIS if self.trellis else 0) | (_STRETCHED if self.stretched else 0)
-        stream = context_stream.write(self._quantised(latents, step), self._entropy_model(step), steps)
-        return bytes([NEWEST]) + (step | flags).to_bytes(2, "little") + stream
+    def head(self, step: int) -> Head:
+        """Return what a payload with a step, in :data:`.context_stream.STEP_UNIT`, 1 to 16,383, begins with."""
+        from .context_weights import NEWEST
 
-    def reconstruct_with_step(self, latents: NDArray[np.float32], step: int) -> QuantisedLatents:
+        return Head(NEWEST, step, self.trellis, self.stretched)
+
+    def encode_with_step(self, latents: "NDArray[np.float32]", step: int, steps: Steps = UNCOUNTED) -> bytes:
+        """Return the payload of latents ``(4, h, w)`` quantised with a step as :meth:`head` takes it."""
+        from . import context_payload
+
+        return context_payload.encode(latents, self.head(step), steps)
+
+    def reconstruct_with_step(self, latents: "NDArray[np.float32]", step: int) -> QuantisedLatents:
         """Return what decoding gives back of latents ``(4, h, w)`` encoded with a step, in a fifth of the time."""
-        reconstructed = context_stream.reconstruct(self._quantised(latents, step), self._entropy_model(step))
-        return _as_encoded(*reconstructed, is_stretched=self.stretched)
+        from . import context_payload
 
-    def _quantised(self, latents: NDArray[np.float32], step: int) -> Symbols:
-        values = np.clip(check_latents(latents), -LARGEST_LATENT, LARGEST_LATENT)
-        if self.stretched:
-            values = stretched(values)
-        width = step * STEP_UNIT
-        if self.trellis:
-            numbers = trellis.quantise(values, width / 2)
-            return Symbols(numbers, trellis.values(numbers) - 2 * numbers)
-        numbers = np.rint(values / width).astype(np.int64)
-        return Symbols(numbers, np.zeros_like(numbers))
+        return context_payload.reconstruct(latents, self.head(step))
 
-    def _entropy_model(self, step: int) -> EntropyModel:
-        return EntropyModel(network_arrays(NEWEST), step, stretched=self.stretched, trellis=self.trellis)
-
-    def encode_within(self, latents: NDArray[np.float32], payload_bytes: int, steps: Steps = UNCOUNTED) -> bytes:
+    def encode_within(self, latents: "NDArray[np.float32]", payload_bytes: int, steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload with the finest step of latents ``(4, h, w)`` that is no longer than so many bytes.
 
         Steps between those of the qualities are used, too, and coarser ones, up to :data:`LARGEST_STEP`; ``quality`` is
@@ -137,6 +117,8 @@ class ContextCodec:
         Returns:
             The payload, or the shortest that was found where none fits.
         """
+        from .blas_threads import single_threaded_blas
+
         trials = itertools.count()
 
         def encode(step: int) -> bytes:
@@ -156,58 +138,39 @@ class ContextCodec:
 
     def is_met_by(self, payload: bytes) -> bool:
         """Tell whether a payload's step is no finer than that of the quality."""
-        return _word_of(payload) & LARGEST_STEP >= step_of(self.quality)
+        return Head.of(payload).step >= step_of(self.quality)
 
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
-        return _decode(payload, rows, columns, context_stream.read, steps)
+        from . import context_payload
 
-    @staticmethod
-    def decode_truncated(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
+        return context_payload.decode(payload, rows, columns, steps)
+
+    @classmethod
+    def decode_truncated(cls, payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero.
 
         Raises:
             CorruptFileError: The payload is not the beginning of one that :meth:`encode` writes for this shape.
         """
-        return _decode(payload, rows, columns, context_stream.read_truncated, steps)
+        from . import context_payload
 
+        return context_payload.decode_truncated(payload, rows, columns, steps)
 
-def _decode(
-    payload: bytes,
-    rows: int,
-    columns: int,
-    read: Callable[[bytes, int, int, EntropyModel, Steps], tuple[NDArray[np.float64], float]],
-    steps: Steps,
-) -> QuantisedLatents:
-    if len(payload) < _HEAD_BYTES:
-        raise CorruptFileError(f"payload of {len(payload)} bytes is too short for a step")
-    word = _word_of(payload)
-    step = word & LARGEST_STEP
-    if not step:
-        raise CorruptFileError("the payload's step is zero")
-    is_stretched = bool(word & _STRETCHED)
-    arrays = network_arrays(payload[0])
-    model = EntropyModel(arrays, step, stretched=is_stretched, trellis=bool(word & _TRELLIS))
-    with single_threaded_blas():
-        latents, variance = read(payload[_HEAD_BYTES:], rows, columns, model, steps)
-    return _as_encoded(latents, variance, is_stretched=is_stretched)
+    @staticmethod
+    def describe(payload: bytes) -> dict[str, Any]:
+        """Return quality, step, what was done to the latents, and the number of the network."""
+        from .context_stream import STEP_UNIT
 
-
-def _word_of(payload: bytes) -> int:
-    """Return the step of a payload, in the bits of :data:`LARGEST_STEP`, and its flags."""
-    return int.from_bytes(payload[1:_HEAD_BYTES], "little")
-
-
-def _as_encoded(latents: NDArray[np.float64], variance: float, *, is_stretched: bool) -> QuantisedLatents:
-    """Return latents as they were given to the encoder, and the variance of their noise."""
-    if is_stretched:
-        latents, variance = shrunk(latents), variance * _VARIANCE_LEFT
-    return QuantisedLatents(latents.astype(np.float32), variance)
-
-
-_VARIANCE_LEFT = 13 / 16
-"""Shrinking halves one of the four components of the noise, which otherwise is alike in all."""
+        head = Head.of(payload)
+        return {
+            "quality": quality_of(head.step),
+            "step": head.step * STEP_UNIT,
+            "trellis": head.trellis,
+            "stretched": head.stretched,
+            "network": head.network,
+        }
 
 
 def _search(

@@ -5,49 +5,42 @@ the levels less what their neighbours predict. Latents are nearly white: a quart
 neighbour is about all that can be predicted, and saves 3 %.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..deflate import deflate, inflate
-from ..errors import CorruptFileError, TruncatedFileError
+from ..bounded import deflate, inflate
+from ..errors import CorruptFileError
 from ..progress import UNCOUNTED, Steps
-from .eight_bit import ROUNDING_VARIANCE, from_levels, round_levels, to_levels
-from .interfaces import QuantisedLatents
+from .interfaces import LatentCodec, QuantisedLatents
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _ZERO_LEVEL = 128
 """The level that stands for latents next to zero, and for those outside the picture."""
 
 
-@dataclass(frozen=True)
-class Uint8Codec:
+class Uint8Codec(LatentCodec):
     """Latents rounded to 256 levels, 0.0332 apart."""
 
-    name: ClassVar[str] = "uint8"
+    number = 1
+    name = "uint8"
+    help = "8 bits a latent, nearly lossless on latents"
 
-    def encode(self, latents: NDArray[np.float32], steps: Steps = UNCOUNTED) -> bytes:
+    def encode(self, latents: "NDArray[np.float32]", steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±4.23 are clamped."""
+        from .eight_bit import round_levels, to_levels
+
         residuals = _residuals(round_levels(to_levels(latents)))
         return b"".join(deflate(plane.tobytes()) for plane in residuals)
-
-    def is_met_by(self, payload: bytes) -> bool:
-        """Tell that a payload is no finer: all have the same levels."""
-        return True
-
-    def encode_steps(self, rows: int) -> int:
-        """Return 0: it is done at once."""
-        return 0
-
-    @staticmethod
-    def decode_steps(rows: int) -> int:
-        """Return 0, likewise."""
-        return 0
 
     @staticmethod
     def decode(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
         """Return the latents ``(4, rows, columns)`` of a payload."""
+        import numpy as np
+
+        from .eight_bit import ROUNDING_VARIANCE, from_levels
+
         planes, rest = [], payload
         for _ in range(4):
             plane, rest = inflate(rest, rows * columns)
@@ -57,24 +50,30 @@ class Uint8Codec:
         return QuantisedLatents(from_levels(_levels(np.stack(planes))), ROUNDING_VARIANCE)
 
     @staticmethod
-    def decode_truncated(payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
-        """Refuse, for the channels come one after the other, and no picture can be made of some of them."""
-        raise TruncatedFileError("a payload of the codec uint8 cannot be shown in part")
+    def describe(payload: bytes) -> dict[str, Any]:
+        """Return the distance of levels, the same for all payloads."""
+        from .eight_bit import STEP
+
+        return {"step": STEP}
 
 
-def _predict(left: NDArray[np.int16], up: NDArray[np.int16]) -> NDArray[np.int16]:
+def _predict(left: "NDArray[np.int16]", up: "NDArray[np.int16]") -> "NDArray[np.int16]":
     return (left + up) >> 2
 
 
-def _residuals(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _residuals(levels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     """Return levels ``(4, h, w)`` less their predictions, modulo 256."""
+    import numpy as np
+
     centred = np.pad(levels.astype(np.int16) - _ZERO_LEVEL, ((0, 0), (1, 0), (1, 0)))
     here, left, up = centred[:, 1:, 1:], centred[:, 1:, :-1], centred[:, :-1, 1:]
     return (here - _predict(left, up)).astype(np.uint8)
 
 
-def _levels(residuals: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _levels(residuals: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     """Undo :func:`_residuals`, one anti-diagonal x + y at a time, whose latents do not depend on each other."""
+    import numpy as np
+
     channels, height, width = residuals.shape
     centred = np.zeros((channels, height + 1, width + 1), np.int16)
     for diagonal in range(height + width - 1):

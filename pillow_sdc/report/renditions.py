@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import pillow_sdc
 from pillow_sdc import container, image_codec
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents, codec_by_name
+from pillow_sdc.latent_codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, Uint8Codec
 from pillow_sdc.models import get_models
 
 from .metrics import Samples
@@ -64,11 +64,11 @@ class Subject:
     def stations(self) -> Iterator[Rendition]:
         """Yield what the article shows on the way to its codec: float latents and latents of 8 bits."""
         float_samples = image_codec.decode_samples(
-            QuantisedLatents(self.latents, 0.0), self._header("uint8"), get_models(pillow_sdc.settings())
+            QuantisedLatents(self.latents, 0.0), self._header(Uint8Codec.name), get_models(pillow_sdc.settings())
         )
         float_bytes = self.latents.nbytes
         yield Rendition("float", "Autoencoder alone", "float latents", float_samples, float_bytes, competes=False)
-        file = self.file("uint8")
+        file = self.file(Uint8Codec.name)
         picture = pillow_sdc.decode(file)
         yield Rendition("uint8", "8-bit latents", "uint8", np.asarray(picture), len(file), competes=False)
 
@@ -112,7 +112,7 @@ class Subject:
 
     def file(self, codec: str, **codec_options: Any) -> bytes:
         """Return the ``.sdc`` file of the picture, the same that ``save`` writes."""
-        return container.write(self._header(codec), codec_by_name(codec)(**codec_options).encode(self.latents))
+        return container.write(self._header(codec), CODECS.named(codec)(**codec_options).encode(self.latents))
 
     def _in_context(self, file: bytes, note: str) -> Rendition:
         samples = np.asarray(pillow_sdc.decode(file))
