@@ -1,9 +1,12 @@
 """Fit the linear map from latents to a quarter of the picture, and print it as ``pillow_sdc.preview`` holds it.
 
-python -m training.fit_preview PHOTOS TEACHER
+    python -m training.fit_preview PHOTOS TEACHER
+
+It is fitted to latents as they are and, as often, as the codec ``context`` brings them back, at any of its steps.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from rich.progress import track
 
-from pillow_sdc.preview import REACH, SIDE
+from pillow_sdc.latent_codecs import ContextCodec
+from pillow_sdc.preview import REACH, SIDE, WEIGHTS
 
+from .labelled import STEPS
 from .photographs import PIXELS_PER_LATENT, pixels, read_photos, split
 from .teacher import Teacher
 
@@ -27,23 +32,30 @@ def main() -> None:
     arguments = parser.parse_args()
     teacher = Teacher(arguments.teacher, torch.device("cpu"))
 
-    def pair(photo: NDArray[np.uint8]) -> Pair:
-        return windows(teacher.encode(pixels(photo[None]))[0].numpy()), means(photo)
+    codec, random = ContextCodec(), np.random.default_rng(0)
+
+    def pairs(photo: NDArray[np.uint8], step: int) -> tuple[Pair, Pair]:
+        latents, wanted = teacher.encode(pixels(photo[None]))[0].numpy(), means(photo)
+        coarse = codec.reconstruct_with_step(latents, step).latents
+        return (windows(latents), wanted), (windows(coarse), wanted)
 
     training, held_out = split(read_photos(arguments.photos))
     inputs = 4 * (2 * REACH + 1) ** 2 + 1
     squares, products = np.zeros((inputs, inputs)), np.zeros((inputs, SIDE * SIDE * 3))
     for photo in track(training):
-        latents, wanted = pair(photo)
-        squares += latents.T @ latents
-        products += latents.T @ wanted
+        for latents, wanted in pairs(photo, round(math.exp(random.uniform(*np.log(STEPS))))):
+            squares += latents.T @ latents
+            products += latents.T @ wanted
     solution = np.linalg.solve(squares, products)
     with np.printoptions(precision=4, suppress=True, floatmode="fixed", sign=" ", linewidth=120, threshold=100_000):
         print(repr(solution))
-    results = [(latents @ solution, wanted) for latents, wanted in map(pair, held_out)]
-    quarters = np.mean([psnr(decoded, wanted) for decoded, wanted in results])
-    squares = np.mean([psnr(of_squares(decoded), of_squares(wanted)) for decoded, wanted in results])
-    print(f"held out: {quarters:.2f} dB from the means of quarters, {squares:.2f} dB from those of whole squares")
+    of_held_out = [pairs(photo, STEPS[1]) for photo in held_out]
+    for which, chosen in (("as they are", 0), ("at the coarsest step", 1)):
+        for name, weights in (("this map", solution), ("the package's", WEIGHTS)):
+            results = [(latents @ weights, wanted) for latents, wanted in (both[chosen] for both in of_held_out)]
+            quarters = np.mean([psnr(decoded, wanted) for decoded, wanted in results])
+            whole = np.mean([psnr(of_squares(decoded), of_squares(wanted)) for decoded, wanted in results])
+            print(f"held out, latents {which}, {name}: {quarters:.2f} dB from quarters, {whole:.2f} dB from squares")
 
 
 def psnr(decoded: NDArray[np.floating], wanted: NDArray[np.floating]) -> float:

@@ -21,13 +21,13 @@ from .photographs import pixels
 from .precision import mixed_precision
 from .running import Run
 
-TRAINED = 5
+TRAINED = 8
 CLOSENESS = 0.0, 1.0, 2.0, 3.0, 6.0
-CONTRAST = 0.5, 1.0, 1.0
+CONTRAST = 0.35, 1.0, 1.0
 
 
 def main() -> None:
-    asked = parser(__doc__, steps=2_500)
+    asked = parser(__doc__, steps=1_500)
     asked.add_argument("--trained", type=int, default=TRAINED, metavar="LAYERS", help="first ones, beside the cleaning")
     weights = {"type": float, "metavar": "WEIGHT"}
     asked.add_argument(
