@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import Environment
 from hatchling.bridge.app import Application
-from test_autoload import Environment
 
 import hatch_build
 from pillow_sdc.latent_codecs.context_kernel import Kernel

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import ROOT
+from locations import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet

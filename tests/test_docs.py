@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow
 import pytest
-from conftest import ROOT
+from locations import ROOT
 from PIL import Image
 from pyarrow import parquet
 

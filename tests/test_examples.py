@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from environments import Environment, distributions_needed_by
+from locations import ROOT
 from PIL import Image
-from test_autoload import Environment, distributions_needed_by
 
 import pillow_sdc
 

@@ -315,3 +315,14 @@ import pillow_sdc
 assert not {"pillow_sdc.container", "PIL.ImageFile"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_what_tests_share_is_in_a_module_of_its_own(path: Path) -> None:
+    """None imports from a module of tests, whose tests would be collected twice, or from ``conftest``."""
+    for imported in imports(path):
+        names = imported.module.split(".")
+        assert not [name for name in names if name == "conftest" or name.startswith("test_")], f"line {imported.line}"
