@@ -10,10 +10,10 @@ their place: those of the same weights in float32, that ``training.quantise --fl
 """
 
 import argparse
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from timing import in_turn, seconds
 
 from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples, encode_latents
@@ -231,18 +232,15 @@ def print_speed(console: Console, teacher: Models, compact: Models) -> None:
         "encode": lambda models: models.autoencoder.encode(pixels),
         "decode": lambda models: models.autoencoder.decode(latents, 0.03),
     }.items():
-        times = [(seconds(run, teacher), seconds(run, compact)) for _ in range(1 + TIMED_RUNS)]
-        medians = np.median(times[1:], axis=0)
+        acts = {"teacher": partial(run, teacher), "compact": partial(run, compact)}
+        for act in acts.values():
+            act()  # what is built at first use is so now
+        times = in_turn({which: partial(seconds, act) for which, act in acts.items()}, TIMED_RUNS)
+        medians = np.array([np.median(times[which]) for which in acts])
         total += medians
         table.add_row(name, *(f"{value:.3f}" for value in medians), f"{medians[0] / medians[1]:.1f}")
     table.add_row("both", *(f"{value:.3f}" for value in total), f"{total[0] / total[1]:.1f}")
     console.print(table)
-
-
-def seconds(run: Callable[[Models], object], models: Models) -> float:
-    start = time.perf_counter()
-    run(models)
-    return time.perf_counter() - start
 
 
 def save_details(photos: list[Samples], pictures: dict[str, list[Samples]], path: Path) -> None:
