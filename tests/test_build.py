@@ -71,6 +71,12 @@ def test_the_wheel_is_one_for_all_pythons_of_the_platform_and_holds_the_kernel(w
     assert re.findall("^Tag: (.*)$", about, re.MULTILINE) == [f"py3-none-{hatch_build.platform()}"]
 
 
+def test_the_wheel_has_extras_for_users_alone(wheel: Path) -> None:
+    """What developers need is in dependency groups, which no wheel has."""
+    (about,) = (data.decode() for name, data in files_of(wheel).items() if name.endswith("/METADATA"))
+    assert re.findall("^Provides-Extra: (.*)$", about, re.MULTILINE) == ["batch", "ray", "report"]
+
+
 @with_compiler
 def test_the_kernel_runs_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
     environment = Environment.create(tmp_path / "environment")

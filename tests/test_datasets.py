@@ -592,7 +592,7 @@ class TestParquetFiles:
 class TestHuggingFaceDatasets:
     @pytest.fixture
     def hugging_face(self) -> Any:
-        return pytest.importorskip("datasets", reason="datasets comes with the extra 'clients'")
+        return pytest.importorskip("datasets", reason="datasets comes with the group 'clients'")
 
     @pytest.fixture
     def image_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
