@@ -147,17 +147,12 @@ def test_commands_need_no_torch(without_torch: Environment, tmp_path: Path) -> N
     assert "64×64 with compact" in report
 
 
-@pytest.mark.parametrize(("command", "extra"), [("batch", "batch"), ("compare", "report")])
-def test_a_command_names_the_extra_that_it_lacks(
-    without_torch: Environment, tmp_path: Path, command: str, extra: str
-) -> None:
-    photo = tmp_path / "photos" / "photo.png"
-    photo.parent.mkdir()
-    Image.linear_gradient("L").save(photo)
-    arguments = ["-m", "pillow_sdc", command, str(photo.parent), *(["-o"] if command == "compare" else [])]
-    done = without_torch.start(*arguments, str(tmp_path / "out"), HF_HOME=str(tmp_path / "hub"))
+def test_a_command_names_the_extra_that_it_lacks(without_torch: Environment, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.linear_gradient("L").save(tmp_path / "photos" / "photo.png")
+    done = without_torch.start("-m", "pillow_sdc", "batch", str(tmp_path / "photos"), str(tmp_path / "out"))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"pillow-sdc[{extra}]" in done.stderr
+    assert "pip install 'pillow-sdc[batch]'" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

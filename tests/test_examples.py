@@ -89,7 +89,7 @@ def distributions_installed_for(target: str) -> dict[str, metadata.Distribution]
 def test_the_demo_is_installed_without_what_only_tests_and_clusters_need() -> None:
     heavy = {"django", "ipython", "playwright", "ray"}
     assert heavy & distributions_installed_for("demo").keys() == set()
-    if all(find_spec(name) for name in ("django", "IPython", "playwright", "ray")):
+    if all(find_spec(name) for name in ("django", "IPython", "playwright", "pre_commit", "ray")):
         assert heavy <= distributions_installed_for("test").keys()
 
 

@@ -9,25 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from layers import LAYERS, layer_of
+from locations import GOLDEN, ROOT
 
-PACKAGE = Path(__file__).parent.parent / "pillow_sdc"
-GOLDEN = Path(__file__).parent / "golden"
-
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "fork_safety", "progress"),
-    ("deflate", "signatures"),
-    ("container",),
-    ("options",),
-    ("alpha", "colour_profiles", "latent_codecs", "models", "preview", "tiling"),
-    ("image_codec",),
-    ("resaving",),
-    ("plugin", "registration", "operations", "batch"),
-    ("__init__",),
-    ("files",),
-    ("runs", "datasets"),
-    ("cli", "report", "__main__"),
-)
-"""From low to high; each entry is a module of the package or a package in it."""
+PACKAGE = ROOT / "pillow_sdc"
 
 SIDE_BY_SIDE = {
     ("plugin", "registration"),
@@ -129,10 +114,6 @@ def unit_of(module: str) -> str:
     if parts[0] == "pillow_sdc":
         parts = parts[1:]
     return parts[0] if parts else "__init__"
-
-
-def layer_of(unit: str) -> int:
-    return next(i for i, units in enumerate(LAYERS) if unit in units)
 
 
 every_module = pytest.mark.parametrize("module", modules())
