@@ -1,12 +1,18 @@
-# make demo   shows the main job on a real photograph, and installs what that needs and no more
-# make test   runs the tests
-# make test-pillow   runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
-#                    with the one of make test
-# make test-other-pythons   tries the bare wheel, without torch, with other Pythons that are on the machine
-# make fuzz   holds mutated files against what SECURITY.md promises, for half a minute, and has a compiler, where there is
-#             one, check the kernel
-# make docs   builds the documentation into out/site
-# Each first makes .venv and installs into it what it needs; nothing else is required but Python 3.11 or later.
+# make demo         shows the main job on a real photograph, and installs what that needs and no more
+# make test         runs the tests
+# make test-fast    runs those that take a minute in all on two cores: the format, the codecs, Pillow's side
+# make test-pillow  runs those of the plugin with the oldest Pillow that will do, with the last of version 12, and again
+#                   with the one of make test
+# make test-other-pythons  tries the bare wheel, without torch, with other Pythons that are on the machine
+# make lint         checks style, formatting and types
+# make format       mends style and formatting where ruff can
+# make fuzz         holds mutated files against what SECURITY.md promises, for half a minute, and has a compiler, where
+#                   there is one, check the kernel
+# make docs         builds the documentation into out/site
+# make clean        removes .venv and out
+# make help         prints this
+#
+# What runs Python first makes .venv and installs into it what is needed; nothing else is required but Python 3.11 or later.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,18 +22,25 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 
 OWN_PILLOW := $(shell sed -n 's/^pillow==//p' constraints.txt)
 OTHER_PILLOWS := 11.0.0 12.3.0
-OTHER_PYTHONS := $(foreach name,python3.12 python3.13 python3.14,$(shell command -v $(name)))
+# Those that run: a command may be there and lead to no Python, as pyenv's do.
+OTHER_PYTHONS = $(foreach name,python3.12 python3.13 python3.14,$(shell $(name) -c 'import sys; print(sys.executable)' 2> /dev/null))
 PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
 
-.PHONY: demo test test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
+# Each of these needs some seconds at most. The others start processes, or load models or torch.
+FAST_TESTS := $(addprefix tests/test_,$(addsuffix .py,@FAST@))
+
+.PHONY: demo help test test-fast test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
 
 demo: $(DEMO)
 	@$(BIN)/python examples/demo.py
 
 # Two processes with a thread for every core each would spend much of their time spinning while they wait.
-test test-pillow test-other-pillows: export OMP_WAIT_POLICY = PASSIVE
+test test-fast test-pillow test-other-pillows: export OMP_WAIT_POLICY = PASSIVE
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 $(FAST_TESTS)
 
 test-pillow: test-other-pillows
 	PILLOW_SDC_TEST_PILLOW=$(OWN_PILLOW) $(BIN)/python -m pytest -n 2 $(PILLOW_TESTS)
@@ -62,16 +75,19 @@ format: $(INSTALLED)
 clean:
 	rm -rf .venv out
 
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
 KERNEL := hatch_build.py $(wildcard pillow_sdc/latent_codecs/*.c)
 
 $(DEMO): pyproject.toml constraints.txt $(KERNEL)
 	@echo "Installing pillow-sdc and what the demo needs into .venv: 1.6 GB with torch for CPUs, more with torch for CUDA ..."
-	$(PYTHON) -m venv .venv
-	$(INSTALL) --editable '.[demo]'
+	$(PYTHON) -m venv --upgrade-deps .venv
+	$(INSTALL) --editable . --group demo
 	@touch $@
 
-# By its name, the package is not built again: only what the extras need beyond the demo is installed.
+# The groups name the package and its extras, which is here by now: only what these need beyond the demo is installed.
 $(INSTALLED): $(DEMO)
 	@echo "Installing what the tests, the documentation and the other tools need, too: another 1.2 GB ..."
-	$(INSTALL) --quiet 'pillow-sdc[test,training,lint,bench,report,browser,examples,docs,clients]'
+	$(INSTALL) --quiet --group dev
 	@touch $@

@@ -9,32 +9,23 @@ python benchmarks/against_build.py REVISION FOLDER [--runs N] [--only ROW ...]
 
 import argparse
 import contextlib
+import inspect
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import timing
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-
-TIMED = """
-import time
-def timed(act, runs=5):
-    spans = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        act()
-        spans.append(time.perf_counter() - start)
-    return sorted(spans[1:])[runs // 2]
-"""
+TIMING = inspect.getsource(timing)
 
 LATENTS = """
 import json, os, sys
@@ -45,15 +36,12 @@ found = {}
 """
 
 FRESH = """
-import json, re, sys
-from pathlib import Path
+import json, sys
 from PIL import Image
 picture = Image.open(sys.argv[1])
 picture.load()
-# Not getrusage, whose peak is that of the process which started this one, if that is larger.
-peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())
-print(json.dumps({"peak MiB": int(peak[1]) / 1024}))
 """
+PRINT_PEAK = f"{TIMING}\nprint(json.dumps({{'peak MiB': peak_memory()}}))"
 
 
 @dataclass(frozen=True)
@@ -69,11 +57,11 @@ class Row:
 
 
 ROWS = (
-    Row("fresh process, open and load", FRESH, "photo.sdc", wall=True),
-    Row("the same of an AVIF file", FRESH, "photo.avif", wall=True),
+    Row("fresh process, open and load", FRESH + PRINT_PEAK, "photo.sdc", wall=True),
+    Row("the same of an AVIF file", FRESH + PRINT_PEAK, "photo.avif", wall=True),
     Row(
         "compact, 512×512",
-        TIMED
+        TIMING
         + """
 import json
 import numpy as np
@@ -82,30 +70,30 @@ from pillow_sdc.options import Settings
 compact = get_models(Settings(model="compact", device="cpu")).autoencoder
 pixels = np.random.default_rng(0).normal(0, 0.4, (3, 512, 512)).clip(-1, 1).astype(np.float32)
 latents = compact.encode(pixels)
-encode, decode = timed(lambda: compact.encode(pixels)), timed(lambda: compact.decode(latents))
-print(json.dumps({"encode ms": 1000 * encode, "decode ms": 1000 * decode, "both ms": 1000 * (encode + decode)}))
+encode, decode = milliseconds(lambda: compact.encode(pixels), 5), milliseconds(lambda: compact.decode(latents), 5)
+print(json.dumps({"encode ms": encode, "decode ms": decode, "both ms": encode + decode}))
 """,
     ),
     Row(
         "context, latents",
-        TIMED
+        TIMING
         + LATENTS
         + """
 codec = ContextCodec(quality=40)
 payload = codec.encode(latents[0])
-found["encode 64×64 ms"] = 1000 * timed(lambda: codec.encode(latents[0]))
-small = timed(lambda: ContextCodec.decode(payload, 64, 64))
-found["decode 64×64 ms"] = 1000 * small
+found["encode 64×64 ms"] = milliseconds(lambda: codec.encode(latents[0]), 5)
+small = milliseconds(lambda: ContextCodec.decode(payload, 64, 64), 5)
+found["decode 64×64 ms"] = small
 large = np.tile(latents[0], (1, 8, 8))
 payload = codec.encode(large)
-found["decode 512×512 over 64×64"] = timed(lambda: ContextCodec.decode(payload, 512, 512), 1) / small
+found["decode 512×512 over 64×64"] = milliseconds(lambda: ContextCodec.decode(payload, 512, 512), 1) / small
 print(json.dumps(found))
 """,
         runs=3,
     ),
     Row(
         "palette, latents 64×64",
-        TIMED
+        TIMING
         + LATENTS
         + """
 errors, sizes = [], []
@@ -113,38 +101,37 @@ for one in latents:
     payload = PaletteCodec().encode(one)
     errors.append(float(np.mean((PaletteCodec.decode(payload, 64, 64).latents - one) ** 2)))
     sizes.append(len(payload))
-found["encode ms"] = 1000 * timed(lambda: PaletteCodec().encode(latents[0]))
+found["encode ms"] = milliseconds(lambda: PaletteCodec().encode(latents[0]), 5)
 print(json.dumps(found | {"MSE": sum(errors) / len(errors), "bytes": sum(sizes) / len(sizes)}))
 """,
         runs=3,
     ),
     Row(
         "datasets.SdcFiles, latents, one worker",
-        """
-import json, sys, time
+        TIMING
+        + """
+import json, sys
 from torch.utils.data import DataLoader
 from pillow_sdc.datasets import SdcFiles
 loader = DataLoader(SdcFiles(sys.argv[1]), batch_size=None, num_workers=1)
 iterator = iter(loader)
 next(iterator)
-start = time.perf_counter()
-count = sum(1 for _ in iterator)
-print(json.dumps({"ms a file": 1000 * (time.perf_counter() - start) / count}))
+span, count = timed(lambda: sum(1 for _ in iterator))
+print(json.dumps({"ms a file": 1000 * span / count}))
 """,
         "archive",
     ),
     Row(
         "24 megapixels, quality 50, encode and decode, two cores",
-        """
-import io, json, sys, time
-import numpy as np
+        TIMING
+        + """
+import json, sys
 from PIL import Image
 import pillow_sdc
 with Image.open(sys.argv[1]) as photo:
     large = photo.convert("RGB").resize((6000, 4000), Image.Resampling.BICUBIC)
-start = time.perf_counter()
-pillow_sdc.decode(pillow_sdc.encode(large, model="compact", quality=50))
-print(json.dumps({"s": time.perf_counter() - start}))
+span = seconds(lambda: pillow_sdc.decode(pillow_sdc.encode(large, model="compact", quality=50)))
+print(json.dumps({"s": span}))
 """,
         "photo.png",
         threads=2,
@@ -187,13 +174,9 @@ def measure(tree: Path, row: Row, data: Path) -> dict[str, float]:
             decode = ["--decode"] if row.argument == "archive" else []
             options = ["--workers", str(row.threads), "--quiet", *decode]
             command = [sys.executable, "-P", "-m", "pillow_sdc", "batch", str(data / row.argument), target, *options]
-        start = time.perf_counter()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=target)
-        seconds = time.perf_counter() - start
-    if done.returncode:
-        raise SystemExit(f"{row.name}: {done.stderr}")
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1]) if row.program else {}
-    return figures | ({"wall s": seconds} if row.wall else {})
+        finished = timing.run(command, environment=environment, folder=target)
+    figures: dict[str, float] = json.loads(finished.output.splitlines()[-1]) if row.program else {}
+    return figures | ({"wall s": finished.seconds} if row.wall else {})
 
 
 def prepare(folder: Path, data: Path) -> None:

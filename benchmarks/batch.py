@@ -11,13 +11,12 @@ import argparse
 import io
 import itertools
 import statistics
-import time
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import timing
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -48,9 +47,7 @@ def load(files: list[bytes]) -> list[Image.Image]:
 
 def seconds(act: Callable[[], object], with_cores: int) -> float:
     use_cores(with_cores)
-    start = time.perf_counter()
-    act()
-    return time.perf_counter() - start
+    return timing.seconds(act)
 
 
 def main() -> None:
@@ -90,14 +87,11 @@ def timed(
 ) -> list[float]:
     """Return the median times of the loop on one core, of the loop on all, and of each size of batches."""
     every = cores()
-    times = defaultdict(list)
+    measurements = {"one core": partial(seconds, loop, 1), "all cores": partial(seconds, loop, every)}
+    for size in batch_sizes:
+        measurements[f"batches of {size}"] = partial(seconds, partial(batch, size), every)
     loop()  # what is imported and built at first use is so now
-    for _ in range(rounds):
-        times["one core"].append(seconds(loop, 1))
-        times["all cores"].append(seconds(loop, every))
-        for size in batch_sizes:
-            times[f"batches of {size}"].append(seconds(partial(batch, size), every))
-    return [statistics.median(values) for values in times.values()]
+    return [statistics.median(values) for values in timing.in_turn(measurements, rounds).values()]
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ They are the busiest ones, or those that ``--detail`` names.
 """
 
 import argparse
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -25,6 +25,7 @@ from PIL import Image
 from record import keep, record_at
 from rich.console import Console
 from rich.table import Table
+from timing import in_turn, seconds
 
 from pillow_sdc import container
 from pillow_sdc.image_codec import decode_samples, encode_latents
@@ -223,7 +224,7 @@ def difference_table(qualities: dict[str, Quality], others: dict[str, Quality]) 
 
 
 def print_speed(console: Console, teacher: Models, compact: Models, others: Path | None) -> None:
-    """Time models in turns, so that whatever else the machine does strikes all; the medians are compared."""
+    """Time models in turns; the medians are compared."""
     pixels = np.random.default_rng(0).uniform(-1, 1, (3, TIMED_SIDE, TIMED_SIDE)).astype(np.float32)
     latents = compact.autoencoder.encode(pixels)
     columns = ["teacher, s", "compact, s", "ratio"] + (["the others, s", "compact's over theirs"] if others else [])
@@ -233,30 +234,31 @@ def print_speed(console: Console, teacher: Models, compact: Models, others: Path
         "encode": lambda models: models.autoencoder.encode(pixels),
         "decode": lambda models: models.autoencoder.decode(latents, 0.03),
     }.items():
-        times = []
-        for _ in range(1 + TIMED_RUNS):
-            times.append([seconds(run, teacher), seconds(run, compact)])
-            if others:
-                with networks_of(others):
-                    run(compact)  # which reads the networks
-                    times[-1].append(seconds(run, compact))
-                run(compact)
-        totals.append(np.median(times[1:], axis=0))
+        measurements = {"teacher": partial(warm_seconds, run, teacher), "compact": partial(warm_seconds, run, compact)}
+        if others:
+            measurements["others"] = partial(with_networks, others, partial(warm_seconds, run, compact))
+        times = in_turn(measurements, TIMED_RUNS)
+        totals.append(np.array([np.median(times[which]) for which in measurements]))
         table.add_row(name, *time_cells(totals[-1]))
     table.add_row("both", *time_cells(sum(totals)))
     console.print(table)
+
+
+def warm_seconds(run: Callable[[Models], object], models: Models) -> float:
+    """Return the time of a second run: the first one reads what it needs."""
+    run(models)
+    return seconds(lambda: run(models))
+
+
+def with_networks(folder: Path, measure: Callable[[], float]) -> float:
+    with networks_of(folder):
+        return measure()
 
 
 def time_cells(times: NDArray[np.float64]) -> list[str]:
     theirs, ours, *others = times
     cells = [f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}"]
     return cells + [text for other in others for text in (f"{other:.3f}", f"{ours / other:.2f}")]
-
-
-def seconds(run: Callable[[Models], object], models: Models) -> float:
-    start = time.perf_counter()
-    run(models)
-    return time.perf_counter() - start
 
 
 def save_details(corners: list[tuple[int, int, int]], columns: list[list[Samples]], path: Path) -> None:

@@ -21,7 +21,6 @@ tables but that of ``compact`` are of ``--model``.
 import argparse
 import bisect
 import os
-import time
 import timeit
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from timing import timed
 
 from pillow_sdc import container, image_codec
 from pillow_sdc.latent_codecs import ContextCodec, LatentCodec, PaletteCodec, QuantisedLatents
@@ -279,12 +279,10 @@ def target_size_table(album: Album) -> Table:
     table = Table("bytes asked for", "met by", "unused, mean", "unused, most", "search, s", title="target size")
     for size in TARGET_SIZES:
         room = container.payload_room(size, {})
-        start = time.perf_counter()
-        payloads = [ContextCodec().encode_within(latents, room) for latents in album.latents]
-        seconds = (time.perf_counter() - start) / len(payloads)
+        span, payloads = timed(lambda: [ContextCodec().encode_within(latents, room) for latents in album.latents])  # noqa: B023
         unused = np.array([room - len(payload) for payload in payloads if len(payload) <= room]) / size
         met = f"{len(unused)} of {len(payloads)}"
-        table.add_row(f"{size:,}", met, f"{unused.mean():.2%}", f"{unused.max():.2%}", f"{seconds:.2f}")
+        table.add_row(f"{size:,}", met, f"{unused.mean():.2%}", f"{unused.max():.2%}", f"{span / len(payloads):.2f}")
     return table
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from timing import Clock, seconds
 
 import pillow_sdc
 from pillow_sdc.latent_codecs import ContextCodec, context_kernel
@@ -50,10 +51,8 @@ def latents_of(folder: Path, count: int) -> list[Latents]:
     return found
 
 
-def milliseconds(act: Callable[[], object], clock: Callable[[], float] = time.thread_time) -> float:
-    start = clock()
-    act()
-    return 1000 * (clock() - start)
+def milliseconds(act: Callable[[], object], clock: Clock = time.thread_time) -> float:
+    return 1e3 * seconds(act, clock)
 
 
 def decode(payload: bytes, shape: tuple[int, ...]) -> None:

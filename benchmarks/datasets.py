@@ -15,12 +15,13 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timing
 import torch
 from PIL import Image
 from rich.console import Console
@@ -68,19 +69,12 @@ def write(photos: Sequence[Path], count: int, folder: Path) -> None:
 
 def rate(dataset: Any) -> float:
     """Return samples a second of computing, in one thread."""
-    start = time.process_time()
-    for index in range(len(dataset)):
-        dataset[index]
-    return len(dataset) / (time.process_time() - start)
 
+    def read_all() -> None:
+        for index in range(len(dataset)):
+            dataset[index]
 
-def alternate(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Take the measurements in turn, so that what else the machine does befalls all alike."""
-    results: dict[str, list[float]] = {name: [] for name in measurements}
-    for _ in range(rounds):
-        for name, measure in measurements.items():
-            results[name].append(measure())
-    return results
+    return len(dataset) / timing.seconds(read_all, time.process_time)
 
 
 def compare_treated(console: Console, photos: Sequence[Path], model: str) -> None:
@@ -133,7 +127,7 @@ def main() -> None:
         }
         for dataset in datasets.values():
             dataset[0]  # what is imported and built at first use is so now
-        rates = alternate({name: partial(rate, dataset) for name, dataset in datasets.items()}, arguments.rounds)
+        rates = timing.in_turn({name: partial(rate, dataset) for name, dataset in datasets.items()}, arguments.rounds)
         sizes = {name: sum(file.stat().st_size for file in (folder / name).iterdir()) for name in FILES}
     table = Table(
         f"{arguments.pictures} pictures of {SIDE}×{SIDE}",

@@ -19,7 +19,6 @@ import logging
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timing
 from full_size_pipeline import TINY, V1_4, is_complete, made_up_picture, save_pipeline
 from numpy.typing import NDArray
 from PIL import Image
@@ -206,9 +206,7 @@ def seconds(warm_up: Callable[[], object], act: Callable[[], object]) -> float:
     """Return how long something takes that ends on the CPU, after :data:`WARM_UPS` of a small part of it."""
     for _ in range(WARM_UPS):
         warm_up()
-    start = time.perf_counter()
-    act()
-    return time.perf_counter() - start
+    return timing.seconds(act)
 
 
 def one_by_one(act: Callable[[int], object], count: int) -> None:

@@ -3,9 +3,10 @@
 import io
 import os
 import statistics
-import subprocess
 import sys
+from functools import partial
 
+import timing
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -32,18 +33,14 @@ def import_seconds(module: str) -> float:
     """Time the import in a fresh interpreter, as the interpreter itself sees it."""
     command = [sys.executable, "-c", PROGRAM.format(module)]
     environment = {**os.environ, "PILLOW_SDC_AUTOLOAD": "0"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
-    return float(done.stdout)
+    return float(timing.run(command, environment=environment).output)
 
 
 def main() -> None:
     names = ("PIL.Image", "pillow_sdc")
     for name in names:
         import_seconds(name)  # lets the interpreter write its caches
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(RUNS):
-        for name in names:
-            times[name].append(import_seconds(name))
+    times = timing.in_turn({name: partial(import_seconds, name) for name in names}, RUNS)
     pillow, ours = (statistics.median(times[name]) for name in names)
     table = Table("import", "median, ms", "ratio")
     table.add_row("PIL.Image", f"{1e3 * pillow:.1f}", "1")

@@ -8,13 +8,14 @@ pixels that several tiles have a part in; their error is compared with that of t
 """
 
 import argparse
+import inspect
 import io
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import timing
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -25,23 +26,17 @@ from pillow_sdc.tiling import split
 
 SIDE = 4096
 PATCH = 512
-CHILD = """
-import re, sys, time
-from pathlib import Path
+CHILD = f"""
+{inspect.getsource(timing)}
+import sys
 import pillow_sdc
 from PIL import Image
 pillow_sdc.configure(model="compact", device="cpu")
 photo = Image.open(sys.argv[1])
 photo.load()
-start = time.perf_counter()
-photo.save(sys.argv[2])
-saved = time.perf_counter()
+saving = seconds(lambda: photo.save(sys.argv[2]))
 opened = Image.open(sys.argv[2])
-opened.load()
-loaded = time.perf_counter()
-# Not getrusage, whose peak is that of the process which started this one, if that is larger.
-peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())
-print(saved - start, loaded - saved, peak[1])
+print(saving, seconds(opened.load), peak_memory())
 opened.save(sys.argv[3], compress_level=1)
 """
 
@@ -55,17 +50,14 @@ def main() -> None:
         paths = [Path(folder, name) for name in ("original.png", "picture.sdc", "opened.png")]
         original.save(paths[0], compress_level=1)
         command = [sys.executable, "-c", CHILD, *map(str, paths)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        save_time, load_time, peak = map(float, done.stdout.split())
+        save_time, load_time, peak = map(float, timing.run(command).output.split())
         file = paths[1].read_bytes()
         with Image.open(paths[2]) as opened:
             tiled = np.asarray(opened)
     whole = decode_in_one_piece(file)
 
     print(f"{SIDE}×{SIDE}: {len(file):,} bytes, save {save_time:.1f} s, open and load {load_time:.1f} s")
-    print(
-        f"peak resident memory of a process that does both: {peak / 1024:,.0f} MiB, the picture itself twice included"
-    )
+    print(f"peak resident memory of a process that does both: {peak:,.0f} MiB, the picture itself twice included")
     seams = seam_pixels()
     errors = {name: squared_error(original, picture) for name, picture in (("tiles", tiled), ("one piece", whole))}
     for name, place in ((f"seams, {seams.mean():.0%} of all", seams), ("elsewhere", ~seams)):

@@ -9,23 +9,23 @@ model.
 """
 
 import argparse
+import inspect
 import io
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pillow_heif
 import psutil
+import timing
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from skimage.data import astronaut
+from timing import milliseconds
 
 import pillow_sdc
 
@@ -35,14 +35,12 @@ THUMBNAILS = 64, 128, 256
 THUMBNAILS_OF = (512, 768), (3000, 2000)
 THUMBNAIL_OPTIONS = {"SDC, palette": {}, "SDC, context": {"quality": 50}, "AVIF": {"quality": 50}}
 COLD = """
-import re, sys
-from pathlib import Path
+import sys
 from PIL import Image
 with Image.open(sys.argv[1]) as image:
     image.thumbnail((int(sys.argv[2]),) * 2)
-# Not getrusage, whose peak is that of the process which started this one, if that is larger.
-print(int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
 """
+PRINT_PEAK = f"{inspect.getsource(timing)}\nprint(peak_memory())"
 WARM_RUNS, COLD_RUNS = 7, 5
 
 FLIPS, CYCLES, WARM = 2000, 1000, 100
@@ -70,15 +68,6 @@ def encoded(picture: Image.Image, file_format: str) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, file_format, **OPTIONS[file_format])
     return buffer.getvalue()
-
-
-def milliseconds(act: Callable[[], None], times: int) -> float:
-    spans = []
-    for _ in range(times):
-        start = time.perf_counter()
-        act()
-        spans.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(spans)
 
 
 def opening(files: dict[str, bytes], folder: Path) -> Table:
@@ -119,15 +108,12 @@ def thumbnails(picture: Image.Image, folder: Path) -> Table:
                     with Image.open(path) as image:
                         image.thumbnail((side, side))
 
-                megabytes: list[float] = []
-
-                def reduce_afresh(path: Path = path, side: int = side, megabytes: list[float] = megabytes) -> None:
-                    command = [sys.executable, "-c", COLD, str(path), str(side)]
-                    megabytes.append(float(subprocess.run(command, check=True, capture_output=True).stdout))
-
-                reduce()
-                warm, cold = milliseconds(reduce, WARM_RUNS), milliseconds(reduce_afresh, COLD_RUNS)
-                cells.append(f"{warm:.1f} / {cold:.0f} / {statistics.median(megabytes):.0f}")
+                command = [sys.executable, "-c", COLD, str(path), str(side)]
+                warm = milliseconds(reduce, WARM_RUNS)
+                cold = statistics.median(timing.run(command).seconds for _ in range(COLD_RUNS))
+                command[2] += PRINT_PEAK
+                megabytes = statistics.median(float(timing.run(command).output) for _ in range(COLD_RUNS))
+                cells.append(f"{warm:.1f} / {1e3 * cold:.0f} / {megabytes:.0f}")
             table.add_row("{}×{}".format(*size), name, *cells)
     return table
 

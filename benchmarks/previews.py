@@ -11,8 +11,8 @@ kernel of the codec ``context`` and once, for the two smaller sizes, without.
 import argparse
 import io
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from threadpoolctl import threadpool_limits
+from timing import seconds
 
 import pillow_sdc
 from pillow_sdc.latent_codecs import context_kernel
@@ -55,12 +56,7 @@ ACTS: dict[str, Callable[[bytes], object]] = {
 
 def milliseconds(act: Callable[[bytes], object], files: list[bytes]) -> float:
     """Return the median over rounds and files."""
-    spans = []
-    for data in files * ROUNDS:
-        start = time.perf_counter()
-        act(data)
-        spans.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(spans)
+    return 1e3 * statistics.median(seconds(partial(act, data)) for data in files * ROUNDS)
 
 
 def main() -> None:

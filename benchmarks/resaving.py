@@ -8,19 +8,18 @@ times are medians for the first picture.
 
 import argparse
 import io
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timing
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from timing import milliseconds
 
 import pillow_sdc
 from pillow_sdc.resaving import Original
@@ -70,16 +69,6 @@ def generations(files: list[bytes]) -> Table:
     return table
 
 
-def milliseconds(act: Callable[[], object], times: int = TIMES) -> float:
-    act()
-    spans = []
-    for _ in range(times):
-        start = time.perf_counter()
-        act()
-        spans.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(spans)
-
-
 def encoding(files: dict[str, bytes], folder: Path) -> Table:
     """Time ``--quality 30`` of files and of the PNGs that they decode to, in a warm process and as a command."""
     table = Table("source", "in a warm process, ms", "times as fast", "as a command, ms", "times as fast")
@@ -93,12 +82,12 @@ def encoding(files: dict[str, bytes], folder: Path) -> Table:
             command += ["--quality", "30", "--force", "--quiet", "--model", "compact"]
 
             def run(command: list[str] = command) -> None:
-                subprocess.run(command, check=True)
+                timing.run(command)
 
             def encode(path: Path = path) -> None:
                 pillow_sdc.encode(path, quality=30)
 
-            spans[path] = milliseconds(encode), milliseconds(run, COMMANDS)
+            spans[path] = milliseconds(encode, TIMES), milliseconds(run, COMMANDS)
             shares = (f"{before / now:.1f}" for before, now in zip(spans[png], spans[path], strict=True))
             cells = [
                 cell for pair in zip((f"{span:.0f}" for span in spans[path]), shares, strict=True) for cell in pair
@@ -114,8 +103,8 @@ def keeping(files: dict[str, bytes]) -> Table:
         image = pillow_sdc.decode(data)
         content = image.unmodified().content  # type: ignore[attr-defined]
         samples, kept = image.tobytes(), len(content.payload) + len(content.alpha)
-        loading = milliseconds(lambda data=data: pillow_sdc.decode(data))  # type: ignore[misc]
-        to_keep = milliseconds(lambda: Original().keep(content, samples))  # noqa: B023 - called at once
+        loading = milliseconds(lambda data=data: pillow_sdc.decode(data), TIMES)  # type: ignore[misc]
+        to_keep = milliseconds(lambda: Original().keep(content, samples), TIMES)  # noqa: B023 - called at once
         pixels = 4 * image.width * image.height
         cells = f"{loading:.1f}", f"{to_keep:.2f}", f"{100 * to_keep / loading:.2f}"
         table.add_row(name, *cells, f"{kept:,}", f"{100 * kept / pixels:.2f}")

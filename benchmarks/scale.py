@@ -19,7 +19,6 @@ import random
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ import psutil
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from timing import timed
 
 from pillow_sdc.runs.local_engine import LocalEngine
 from pillow_sdc.runs.manifest import FOLDER
@@ -66,9 +66,7 @@ def write_noise(folder: Path, count: int) -> None:
 def measured(source: Path, engine: Engine) -> tuple[float, int]:
     """Return how many seconds a run into a fresh folder takes, and the bytes of its manifest."""
     with tempfile.TemporaryDirectory() as target:
-        start = time.perf_counter()
-        progress = run(str(source), target, ENCODING, engine)
-        span = time.perf_counter() - start
+        span, progress = timed(lambda: run(str(source), target, ENCODING, engine))
         manifest = sum(path.stat().st_size for path in Path(target, FOLDER).glob("*.parquet"))
     if progress.failed:
         raise RuntimeError(f"{progress.failed} pictures failed: {progress.errors}")

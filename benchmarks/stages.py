@@ -11,7 +11,6 @@ import argparse
 import io
 import itertools
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
+from timing import timed
 
 from pillow_sdc import container
 from pillow_sdc.latent_codecs import CODECS
@@ -42,9 +42,8 @@ class Clock:
         self.spans: dict[str, list[float]] = defaultdict(list)
 
     def __call__(self, stage: str, act: Callable[[], Result]) -> Result:
-        start = time.perf_counter()
-        result = act()
-        self.spans[stage].append(1000 * (time.perf_counter() - start))
+        span, result = timed(act)
+        self.spans[stage].append(1e3 * span)
         return result
 
 

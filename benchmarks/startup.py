@@ -3,14 +3,12 @@
 import compileall
 import os
 import statistics
-import subprocess
 import sysconfig
 import tempfile
-import time
 import venv
-from collections.abc import Callable
 from pathlib import Path
 
+import timing
 from rich.console import Console
 from rich.table import Table
 
@@ -43,23 +41,11 @@ class Interpreter:
             compileall.compile_dir(self.packages, quiet=1)  # as pip does
 
     def start_seconds(self) -> float:
-        start = time.perf_counter()
-        subprocess.run([self.executable, "-c", "pass"], check=True)
-        return time.perf_counter() - start
+        return timing.run([self.executable, "-c", "pass"]).seconds
 
     def hook_seconds(self) -> float:
         program = PROGRAM.format(directory=str(self.packages), file=str(self.packages / "pillow_sdc.pth"))
-        command = [self.executable, "-S", "-B", "-c", program]
-        return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-
-
-def alternate(measurements: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Take the measurements in turn, first in one order and then in the other."""
-    seconds: dict[str, list[float]] = {name: [] for name in measurements}
-    for run in range(RUNS):
-        for name in list(measurements)[:: 1 if run % 2 else -1]:
-            seconds[name].append(measurements[name]())
-    return seconds
+        return float(timing.run([self.executable, "-S", "-B", "-c", program]).output)
 
 
 def main() -> None:
@@ -67,12 +53,13 @@ def main() -> None:
         without, again, with_hook = (
             Interpreter(Path(directory) / name, with_hook=name == "with") for name in ("without", "again", "with")
         )
-        starts = alternate(
+        starts = timing.in_turn(
             {
                 "without the hook": without.start_seconds,
                 "without the hook, another environment": again.start_seconds,
                 "with the hook": with_hook.start_seconds,
-            }
+            },
+            RUNS,
         )
         compiled = [with_hook.hook_seconds() for _ in range(RUNS)]
         for cache in with_hook.packages.rglob("*.pyc"):

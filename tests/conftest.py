@@ -1,14 +1,11 @@
 """Models and pictures that several test modules share."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("PILLOW_SDC_TEST_DATA", ROOT.parent / "shared"))
+from locations import ROOT, SHARED
 
 
 @pytest.fixture(scope="session")

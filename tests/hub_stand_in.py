@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from conftest import ROOT
+from locations import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

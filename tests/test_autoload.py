@@ -5,23 +5,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from environments import SITE_PACKAGES, Environment, distributions_needed_by
+from locations import GOLDEN, ROOT
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
-GOLDEN = ROOT / "tests" / "golden"
 PICTURE = str(GOLDEN / "palette-rgb-metadata.sdc")
 MODULE, PTH, START = "_pillow_sdc_autoload.py", "pillow_sdc.pth", "pillow_sdc.start"
-SHARED = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-"""Where the packages are that the tests can import."""
-
 PYTHONS = [sys.executable, *os.environ.get("PILLOW_SDC_TEST_PYTHONS", "").split()]
 """Interpreters that the package is tried with where torch is missing; for others than this, packages are downloaded."""
 
@@ -29,60 +23,6 @@ WITHOUT = {"torch", "diffusers", "transformers"}
 
 VERIFY = f"from PIL import Image; Image.open({PICTURE!r}).verify(); print('fine')"
 IS_REGISTERED = "from PIL import Image; print('SDC' in Image.OPEN)"
-
-
-class Environment(NamedTuple):
-    """A virtual environment."""
-
-    directory: Path
-    packages: Path
-
-    @classmethod
-    def create(cls, directory: Path, shared: bool = True, python: str = sys.executable) -> "Environment":
-        """Create one that can also import what the tests can, unless it is to be bare.
-
-        Where Python looks for modules but not for ``.pth`` files, the package that the tests import stays out of sight.
-        """
-        subprocess.run([python, "-m", "venv", "--without-pip", str(directory)], check=True)
-        environment = cls(directory, directory)
-        packages = environment.run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-        environment = environment._replace(packages=Path(packages.strip()))
-        if shared:
-            (environment.packages / "shared.pth").write_text("\n".join(SHARED), "utf-8")
-        return environment
-
-    @property
-    def python(self) -> str:
-        name = "Scripts/python.exe" if os.name == "nt" else "bin/python"
-        return str(self.directory / name)
-
-    def pip(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", self.python, *arguments]
-        subprocess.run(command, check=True, capture_output=True)
-
-    def share(self, distributions: Mapping[str, metadata.Distribution]) -> None:
-        """Have what distributions of the tests' environment have in ``site-packages``."""
-        for distribution in distributions.values():
-            for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
-                entry, link = Path(str(distribution.locate_file(top))), self.packages / top
-                if not link.exists():  # several distributions may share a folder
-                    link.symlink_to(entry, target_is_directory=entry.is_dir())
-
-    def files(self) -> set[Path]:
-        return {path for path in self.directory.rglob("*") if not path.is_dir()}
-
-    def start(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in the environment's directory, with no variables for it or the package but these."""
-        ours = ("PYTHON", "PILLOW_SDC_")
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | variables
-        command = [self.python, *arguments]
-        return subprocess.run(command, cwd=self.directory, env=variables, capture_output=True, text=True)
-
-    def run(self, *arguments: str, **variables: str) -> str:
-        """Return what Python writes, which must not be a complaint."""
-        done = self.start(*arguments, **variables)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -107,31 +47,6 @@ def without_torch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     environment.pip("install", "--constraint", str(ROOT / "constraints.txt"), *sorted(direct - {"accelerate"}))
     environment.pip("install", "--constraint", str(ROOT / "constraints.txt"), "--no-deps", "accelerate")  # needs torch
     return environment
-
-
-def distributions_needed_by(
-    requirements: Iterable[str], excluded: Collection[str] = ()
-) -> dict[str, metadata.Distribution]:
-    """Return the distributions that requirements name, and what these need in turn, by name, but for some."""
-    found: dict[str, metadata.Distribution] = {}
-    seen: set[tuple[str, str]] = set()
-    waiting = required(requirements)
-    while waiting:
-        requirement = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if name in excluded:
-            continue
-        distribution = found.setdefault(name, metadata.distribution(name))
-        for extra in {"", *requirement.extras} - {extra for other, extra in seen if other == name}:
-            seen.add((name, extra))
-            waiting += required(distribution.requires or (), extra)
-    return found
-
-
-def required(requirements: Iterable[str], extra: str = "") -> list[Requirement]:
-    """Return the requirements that hold here, with an extra or with none."""
-    parsed = map(Requirement, requirements)
-    return [each for each in parsed if each.marker is None or each.marker.evaluate({"extra": extra})]
 
 
 @pytest.fixture
@@ -230,6 +145,14 @@ def test_commands_need_no_torch(without_torch: Environment, tmp_path: Path) -> N
     report = without_torch.run("-m", "pillow_sdc", "doctor", HF_HOME=str(tmp_path / "hub"))
     assert "not installed, or not under this name: torch, diffusers, transformers" in report
     assert "64×64 with compact" in report
+
+
+def test_a_command_names_the_extra_that_it_lacks(without_torch: Environment, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.linear_gradient("L").save(tmp_path / "photos" / "photo.png")
+    done = without_torch.start("-m", "pillow_sdc", "batch", str(tmp_path / "photos"), str(tmp_path / "out"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "pip install 'pillow-sdc[batch]'" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -374,7 +297,7 @@ def test_python_that_ignores_the_environment_leaves_it_on(installed: Environment
 
 
 def test_without_site_nothing_is_registered(installed: Environment) -> None:
-    script = f"import sys; sys.path += {[str(installed.packages), *SHARED]!r}; {IS_REGISTERED}"
+    script = f"import sys; sys.path += {[str(installed.packages), *SITE_PACKAGES]!r}; {IS_REGISTERED}"
     assert installed.run("-S", "-c", script) == "False\n"
 
 
@@ -408,7 +331,7 @@ print("fine")
 @pytest.mark.parametrize("name", [PTH, START])
 def test_either_start_up_file_does_the_same(installed: Environment, name: str) -> None:
     script = LIKE_SITE.format(
-        paths=[str(installed.packages), *SHARED],
+        paths=[str(installed.packages), *SITE_PACKAGES],
         file=str(installed.packages / name),
         suffix=Path(name).suffix[1:],
         picture=PICTURE,
@@ -423,7 +346,8 @@ def test_start_up_files_may_be_read_again(installed: Environment) -> None:
 
 
 def test_start_up_files_may_be_read_after_pillow_is_imported(installed: Environment) -> None:
-    script = f"import sys; sys.path += {SHARED!r}; import PIL.Image, site; site.addsitedir({str(installed.packages)!r})"
+    packages = str(installed.packages)
+    script = f"import sys; sys.path += {SITE_PACKAGES!r}; import PIL.Image, site; site.addsitedir({packages!r})"
     assert installed.run("-S", "-c", f"{script}; {IS_REGISTERED}") == "True\n"
 
 

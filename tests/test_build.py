@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import Environment
 from hatchling.bridge.app import Application
-from test_autoload import Environment
 
 import hatch_build
 from pillow_sdc.latent_codecs.context_kernel import Kernel
@@ -69,6 +69,12 @@ def test_the_wheel_is_one_for_all_pythons_of_the_platform_and_holds_the_kernel(w
     about = files[name].decode()
     assert "Root-Is-Purelib: false" in about
     assert re.findall("^Tag: (.*)$", about, re.MULTILINE) == [f"py3-none-{hatch_build.platform()}"]
+
+
+def test_the_wheel_has_extras_for_users_alone(wheel: Path) -> None:
+    """What developers need is in dependency groups, which no wheel has."""
+    (about,) = (data.decode() for name, data in files_of(wheel).items() if name.endswith("/METADATA"))
+    assert re.findall("^Provides-Extra: (.*)$", about, re.MULTILINE) == ["batch", "ray", "report"]
 
 
 @with_compiler

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from locations import ROOT
 from typer.testing import CliRunner
 
 import pillow_sdc

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sdc_process import command, on_a_terminal
 from small_runs import SerialEngine, files_of, make_pictures, make_tar, members_of, picture, rows_of
-from test_cli_processes import command, on_a_terminal
 from typer.testing import CliRunner, Result
 
 import pillow_sdc

@@ -7,15 +7,15 @@ import stat
 from pathlib import Path
 
 import pytest
+from locations import GOLDEN
 from PIL import Image, PngImagePlugin, TiffImagePlugin
-from typer.testing import CliRunner, Result
+from sdc_command import names, sdc
 
 import pillow_sdc
-from pillow_sdc.cli import app, arguments
+from pillow_sdc.cli import arguments
 from pillow_sdc.options import DTYPES
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +33,6 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     picture().save(path)
     return path
-
-
-def sdc(*args: str | os.PathLike[str], stdin: bytes = b"") -> Result:
-    return CliRunner().invoke(app, [os.fspath(arg) for arg in args], input=stdin)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_encoding_writes_beside_the_source(photo: Path) -> None:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import pty
 import random
 import re
 import shutil
@@ -12,31 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import pytest
+from locations import GOLDEN
 from PIL import Image
+from sdc_process import ENVIRONMENT, TIMEOUT, command, on_a_terminal
 
 import pillow_sdc
 from pillow_sdc.files.writing import undisturbed, write_whole
 
-ENVIRONMENT = {**os.environ, "PILLOW_SDC_MODEL": "compact", "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "100"}
-TIMEOUT = 60
-GOLDEN = Path(__file__).parent / "golden"
-
-# Ctrl-C works here even where whoever runs the tests ignores it, as shells do for what runs in the background.
-RUN = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-{}
-from pillow_sdc.cli import app
-app(prog_name="sdc")
-"""
 NO_FILE_OVER_1000_BYTES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
-
-
-def command(*arguments: str | os.PathLike[str], first: str = "") -> list[str]:
-    return [sys.executable, "-c", RUN.format(first), *map(os.fspath, arguments)]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -221,21 +205,3 @@ def test_a_picture_that_goes_into_a_pipe_gets_no_bar(photo: Path, tmp_path: Path
     assert code == 0
     assert re.fullmatch(r"standard output: [^\n]*\r\n", output)
     assert pillow_sdc.info(tmp_path / "piped.sdc").width == 256
-
-
-def on_a_terminal(arguments: list[str], stdout: IO[bytes] | None = None) -> tuple[int, str]:
-    """Run a command on a terminal, and return its exit code and what it printed there."""
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen(arguments, stdin=theirs, stdout=stdout or theirs, stderr=theirs, env=ENVIRONMENT)
-    os.close(theirs)
-    output = b""
-    while True:
-        try:
-            block = os.read(ours, 65536)
-        except OSError:  # so Linux says that the other side is closed
-            break
-        if not block:
-            break
-        output += block
-    os.close(ours)
-    return child.wait(TIMEOUT), output.decode()

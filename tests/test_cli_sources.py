@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from locations import GOLDEN
 from PIL import Image
+from sdc_command import names, sdc
 from small_runs import DECODING, ENCODING, SETTINGS, SerialEngine, files_of, picture
-from test_cli_conversion import GOLDEN, names, sdc
 
 import pillow_sdc
 from pillow_sdc.cli.messages import Failures

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from locations import GOLDEN
 from PIL import Image
+from sdc_process import ENVIRONMENT
 from small_runs import make_pictures
-from test_cli_processes import ENVIRONMENT, GOLDEN
 
 import pillow_sdc
 from pillow_sdc.cli import doctor

@@ -41,7 +41,7 @@ def expected(photo: Path) -> NDArray[np.uint8]:
 
 def client(module: str) -> Any:
     """Import a client, or skip the test."""
-    return pytest.importorskip(module, reason=f"{module.partition('.')[0]} comes with the extra 'clients'")
+    return pytest.importorskip(module, reason=f"{module.partition('.')[0]} comes with the group 'clients'")
 
 
 class TestMatplotlib:

@@ -11,9 +11,9 @@ import constriction
 import numpy as np
 import pytest
 import reference_context
-from conftest import ROOT
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from locations import ROOT
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 

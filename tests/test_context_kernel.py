@@ -4,48 +4,33 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_context_stream import arrays
+from kernels import computing, kernels
+from locations import ROOT
+from random_networks import arrays
 
 import hatch_build
 from pillow_sdc.cli import doctor
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_payload, context_stream, trellis
-from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Choice, Kernel
+from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Kernel
 from pillow_sdc.latent_codecs.context_stream import EntropyModel, Symbols
-
-ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="the kernel was not built")
 
 UNITS = 96
 
 
-@contextmanager
-def computing(kernel: Kernel | None) -> Iterator[None]:
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "for a test")):
-        yield
-
-
 @cache
 def network(seed: int, size: float) -> dict[str, np.ndarray]:
     return arrays(seed, UNITS, size)
-
-
-@cache
-def kernels() -> tuple[Kernel, ...]:
-    """The kernel along all paths of this processor; none where it was not built."""
-    return tuple(Kernel(path=path) for path in Kernel().paths) if LIBRARY.exists() else ()
 
 
 def picture(random: np.random.Generator, rows: int, columns: int, deviation: float, far: bool) -> np.ndarray:

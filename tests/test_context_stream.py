@@ -4,32 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_networks import arrays
 
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.latent_codecs import context_stream, trellis
-from pillow_sdc.latent_codecs.context_network import CHANNELS, CONDITIONS, OUTPUTS
 from pillow_sdc.latent_codecs.context_stream import STEP_UNIT, EntropyModel, Symbols
-
-SEEN_NUMBERS = 190
-
-
-def arrays(seed: int = 0, units: int = 8, size: float = 40) -> dict[str, np.ndarray]:
-    """A network of random weights."""
-    random = np.random.default_rng(seed)
-    shapes = {
-        "window": (SEEN_NUMBERS, units),
-        "inner0": (units, units),
-        "inner1": (units, units),
-        "last": (units, OUTPUTS),
-    }
-    drawn = {}
-    for name, (inputs, outputs) in shapes.items():
-        weights = random.normal(0, size / inputs**0.5, (CHANNELS, inputs, outputs))
-        drawn[f"{name}.weights"] = weights.clip(-127, 127).astype(np.int8)
-        drawn[f"{name}.bias"] = random.integers(-500, 500, (CHANNELS, outputs)).astype(np.int32)
-        drawn[f"{name}.conditions"] = random.integers(-300, 300, (CHANNELS, outputs, CONDITIONS)).astype(np.int32)
-    here = random.integers(-60, 60, (CHANNELS, CHANNELS, units)) * np.tri(CHANNELS, k=-1)[:, :, None]
-    return drawn | {"here": here.astype(np.int8)}
 
 
 def quantised(latents: np.ndarray, step: int, *, along_trellis: bool) -> Symbols:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import ROOT
+from locations import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 from pyarrow import parquet
@@ -592,7 +592,7 @@ class TestParquetFiles:
 class TestHuggingFaceDatasets:
     @pytest.fixture
     def hugging_face(self) -> Any:
-        return pytest.importorskip("datasets", reason="datasets comes with the extra 'clients'")
+        return pytest.importorskip("datasets", reason="datasets comes with the group 'clients'")
 
     @pytest.fixture
     def image_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:

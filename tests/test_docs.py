@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow
 import pytest
-from conftest import ROOT
+from layers import layer_of
+from locations import ROOT
 from PIL import Image
 from pyarrow import parquet
 
@@ -27,7 +28,7 @@ from pillow_sdc import container, operations, options
 from pillow_sdc.latent_codecs import CODECS, TARGET_SIZE
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("training/*.md"), *PAGES])
 LOADED_BY = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 
@@ -61,7 +62,7 @@ class Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built strictly."""
     for module in ("mkdocs", "material", "mkdocstrings_handlers.python"):
-        pytest.importorskip(module, reason="MkDocs comes with the extra 'docs'")
+        pytest.importorskip(module, reason="MkDocs comes with the group 'docs'")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
@@ -145,6 +146,11 @@ SENTENCES = sorted(
 """Commands that are named outside of blocks."""
 
 
+ARCHITECTURE = DOCS / "architecture.md"
+NAMED = r"(?<![\w/.])([\w/]+(?:\.py|/))(?![\w/])"
+"""Files by their suffix, and folders by the slash at their end."""
+
+
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size
@@ -152,7 +158,8 @@ def size_of(path: Path) -> tuple[int, int]:
 
 class TestSite:
     def test_has_every_page(self, site: Path) -> None:
-        assert {path.stem for path in PAGES} <= {path.stem for path in site.glob("*.html")}
+        expected = {path.relative_to(DOCS).with_suffix(".html") for path in PAGES}
+        assert expected <= {path.relative_to(site) for path in site.rglob("*.html")}
 
     def test_loads_nothing_from_elsewhere(self, site: Path) -> None:
         loaded = {address for path in site.glob("**/*.html") for address in Page(path).loaded}
@@ -163,7 +170,7 @@ class TestSite:
         ] == []
 
     def test_leads_to_places_that_exist(self, site: Path) -> None:
-        pages = {path: Page(path) for path in site.glob("*.html") if path.stem != "404"}
+        pages = {path: Page(path) for path in site.rglob("*.html") if path.stem != "404"}
         missing = []
         for path, page in pages.items():
             for link in (*page.links, *page.loaded):
@@ -191,6 +198,59 @@ class TestSite:
     def test_includes_what_lies_outside_its_folder(self, site: Path) -> None:
         assert "No code." in (site / "security.html").read_text(encoding="utf-8")
         assert "Teacher" in (site / "model_card.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "architecture.svg", "adding_a_model.md"])
+def test_files_that_the_architecture_names_are_there(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    codes = (
+        re.findall(r"<text[^>]*>([^<]*)</text>", text) if page.endswith(".svg") else re.findall(r"`([^`\n]+)`", text)
+    )
+    named = {path for code in codes for path in re.findall(NAMED, code)}
+    assert len(named) > 5
+    assert [
+        path for path in sorted(named) if not any((root / path).exists() for root in (ROOT, ROOT / "pillow_sdc"))
+    ] == []
+
+
+def test_the_figure_of_the_architecture_has_the_layers_of_the_import_rule() -> None:
+    """From top to bottom; a box may lack what is small, and no row mixes layers."""
+    boxes = re.findall(
+        r'y="(\d+)"[^>]*monospace">([\w.]+?)(?:\.py|/)</text>', (DOCS / "architecture.svg").read_text("utf-8")
+    )
+    rows: dict[int, set[int]] = {}
+    for y, name in boxes:
+        rows.setdefault(int(y), set()).add(layer_of(name))
+    layers = [rows[y] for y in sorted(rows, reverse=True)]
+    assert all(len(each) == 1 for each in layers)
+    assert [min(each) for each in layers] == sorted({min(each) for each in layers})
+
+
+def test_conventions_of_pillow_name_tests_that_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", ARCHITECTURE.read_text(encoding="utf-8")))
+    tests = "".join(
+        (ROOT / "tests" / name).read_text("utf-8") for name in ("test_plugin.py", "test_pillow_conventions.py")
+    )
+    assert len(named) > 10
+    assert named - set(re.findall(r"def (test_\w+)", tests)) == set()
+
+
+def test_every_decision_has_its_page_in_the_usual_form() -> None:
+    folder = DOCS / "decisions"
+    pages = sorted(path.name for path in folder.glob("*.md") if path.name != "index.md")
+    assert sorted(re.findall(r"\]\((\w+\.md)\)", (folder / "index.md").read_text("utf-8"))) == pages
+    for name in pages:
+        text = (folder / name).read_text(encoding="utf-8")
+        assert re.findall(r"^## (.*)$", text, re.M) == ["Context", "Decision", "Consequences"], name
+        assert re.search(r"\A# .+\n\n\d{4}-\d\d-\d\d\n", text), name
+        assert len(text.splitlines()) <= 50, name
+
+
+def test_the_glossary_gives_each_word_one_meaning() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.M)
+    words = [word for row in rows if row != "word" for word in row.split(", ")]
+    assert len(words) > 40
+    assert len(words) == len(set(words))
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from environments import Environment, distributions_needed_by
+from locations import ROOT
 from PIL import Image
-from test_autoload import Environment, distributions_needed_by
 
 import pillow_sdc
 
@@ -45,7 +45,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 @pytest.fixture(autouse=True)
 def needs_photographs() -> None:
-    pytest.importorskip("skimage", reason="the examples' photographs come with scikit-image, in the extra 'examples'")
+    pytest.importorskip("skimage", reason="the examples' photographs come with scikit-image, in the group 'examples'")
 
 
 def test_every_example_is_run() -> None:
@@ -64,23 +64,32 @@ def commands_of_make(target: str, *, folder: Path = ROOT, anew: bool = False) ->
     return done.stdout.splitlines()
 
 
-def extras_installed_for(target: str) -> set[str]:
-    """Return the package's extras that ``make`` installs before it makes a target."""
-    found = re.findall(r"-m pip install .*'[\w.-]+\[(.+)\]'", "\n".join(commands_of_make(target, anew=True)))
+def groups_installed_for(target: str) -> set[str]:
+    """Return the dependency groups that ``make`` installs before it makes a target."""
+    found = re.findall(r"-m pip install .*--group (\w+)", "\n".join(commands_of_make(target, anew=True)))
     assert found
-    return {extra for extras in found for extra in extras.split(",")}
+    return set(found)
+
+
+def requirements_of(group: str, groups: dict[str, list[str | dict[str, str]]]) -> list[str]:
+    """Return what a dependency group names, and what those name that it includes."""
+    needed = []
+    for entry in groups[group]:
+        needed += [entry] if isinstance(entry, str) else requirements_of(entry["include-group"], groups)
+    return needed
 
 
 def distributions_installed_for(target: str) -> dict[str, metadata.Distribution]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [project["optional-dependencies"][extra] for extra in extras_installed_for(target)]
-    return distributions_needed_by([*project["dependencies"], *chain.from_iterable(needed)])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = project["dependency-groups"]
+    needed = chain.from_iterable(requirements_of(group, groups) for group in groups_installed_for(target))
+    return distributions_needed_by([*project["project"]["dependencies"], *needed])
 
 
 def test_the_demo_is_installed_without_what_only_tests_and_clusters_need() -> None:
     heavy = {"django", "ipython", "playwright", "ray"}
     assert heavy & distributions_installed_for("demo").keys() == set()
-    if all(find_spec(name) for name in ("django", "IPython", "playwright", "ray")):
+    if all(find_spec(name) for name in ("django", "IPython", "playwright", "pre_commit", "ray")):
         assert heavy <= distributions_installed_for("test").keys()
 
 
@@ -220,8 +229,8 @@ def test_the_notebook_holds_no_outputs_and_is_small() -> None:
 
 
 def test_the_notebook_retraces_the_article(tmp_path: Path) -> None:
-    pytest.importorskip("nbclient", reason="nbclient comes with the extra 'examples'")
-    pytest.importorskip("ipykernel", reason="ipykernel comes with the extra 'examples'")
+    pytest.importorskip("nbclient", reason="nbclient comes with the group 'examples'")
+    pytest.importorskip("ipykernel", reason="ipykernel comes with the group 'examples'")
     (tmp_path / NOTEBOOK.name).write_bytes(NOTEBOOK.read_bytes())
     run("-c", RUN_NOTEBOOK, NOTEBOOK.name, "--output=executed", folder=tmp_path)
     outputs = [

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import reference_decoder
+from kernels import computing, kernels
 from PIL import Image, UnidentifiedImageError
-from test_context_kernel import computing, kernels
 
 import pillow_sdc
 from pillow_sdc import alpha as alpha_plane

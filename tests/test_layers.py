@@ -9,26 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from layers import LAYERS, layer_of
+from locations import GOLDEN, ROOT
 
-PACKAGE = Path(__file__).parent.parent / "pillow_sdc"
-GOLDEN = Path(__file__).parent / "golden"
-
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "fork_safety", "progress", "ranges"),
-    ("bounded", "signatures"),
-    ("latent_codecs",),
-    ("container",),
-    ("options",),
-    ("alpha", "colour_profiles", "models", "preview", "tiling"),
-    ("image_codec",),
-    ("resaving",),
-    ("plugin", "registration", "operations", "batch"),
-    ("__init__",),
-    ("files",),
-    ("runs", "datasets"),
-    ("cli", "report", "__main__"),
-)
-"""From low to high; each entry is a module of the package or a package in it."""
+PACKAGE = ROOT / "pillow_sdc"
 
 SIDE_BY_SIDE = {
     ("plugin", "registration"),
@@ -131,10 +115,6 @@ def unit_of(module: str) -> str:
     if parts[0] == "pillow_sdc":
         parts = parts[1:]
     return parts[0] if parts else "__init__"
-
-
-def layer_of(unit: str) -> int:
-    return next(i for i, units in enumerate(LAYERS) if unit in units)
 
 
 every_module = pytest.mark.parametrize("module", modules())
@@ -317,3 +297,14 @@ import pillow_sdc
 assert not {"pillow_sdc.container", "PIL.ImageFile"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.relative_to(TESTS).as_posix())
+def test_what_tests_share_is_in_a_module_of_its_own(path: Path) -> None:
+    """None imports from a module of tests, whose tests would be collected twice, or from ``conftest``."""
+    for imported in imports(path):
+        names = imported.module.split(".")
+        assert not [name for name in names if name == "conftest" or name.startswith("test_")], f"line {imported.line}"

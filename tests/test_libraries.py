@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import ROOT
+from locations import ROOT
 
 from pillow_sdc.errors import ModelUnavailableError
 from pillow_sdc.models import libraries

@@ -104,7 +104,7 @@ def test_all_pictures_are_taken_unless_it_is_said_which() -> None:
 
 
 def test_names_make_the_samples_that_webdataset_makes_of_them(tmp_path: Path) -> None:
-    tariterators = pytest.importorskip("webdataset.tariterators", reason="webdataset comes with the extra 'clients'")
+    tariterators = pytest.importorskip("webdataset.tariterators", reason="webdataset comes with the group 'clients'")
     parts = ["a", "b.c", ".d", "__e__", "f.", "..g", "__h.i", "__j__.k"]
     names = ["/".join(some) for count in (1, 2, 3) for some in itertools.product(parts, repeat=count)]
     names = [name for name in names if "/." not in name]  # of hidden files in folders it makes odd samples

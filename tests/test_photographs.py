@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT
+from locations import ROOT
 from PIL import Image
 
 import pillow_sdc

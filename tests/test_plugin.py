@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from locations import ROOT
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import pillow_sdc

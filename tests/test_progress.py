@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_image_codec import ZeroDenoiser, blocks, models
+from plain_models import ZeroDenoiser, blocks, models
 
 import pillow_sdc
 from pillow_sdc import container, image_codec, progress

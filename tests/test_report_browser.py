@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("jinja2", reason="the extra report is not installed")
-pytest.importorskip("playwright", reason="the extra browser is not installed")
+pytest.importorskip("playwright", reason="the group browser is not installed")
 
 from pillow_sdc.report import html
 from pillow_sdc.report.evaluation import CurvePoint, Evaluation, PictureResults, Result, Scores

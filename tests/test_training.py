@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ROOT
 from diffusers import AutoencoderTiny
+from locations import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 

@@ -1,0 +1,21 @@
+"""The compiled kernel, in one of its paths or none, as what computes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from unittest import mock
+
+from pillow_sdc.latent_codecs import context_kernel
+from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Choice, Kernel
+
+
+@contextmanager
+def computing(kernel: Kernel | None) -> Iterator[None]:
+    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "for a test")):
+        yield
+
+
+@cache
+def kernels() -> tuple[Kernel, ...]:
+    """The kernel along all paths of this processor; none where it was not built."""
+    return tuple(Kernel(path=path) for path in Kernel().paths) if LIBRARY.exists() else ()
