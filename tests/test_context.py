@@ -478,7 +478,7 @@ def test_a_truncated_file_of_another_codec_says_that_it_cannot_be_shown(monkeypa
 
 
 def test_the_documented_steps_are_those_of_the_code() -> None:
-    page = (ROOT / "docs" / "quality.md").read_text("utf-8")
+    page = (ROOT / "docs" / "rate_distortion.md").read_text("utf-8")
     rows = re.findall(r"^\| context (\d+), step ([\d.]+) \|", page, re.MULTILINE)
     assert [int(quality) for quality, _ in rows] == [5, *range(10, 91, 10), 95]
     for quality, step in rows:

@@ -70,7 +70,7 @@ def stages(recipe: Mapping[str, Mapping[str, Any]], record: Mapping[str, Mapping
         options = ", ".join(f"{key} {words(value)}" for key, value in stage.items() if key != "module")
         figures = record[name]
         said = (
-            "not run: weights of the first kind"
+            "weights of the first kind"
             if figures is None
             else ", ".join(f"{key.replace('_', ' ')} {value:,.4g}" for key, value in figures.items() if key != "step")
         )
