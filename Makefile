@@ -26,8 +26,11 @@ OTHER_PILLOWS := 11.0.0 12.3.0
 OTHER_PYTHONS = $(foreach name,python3.12 python3.13 python3.14,$(shell $(name) -c 'import sys; print(sys.executable)' 2> /dev/null))
 PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
 
-# Each of these needs some seconds at most. The others start processes, or load models or torch.
-FAST_TESTS := $(addprefix tests/test_,$(addsuffix .py,@FAST@))
+# Each needs some seconds of a core. Most others start many processes, or load torch or models.
+FAST := alpha container context_stream image_codec layers metadata mixtures noise_schedule options \
+	other_formats palette pillow_conventions plugin range_coder registration resaving signatures tiling \
+	trellis uint8
+FAST_TESTS := $(FAST:%=tests/test_%.py)
 
 .PHONY: demo help test test-fast test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
 

@@ -111,6 +111,21 @@ def test_nothing_is_installed_twice(tmp_path: Path) -> None:
     assert installations("test") == installations("demo") == []
 
 
+def test_help_names_every_target() -> None:
+    make = shutil.which("make") or pytest.skip("there is no make")
+    printed = subprocess.run([make, "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8").partition(".PHONY:")[2].partition("\n")[0]
+    targets = {target for target in rules.split() if re.fullmatch("[a-z-]+", target)} - {"test-other-pillows"}
+    assert targets == set(re.findall("^make ([a-z-]+) ", printed, re.M))
+
+
+def test_fast_tests_are_there() -> None:
+    (command,) = (line for line in commands_of_make("test-fast") if "pytest" in line)
+    files = re.findall(r"tests/\S+", command)
+    assert len(files) > 10
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
 def test_demo(tmp_path: Path, wheel: Path) -> None:
     """With nothing but what ``make demo`` installs it shows all files, and the command that it names works."""
     from skimage.data import astronaut
