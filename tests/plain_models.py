@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from pillow_sdc.models import Denoiser, Models, NoiseSchedule
 from pillow_sdc.models.arrays import PerPicture
-from pillow_sdc.models.interfaces import DecodeTile
 
 Samples = NDArray[np.uint8]
 
@@ -17,8 +16,6 @@ class MeanAutoencoder:
 
     def __init__(self) -> None:
         self.largest = 0
-        self.finished = 0
-        self.begun = 0
         self.noise_variances: set[float] = set()
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -27,18 +24,10 @@ class MeanAutoencoder:
         means = pixels.reshape(*pictures, channels, height // 8, 8, width // 8, 8).mean(axis=(-3, -1))
         return np.concatenate([means, means[..., :1, :, :]], axis=-3)
 
-    def finish(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.finished += 1
-        return latents
-
     def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> NDArray[np.float32]:
         self.largest = max(self.largest, *latents.shape)
         self.noise_variances.update(np.ravel(noise_variance).tolist())
         return latents[..., :3, :, :].repeat(8, axis=-2).repeat(8, axis=-1)
-
-    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture = 0.0) -> DecodeTile:
-        self.begun += 1
-        return lambda y, x: self.decode(latents[..., y, x], noise_variance)
 
 
 class ZeroDenoiser:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from locations import ROOT
 from PIL import Image
 
 import pillow_sdc
