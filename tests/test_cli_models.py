@@ -54,7 +54,7 @@ def test_fetch_explains_in_one_line_what_is_missing(tmp_path: Path) -> None:
 def test_list_names_the_embedded_model_and_what_auto_takes(hub_cache: Path) -> None:
     result = sdc("models", "list", "--debug")
     assert result.exit_code == 0
-    assert result.stdout.startswith("compact  6.5 MB")
+    assert result.stdout.startswith("compact  3.3 MB")
     assert "auto takes compact on cpu in int8: the device is not CUDA, and" in result.stdout
 
 

@@ -469,7 +469,7 @@ def test_a_recipe_is_followed_from_photographs_to_the_package(
     record = json.loads((runs / "record.json").read_text())
     assert record["photographs"] == {"count": 3, "sources": [["a/b", "CC0", 2], ["c/d", "MIT", 1]]}
     assert record["stages"]["denoiser"] is None
-    assert {"step", "picture", "clean", "hours"} <= record["stages"]["decoder"].keys()
+    assert {"step", "closeness", "clean", "hours"} <= record["stages"]["decoder"].keys()
 
     networks = {path.name: path.read_bytes() for path in out.glob("*.onnx")}
     assert "steps" not in run(*command)  # all is done already

@@ -21,7 +21,7 @@ from .context_model import ContextModel, bits
 from .labelled import Pool
 from .photographs import AlteredCrops, numbered_crops, pixels, read_photos, split
 from .running import Run, parser
-from .teacher import Teacher, embedded_encoder
+from .teacher import Teacher, own_encoder
 from .workers import in_order
 
 CROPS, FIRST, KEPT = 8, 64, 1500
@@ -57,7 +57,7 @@ def order_0_bits(values: Tensor, step: float) -> float:
 
 def main() -> None:
     run = Run(ContextModel, arguments := parser(__doc__, steps=20_000).parse_args())
-    teacher, embedded_encode = Teacher(arguments.teacher, run.device), embedded_encoder(run.device)
+    teacher, own_encode = Teacher(arguments.teacher, run.device), own_encoder(run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
     held_out = [teacher.encode(pixels(photo[None]).to(run.device))[0].cpu().numpy() for photo in held_out_photos]
     # Upright, as photographs are: what is above may say other things than what is beside.
@@ -68,7 +68,7 @@ def main() -> None:
     random = np.random.default_rng(run.seed)
 
     def label() -> None:
-        encode = embedded_encode if random.random() < OWN else teacher.encode
+        encode = own_encode if random.random() < OWN else teacher.encode
         pool.add(encode(pixels(torch.from_numpy(next(crops)).to(run.device))).cpu())
 
     for _ in range(FIRST):
