@@ -119,9 +119,9 @@ class Rows(CalibrationDataReader):  # type: ignore[misc]
 def quantised(network: nn.Module, rows: list[Inputs], output: str) -> onnx.ModelProto:
     """Return a network in 8 bits, for pictures of any number and size.
 
-    Between the convolutions are unsigned numbers of a range for each tensor, in them signed ones, of seven bits, of a range
-    for each channel. The first and the last stay in float32, which costs little time. Without both, processors that add
-    8-bit products in 16 bits, those before VNNI, are far off: their sums saturate.
+    Between the convolutions are unsigned numbers of a range for each tensor, in them signed ones, of seven bits, of a
+    range for each channel. The first and the last stay in float32, which costs little time. Without both, processors
+    that add 8-bit products in 16 bits, those before VNNI, are far off: their sums saturate.
 
     Args:
         network: From inputs of the names in ``rows`` to one output.
