@@ -36,7 +36,6 @@ import pillow_sdc
 from pillow_sdc import alpha, container, models
 from pillow_sdc.latent_codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, context_kernel
 from pillow_sdc.models.arrays import PerPicture
-from pillow_sdc.models.interfaces import DecodeTile
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
@@ -63,8 +62,8 @@ Damage = Callable[[bytes, random.Random], bytes]
 class SmallestAutoencoder:
     """Gives each latent an 8×8 square of one colour."""
 
-    def decoding(self, latents: NDArray[np.float32], noise_variance: PerPicture) -> DecodeTile:
-        return lambda y, x: latents[..., :3, y, x].repeat(8, axis=-2).repeat(8, axis=-1)
+    def decode(self, latents: NDArray[np.float32], noise_variance: PerPicture) -> NDArray[np.float32]:
+        return latents[..., :3, :, :].repeat(8, axis=-2).repeat(8, axis=-1)
 
 
 class SmallestModels:
