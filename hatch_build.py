@@ -17,7 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-SOURCE = Path("pillow_sdc", "latent_codecs", "context_kernel.c")
+SOURCE = Path("pillow_sdc", "format", "context", "kernel.c")
 LIBRARY = SOURCE.with_name(
     {"win32": "sdc_context.dll", "darwin": "libsdc_context.dylib"}.get(sys.platform, "libsdc_context.so")
 )

@@ -30,7 +30,10 @@ TIMING = inspect.getsource(timing)
 LATENTS = """
 import json, os, sys
 import numpy as np
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec
+try:
+    from pillow_sdc.format.codecs import ContextCodec, PaletteCodec
+except ImportError:  # an older build
+    from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec
 latents = np.load(os.environ["BENCH_LATENTS"])
 found = {}
 """

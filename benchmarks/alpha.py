@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc import alpha
+from pillow_sdc.format import alpha
 
 SIDE = 512
 PHOTOS = 4

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc import container
-from pillow_sdc.image_codec import decode_samples
-from pillow_sdc.latent_codecs import QuantisedLatents
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import QuantisedLatents
 from pillow_sdc.models import get_models
+from pillow_sdc.pipeline.stages import decode_samples
 from pillow_sdc.report.metrics import laplacian_ratio, psnr
 from pillow_sdc.report.peers import AVIF, JPEG, WEBP, PeerEncoder, decode
 

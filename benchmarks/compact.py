@@ -27,20 +27,13 @@ from rich.console import Console
 from rich.table import Table
 from timing import in_turn, seconds
 
-from pillow_sdc import container
-from pillow_sdc.image_codec import decode_samples, encode_latents
-from pillow_sdc.latent_codecs import PaletteCodec, QuantisedLatents
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
 from pillow_sdc.models.compact import CompactDenoiser, sessions
 from pillow_sdc.options import Settings
-from pillow_sdc.report.metrics import (
-    Samples,
-    cross_hatch,
-    laplacian_ratio,
-    multiscale_ssim,
-    psnr,
-    texture_distances,
-)
+from pillow_sdc.pipeline.stages import decode_samples, encode_latents
+from pillow_sdc.report.metrics import Samples, cross_hatch, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 
 DETAIL = 128
 SHOWN = "palette of compact's latents, teacher decodes", "palette of compact's latents, compact decodes"

@@ -39,12 +39,13 @@ from rich.console import Console
 from rich.table import Table
 from timing import timed
 
-from pillow_sdc import container, image_codec
-from pillow_sdc.latent_codecs import ContextCodec, LatentCodec, PaletteCodec, QuantisedLatents
-from pillow_sdc.latent_codecs.context import COARSEST, FINEST, LARGEST_STEP, step_of
-from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, QuantisedLatents
+from pillow_sdc.format.context.codec import COARSEST, FINEST, LARGEST_STEP, step_of
+from pillow_sdc.format.context.stream import STEP_UNIT
 from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
+from pillow_sdc.pipeline import stages
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, psnr, structural_similarity
 
 Latents = NDArray[np.float32]
@@ -125,7 +126,7 @@ def file_of(photo: Samples, codec: LatentCodec, payload: bytes) -> File:
 
 def decode(photo: Samples, quantised: QuantisedLatents, models: Models) -> Samples:
     """Return a photograph's picture without any denoiser; the embedded decoder makes use of the noise variance."""
-    return image_codec.decode_samples(quantised, header_of(photo, ContextCodec()), models)
+    return stages.decode_samples(quantised, header_of(photo, ContextCodec()), models)
 
 
 class Album:
@@ -133,7 +134,7 @@ class Album:
 
     def __init__(self, photos: list[Samples], models: Models, variants: Iterable[str] = VARIANTS) -> None:
         self.photos, self.models, self.variants = photos, models, list(variants)
-        self.latents = [image_codec.encode_latents(photo, models) for photo in photos]
+        self.latents = [stages.encode_latents(photo, models) for photo in photos]
         self._in_context: dict[tuple[ContextCodec, int], Trial] = {}
 
     @cached_property

@@ -33,8 +33,9 @@ from rich.table import Table
 from timing import Clock, seconds
 
 import pillow_sdc
-from pillow_sdc.latent_codecs import ContextCodec, context_kernel
-from pillow_sdc.latent_codecs.context_kernel import Choice, Kernel
+from pillow_sdc.format.codecs import ContextCodec
+from pillow_sdc.format.context import kernel as context_kernel
+from pillow_sdc.format.context.kernel import Choice, Kernel
 
 Latents = NDArray[np.float32]
 

@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 
 import pillow_sdc
 from pillow_sdc.datasets import SdcFiles
-from pillow_sdc.latent_codecs import PaletteCodec
+from pillow_sdc.format.codecs import PaletteCodec
 from pillow_sdc.models import get_models
 from pillow_sdc.options import Settings
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pillow_sdc.latent_codecs.dithering import dither
+from pillow_sdc.format.palette.dithering import dither
 
 PALETTE = 256
 ERROR_LIMIT = 4.0

@@ -205,14 +205,15 @@ def _import_libraries() -> None:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    import pillow_sdc.image_codec  # noqa: F401
+    import pillow_sdc.pipeline.stages  # noqa: F401
 
 
 def _watch_package(recorder: Recorder) -> None:
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    from pillow_sdc.latent_codecs import CODECS
-    from pillow_sdc.models import diffusers_models, empty_prompt, loading
+    from pillow_sdc.format.codecs import CODECS
+    from pillow_sdc.models import loading
+    from pillow_sdc.models.diffusion import diffusers_models, empty_prompt
 
     recorder.watch(loading, "load_autoencoder", "VAE load")
     recorder.watch(diffusers_models.DiffusersAutoencoder, "encode", "VAE encode")

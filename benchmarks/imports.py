@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc import container
+from pillow_sdc.format import container
 
 RUNS = 41
 PROGRAM = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc.latent_codecs import PaletteCodec
+from pillow_sdc.format.codecs import PaletteCodec
 
 
 def main() -> None:

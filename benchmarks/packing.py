@@ -21,9 +21,9 @@ from rich.progress import track
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc.files.parquet_shards import ParquetShard
-from pillow_sdc.files.samples import Sample, WriteShard
-from pillow_sdc.files.tar_shards import TarShard
+from pillow_sdc.jobs.storage.parquet import ParquetShard
+from pillow_sdc.jobs.storage.samples import Sample, WriteShard
+from pillow_sdc.jobs.storage.tar import TarShard
 
 SIDES = 96, 256, 512
 CODECS: dict[str, dict[str, Any]] = {"`palette`": {}, "`quality=40`": {"quality": 40}}

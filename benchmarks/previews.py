@@ -25,8 +25,8 @@ from threadpoolctl import threadpool_limits
 from timing import seconds
 
 import pillow_sdc
-from pillow_sdc.latent_codecs import context_kernel
-from pillow_sdc.latent_codecs.context_kernel import Choice
+from pillow_sdc.format.context import kernel as context_kernel
+from pillow_sdc.format.context.kernel import Choice
 
 SIZES = {"0.4": (768, 512), "6": (3000, 2000), "24": (6000, 4000)}
 CODECS: dict[str, dict[str, Any]] = {"palette": {}, "context": {"quality": 40}}

@@ -29,12 +29,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import pillow_sdc
-from pillow_sdc import container, image_codec
-from pillow_sdc.latent_codecs import ContextCodec, QuantisedLatents
-from pillow_sdc.latent_codecs.context import step_of
-from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import ContextCodec, QuantisedLatents
+from pillow_sdc.format.context.codec import step_of
+from pillow_sdc.format.context.stream import STEP_UNIT
 from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
+from pillow_sdc.pipeline import stages
 from pillow_sdc.report import peers
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 from pillow_sdc.report.peers import AVIF, JPEG, WEBP, Peer, PeerEncoder
@@ -192,9 +193,9 @@ def save_sheets(album: Album, folder: Path) -> None:
 
 
 def context_within(photo: Samples, models: Models, size: int) -> Captioned:
-    file = image_codec.encode(photo, ContextCodec(), models, None, size)
+    file = stages.encode(photo, ContextCodec(), models, None, size)
     fp = io.BytesIO(file)
-    quantised = image_codec.decode_latents(fp, container.read_layout(fp))
+    quantised = stages.decode_latents(fp, container.read_layout(fp))
     return f"context, {len(file):,} bytes", decode(photo, quantised, models)
 
 

@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 from timing import timed
 
-from pillow_sdc.runs.local_engine import LocalEngine
-from pillow_sdc.runs.manifest import FOLDER
-from pillow_sdc.runs.ray_engine import RayEngine
-from pillow_sdc.runs.running import Engine, run
-from pillow_sdc.runs.tasks import Conversion
+from pillow_sdc.jobs.executors.processes import LocalEngine
+from pillow_sdc.jobs.executors.ray import RayEngine
+from pillow_sdc.jobs.manifest import FOLDER
+from pillow_sdc.jobs.runner import Engine, run
+from pillow_sdc.jobs.tasks import Conversion
 
 SIDE = 512
 SMALL_SIDE = 16

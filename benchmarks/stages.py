@@ -23,11 +23,11 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 from timing import timed
 
-from pillow_sdc import container
-from pillow_sdc.latent_codecs import CODECS
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import CODECS
 from pillow_sdc.models import get_models
-from pillow_sdc.models.cores import use_cores
 from pillow_sdc.options import Settings
+from pillow_sdc.runtime.cores import use_cores
 
 Result = TypeVar("Result")
 

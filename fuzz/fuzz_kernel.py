@@ -27,9 +27,11 @@ from rich.progress import track
 
 import hatch_build
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_payload
-from pillow_sdc.latent_codecs.context_kernel import Choice, Kernel
-from pillow_sdc.latent_codecs.context_network import BAND
+from pillow_sdc.format.codecs import ContextCodec
+from pillow_sdc.format.context import kernel as context_kernel
+from pillow_sdc.format.context import payload as context_payload
+from pillow_sdc.format.context.kernel import Choice, Kernel
+from pillow_sdc.format.context.network import BAND
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -33,8 +33,10 @@ from PIL import Image, ImageFile
 from rich.progress import track
 
 import pillow_sdc
-from pillow_sdc import alpha, container, models
-from pillow_sdc.latent_codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, context_kernel
+from pillow_sdc import models
+from pillow_sdc.format import alpha, container
+from pillow_sdc.format.codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents
+from pillow_sdc.format.context import kernel as context_kernel
 from pillow_sdc.models.arrays import PerPicture
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"

@@ -27,8 +27,7 @@ from .errors import (
 from .registration import register
 
 if TYPE_CHECKING:
-    from .batch import decode_batch, encode_batch
-    from .operations import (
+    from .api import (
         SdcInfo,
         decode,
         decode_latents,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         read_latents,
         read_preview,
     )
+    from .batch import decode_batch, encode_batch
     from .options import Settings, configure, settings
 
 __all__ = [
@@ -73,7 +73,7 @@ __version__ = "0.1.0.dev0"
 
 _MODULES = {
     "batch": ("decode_batch", "encode_batch"),
-    "operations": (
+    "api": (
         "SdcInfo",
         "decode",
         "decode_latents",

@@ -21,8 +21,8 @@ from threading import Semaphore
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from . import options
+from .api import Source, as_picture, open_sdc, opened
 from .errors import BatchError, ModelFailedError, is_full
-from .operations import Source, as_picture, open_sdc, opened
 from .registration import is_of_pillow
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from .image_codec import DecodedImage, StoredImage
-    from .operations import Picture
+    from .api import Picture
+    from .pipeline.stages import DecodedImage, StoredImage
     from .plugin import SdcImageFile
 
 Item = TypeVar("Item")
@@ -110,8 +110,8 @@ def encode_each(
         TypeError: As above.
         ValueError: As above.
     """
-    from . import image_codec
     from .models import get_models
+    from .pipeline import stages
     from .plugin import converted, exif_bytes, unmodified
     from .plugin import save_options as checked
 
@@ -129,11 +129,11 @@ def encode_each(
             if (source := unmodified(picture)) is not None:
                 return _Picture(item, None, given.settings, None, lambda latents: given.resaved(source))
             samples = np.asarray(converted(picture))  # a copy
-        header = image_codec.header_of(samples, given.codec, given.metadata)
+        header = stages.header_of(samples, given.codec, given.metadata)
 
         def file_of(latents: "NDArray[np.float32]") -> bytes:
-            alpha = image_codec.encode_alpha(samples, header)
-            return image_codec.write(header, latents, alpha, given.codec, given.metadata, given.target_size)
+            alpha = stages.encode_alpha(samples, header)
+            return stages.write(header, latents, alpha, given.codec, given.metadata, given.target_size)
 
         return _Picture(item, header.latent_shape, given.settings, samples, file_of)
 
@@ -144,7 +144,7 @@ def encode_each(
         samples = [picture.samples for picture in pictures if picture.samples is not None]
         if not samples:  # a group, which is of one shape, is of nothing but files
             return [None] * len(pictures)
-        return image_codec.encode_latents_together(samples, get_models(pictures[0].settings))
+        return stages.encode_latents_together(samples, get_models(pictures[0].settings))
 
     def finish(picture: "_Picture[Item]", latents: "NDArray[np.float32] | None") -> Result:
         return deliver(picture.item, picture.file_of(latents))
@@ -211,8 +211,8 @@ def decode_each(
         TypeError: As above.
         ValueError: As above.
     """
-    from . import image_codec
     from .models import get_models
+    from .pipeline import stages
 
     settings = options.settings()
 
@@ -229,7 +229,7 @@ def decode_each(
 
     def compute(files: "Sequence[_File[Item]]") -> "list[DecodedImage]":
         stored = [file.stored for file in files]
-        return image_codec.decode(stored, get_models(settings), settings.denoise_steps)
+        return stages.decode(stored, get_models(settings), settings.denoise_steps)
 
     def finish(file: "_File[Item]", picture: "DecodedImage") -> Result:
         file.image.load_decoded(file.stored, picture, get_models(settings))
@@ -439,7 +439,7 @@ class _Threads:
         """
         if count is not None and count < 1:
             raise ValueError(f"threads is {count}; it must be at least 1")
-        from .models.cores import cores
+        from .runtime.cores import cores
 
         available = cores()
         count = count or available
@@ -454,7 +454,7 @@ class _Threads:
         """Give the threads for codecs and Pillow, and those for the model, which may be the same."""
         from threadpoolctl import threadpool_limits
 
-        from .models.cores import use_cores
+        from .runtime.cores import use_cores
 
         with ExitStack() as stack:
             # numpy's own threads gain nothing for the small products of a codec, and would fight for the cores.

@@ -32,16 +32,19 @@ import torch
 from torch import distributed
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from . import container, image_codec, operations, options
-from .container import check_signature
+from . import api, options
 from .errors import CorruptFileError, NotSdcError, summary_of
-from .files import parquet_shards, tar_shards
-from .files.members import Members, NamedMembers, extension_of
-from .files.pictures import is_sdc
-from .files.samples import Sample
-from .files.stores import Store, found
-from .models.isolation import isolated
-from .runs.manifest import FOLDER as MANIFEST
+from .format import container
+from .format.container import check_signature
+from .jobs.manifest import FOLDER as MANIFEST
+from .jobs.pictures.opening import is_sdc
+from .jobs.storage import parquet as parquet_shards
+from .jobs.storage import tar as tar_shards
+from .jobs.storage.members import Members, NamedMembers, extension_of
+from .jobs.storage.samples import Sample
+from .jobs.storage.stores import Store, found
+from .pipeline import stages
+from .runtime.isolation import isolated
 
 __all__ = ["SdcFiles", "SdcShards"]
 
@@ -316,13 +319,13 @@ class _Decoder:
 
     def _pixels(self, picture: bytes) -> dict[str, torch.Tensor]:
         with options.configure(**self._settings._asdict()):
-            samples = np.array(operations.decode(picture).convert("RGB"))
+            samples = np.array(api.decode(picture).convert("RGB"))
         return {"pixels": torch.from_numpy(samples).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)}
 
 
 def _latents(picture: bytes) -> dict[str, torch.Tensor]:
     file = io.BytesIO(picture)
-    quantised = image_codec.decode_latents(file, container.read_layout(file))
+    quantised = stages.decode_latents(file, container.read_layout(file))
     return {
         "latents": torch.from_numpy(quantised.latents),
         "noise_variance": torch.tensor(quantised.noise_variance, dtype=torch.float32, device="cpu"),

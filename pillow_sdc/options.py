@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 from .errors import OptionError
-from .fork_safety import ForkSafeLock
-from .latent_codecs import CODECS
+from .format.codecs import CODECS
 from .ranges import Range
+from .runtime.fork_safety import ForkSafeLock
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 DENOISE_STEPS = Range(int, 0, 1000)

@@ -12,16 +12,18 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image, ImageFile
 
-from . import container, options, resaving
+from . import options
 from .errors import OptionError, TruncatedFileError
-from .latent_codecs import CODECS, TARGET_SIZE
+from .format import container
+from .format.codecs import CODECS, TARGET_SIZE
+from .pipeline import resaving
 from .progress import UNCOUNTED, ProgressCallback, Steps
 from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow, is_opened_sdc
 
 if TYPE_CHECKING:
-    from .image_codec import DecodedImage, StoredImage
-    from .latent_codecs import LatentCodec
+    from .format.codecs import LatentCodec
     from .models import Models
+    from .pipeline.stages import DecodedImage, StoredImage
 
 _CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")}
 _CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
@@ -122,10 +124,10 @@ class SdcImageFile(ImageFile.ImageFile):
         """
         if getattr(self, "fp", None) is None or self._layout is None:
             raise RuntimeError("verify must be called directly after open")
-        from . import image_codec
+        from .pipeline import stages
 
         try:
-            image_codec.verify(self._file(), self._layout)
+            stages.verify(self._file(), self._layout)
         finally:
             super().verify()
 
@@ -221,16 +223,16 @@ class SdcDecoder(ImageFile.PyDecoder):
 
     def decode(self, buffer: "Image.DecoderInput") -> tuple[int, int]:
         """Read the payload from the file and set the picture."""
-        from . import image_codec
         from .models import get_models
+        from .pipeline import stages
 
         layout, report, original, progress = self.args
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
-        steps = image_codec.decoding(layout.header, progress)
+        steps = stages.decoding(layout.header, progress)
         stored = _read(self.fd, layout, steps)  # damage is found before a model is sought
         settings = options.settings()
         models = get_models(settings)
-        (picture,) = image_codec.decode([stored], models, settings.denoise_steps, steps)
+        (picture,) = stages.decode([stored], models, settings.denoise_steps, steps)
         samples = picture.samples.tobytes()
         self.set_as_raw(samples)
         steps.finish()
@@ -246,21 +248,21 @@ class SdcPreviewDecoder(ImageFile.PyDecoder):
 
     def decode(self, buffer: "Image.DecoderInput") -> tuple[int, int]:
         """Read the payload from the file and set the picture."""
-        from . import image_codec
+        from .pipeline import stages
 
         layout, report, scale = self.args
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
         stored = _read(self.fd, layout)
-        samples = image_codec.preview_samples(stored.quantised.latents, layout.header, stored.alpha, scale)
+        samples = stages.preview_samples(stored.quantised.latents, layout.header, stored.alpha, scale)
         self.set_as_raw(samples.tobytes())
         report.update(model="preview", noise_variance=stored.quantised.noise_variance)
         return -1, 0
 
 
 def _read(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> "StoredImage":
-    from . import image_codec
+    from .pipeline import stages
 
-    read = image_codec.read_truncated if ImageFile.LOAD_TRUNCATED_IMAGES else image_codec.read
+    read = stages.read_truncated if ImageFile.LOAD_TRUNCATED_IMAGES else stages.read
     return read(fp, layout, steps)
 
 
@@ -456,8 +458,8 @@ class SdcEncoder(ImageFile.PyEncoder):
         """Return the whole file."""
         import numpy as np
 
-        from . import image_codec
         from .models import get_models
+        from .pipeline import stages
 
         assert self.im is not None  # noqa: S101 - set by Pillow
         given, source, progress = self.args
@@ -467,5 +469,5 @@ class SdcEncoder(ImageFile.PyEncoder):
             samples = np.asarray(Image.Image()._new(self.im))
             models = get_models(given.settings)
             codec, metadata, target_size = given.codec, given.metadata, given.target_size
-            data = image_codec.encode(samples, codec, models, metadata, target_size, progress)
+            data = stages.encode(samples, codec, models, metadata, target_size, progress)
         return len(data), 1, data

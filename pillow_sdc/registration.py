@@ -82,7 +82,7 @@ def _is_of(value: object, module: str, name: str) -> bool:
 
 
 def _accept(prefix: bytes) -> bool:
-    from .container import SIGNATURE, accepts
+    from .format.container import SIGNATURE, accepts
 
     # Of a file that is read in small pieces the prefix may be shorter than the signature; opening reads the rest.
     return accepts(prefix) or SIGNATURE.startswith(prefix)

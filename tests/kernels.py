@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from functools import cache
 from unittest import mock
 
-from pillow_sdc.latent_codecs import context_kernel
-from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Choice, Kernel
+from pillow_sdc.format.context import kernel as context_kernel
+from pillow_sdc.format.context.kernel import LIBRARY, Choice, Kernel
 
 
 @contextmanager

@@ -1,18 +1,17 @@
 """The layers of the package, which docs/architecture.md shows and test_layers.py holds."""
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "fork_safety", "progress", "ranges"),
-    ("bounded", "signatures"),
-    ("latent_codecs",),
-    ("container",),
+    ("errors", "progress", "ranges"),
+    ("runtime",),
+    ("format",),
     ("options",),
-    ("alpha", "colour_profiles", "models", "preview", "tiling"),
-    ("image_codec",),
-    ("resaving",),
-    ("plugin", "registration", "operations", "batch"),
+    ("models",),
+    ("pipeline",),
+    ("colour_profiles", "plugin", "registration"),
+    ("api", "batch"),
     ("__init__",),
-    ("files",),
-    ("runs", "datasets"),
+    ("jobs",),
+    ("datasets",),
     ("cli", "report", "__main__"),
 )
 """From low to high; each entry is a module of the package or a package in it."""

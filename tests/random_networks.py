@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pillow_sdc.latent_codecs.context_network import CHANNELS, CONDITIONS, OUTPUTS
+from pillow_sdc.format.context.network import CHANNELS, CONDITIONS, OUTPUTS
 
 SEEN_NUMBERS = 190
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-NETWORKS = Path(__file__).parent.parent / "pillow_sdc" / "latent_codecs" / "networks"
+NETWORKS = Path(__file__).parent.parent / "pillow_sdc" / "format" / "context" / "networks"
 LOGISTIC_16 = [round(2**16 / (1 + math.exp(-i / 16))) for i in range(-128, 129)]
 LOGISTIC_24 = [round(2**24 / (1 + math.exp(-i / 256))) for i in range(-3072, 3073)]
 INVERSE_SCALES = [round(2**15 * math.exp(-i / 16)) for i in range(-80, 33)]

@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image
 from pyarrow import parquet
 
-from pillow_sdc.files.stores import Store
-from pillow_sdc.runs.manifest import FOLDER, Row, read_rows
-from pillow_sdc.runs.running import Engine, Watch, run
-from pillow_sdc.runs.tasks import Conversion, Task
-from pillow_sdc.runs.work import Worker
+from pillow_sdc.jobs.manifest import FOLDER, Row, read_rows
+from pillow_sdc.jobs.runner import Engine, Watch, run
+from pillow_sdc.jobs.storage.stores import Store
+from pillow_sdc.jobs.tasks import Conversion, Task
+from pillow_sdc.jobs.worker import Worker
 
 SIZE = 24, 16
 

@@ -21,15 +21,16 @@ from tiny_pipeline import PROMPT_FEATURES, PROMPT_TOKENS
 
 import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError
-from pillow_sdc.models import Models, clear_cache, compilation, diffusers_models, get_models, hub, tensors
-from pillow_sdc.models.compilation import CompiledOnRecurrence
-from pillow_sdc.models.diffusers_models import (
+from pillow_sdc.models import Models, clear_cache, get_models
+from pillow_sdc.models.diffusion import compilation, diffusers_models, hub, tensors
+from pillow_sdc.models.diffusion.compilation import CompiledOnRecurrence
+from pillow_sdc.models.diffusion.diffusers_models import (
     DiffusersAutoencoder,
     DiffusersDenoiser,
     load_autoencoder,
     load_denoiser,
 )
-from pillow_sdc.models.layout import Precision
+from pillow_sdc.models.diffusion.layout import Precision
 from pillow_sdc.options import Settings
 
 Array = NDArray[np.float32]

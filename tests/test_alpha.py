@@ -10,9 +10,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from pillow_sdc import alpha as alpha_plane
-from pillow_sdc.alpha import BINARY, CONSTANT, PARTIAL, RECTANGLE, ColourShown
 from pillow_sdc.errors import CorruptFileError, UnsupportedFileError
+from pillow_sdc.format import alpha as alpha_plane
+from pillow_sdc.format.alpha import BINARY, CONSTANT, PARTIAL, RECTANGLE, ColourShown
 
 Samples = NDArray[np.uint8]
 

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 import pillow_sdc
-from pillow_sdc import container, image_codec
+from pillow_sdc.format import container
 from pillow_sdc.models import Models, get_models
+from pillow_sdc.pipeline import stages
 
 SIZES = [(40, 24), (33, 24), (64, 16), (40, 17), (8, 8), (40, 24), (39, 23)]
 MODES = ["RGB", "L", "RGBA", "LA", "P", "CMYK", "RGB"]
@@ -46,7 +47,7 @@ def files() -> list[bytes]:
 
 
 def pillow_sdc_codec(name: str) -> Any:
-    from pillow_sdc.latent_codecs import CODECS
+    from pillow_sdc.format.codecs import CODECS
 
     return CODECS.named(name)()
 
@@ -63,8 +64,8 @@ def test_latents_that_are_computed_together_differ_in_their_last_bits_at_most() 
     random = np.random.default_rng(0)
     samples = [random.integers(0, 256, (24, 40, 3), np.uint8) for _ in range(5)]
     models = get_models(pillow_sdc.settings())
-    for together, alone in zip(image_codec.encode_latents_together(samples, models), samples, strict=True):
-        np.testing.assert_allclose(together, image_codec.encode_latents(alone, models), atol=1e-5)
+    for together, alone in zip(stages.encode_latents_together(samples, models), samples, strict=True):
+        np.testing.assert_allclose(together, stages.encode_latents(alone, models), atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
@@ -349,7 +350,7 @@ def test_options_that_make_no_sense_are_an_error_of_each() -> None:
 
 
 def test_a_group_that_fails_is_tried_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = image_codec.encode_latents_together
+    together = stages.encode_latents_together
     sizes = []
 
     def with_little_memory(samples: Sequence[np.ndarray[Any, Any]], models: Models) -> Any:
@@ -360,7 +361,7 @@ def test_a_group_that_fails_is_tried_in_halves(monkeypatch: pytest.MonkeyPatch) 
             raise pillow_sdc.ModelFailedError("not finite")
         return together(samples, models)
 
-    monkeypatch.setattr(image_codec, "encode_latents_together", with_little_memory)
+    monkeypatch.setattr(stages, "encode_latents_together", with_little_memory)
     images = [Image.new("L", (16, 16), level) for level in (0, 50, 255, 100, 150)]
     with pytest.raises(
         pillow_sdc.BatchError, match="1 of 5 pictures failed; the first, number 2: not finite"
@@ -379,7 +380,7 @@ def test_settings_of_a_block_hold_in_its_threads() -> None:
 
 def test_pictures_are_taken_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     taken, seen = 0, []
-    together = image_codec.encode_latents_together
+    together = stages.encode_latents_together
 
     def count_taken(samples: Sequence[np.ndarray[Any, Any]], models: Models) -> Any:
         seen.append(taken)
@@ -390,7 +391,7 @@ def test_pictures_are_taken_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch)
         for taken in range(1, 41):
             yield Image.new("L", (8 * (taken % 7) + 8, 8))
 
-    monkeypatch.setattr(image_codec, "encode_latents_together", count_taken)
+    monkeypatch.setattr(stages, "encode_latents_together", count_taken)
     assert len(pillow_sdc.encode_batch(many(), batch_size=2)) == 40
     assert seen[0] <= 3 * (4 * 2 + 1)
     assert len(set(seen)) > 3

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from pillow_sdc.latent_codecs import ContextCodec, context_stream
-from pillow_sdc.latent_codecs.blas_threads import single_threaded_blas
+from pillow_sdc.format.codecs import ContextCodec
+from pillow_sdc.format.context import stream as context_stream
+from pillow_sdc.runtime.blas_threads import single_threaded_blas
 
 OWN = 2
 

@@ -12,15 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillow_sdc.bounded import (
-    MAX_EXPANSION,
-    compress_lzma,
-    decompress_lzma,
-    deflate,
-    inflate,
-    inflate_truncated,
-)
 from pillow_sdc.errors import CorruptFileError, UnsupportedFileError
+from pillow_sdc.format.bounded import MAX_EXPANSION, compress_lzma, decompress_lzma, deflate, inflate, inflate_truncated
 
 MIB = 1 << 20
 

@@ -14,10 +14,10 @@ from environments import Environment
 from hatchling.bridge.app import Application
 
 import hatch_build
-from pillow_sdc.latent_codecs.context_kernel import Kernel
+from pillow_sdc.format.context.kernel import Kernel
 
 NAME = hatch_build.LIBRARY.as_posix()
-REASON = "from pillow_sdc.latent_codecs import context_kernel; print(context_kernel.choice().reason)"
+REASON = "from pillow_sdc.format.context import kernel; print(kernel.choice().reason)"
 
 with_compiler = pytest.mark.skipif(hatch_build.compiler_command() is None, reason="there is no C compiler")
 
@@ -82,7 +82,7 @@ def test_the_kernel_runs_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
     environment = Environment.create(tmp_path / "environment")
     environment.pip("install", "--no-deps", "--no-index", str(wheel))
     assert environment.run("-c", REASON).startswith("compiled, ")
-    where = environment.run("-c", "from pillow_sdc.latent_codecs import context_kernel as k; print(k.LIBRARY)")
+    where = environment.run("-c", "from pillow_sdc.format.context import kernel as k; print(k.LIBRARY)")
     assert Path(where.strip()).is_relative_to(environment.directory)
 
 

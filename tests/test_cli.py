@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from locations import ROOT
@@ -84,23 +85,22 @@ def test_completion_offers_the_commands() -> None:
 
 def test_modules_of_the_command_line_import_only_light_packages_at_their_top() -> None:
     light = sys.stdlib_module_names | {"typer"}
-    drawn = {"sheet.py", "local_models.py"}  # imported inside functions alone
-    below = {"errors": "errors.py", "files.pictures": "files/pictures.py", "files.writing": "files/writing.py"}
-    below |= {"container": "container.py", "progress": "progress.py", "registration": "registration.py"}
-    below |= {"files": "files/__init__.py", "runs.tasks": "runs/tasks.py"}
-    below |= {"latent_codecs": "latent_codecs/__init__.py"}
-    below |= {f"files.{name}": f"files/{name}.py" for name in ("left_out", "members", "pixel_limit", "plugins")}
     package = ROOT / "pillow_sdc"
-    for path in [*sorted((package / "cli").glob("*.py")), *(package / path for path in below.values())]:
-        if path.name in drawn:
-            continue
+    drawn = {package / "cli" / name for name in ("sheet.py", "local_models.py")}  # imported inside functions alone
+    waiting = set((package / "cli").glob("*.py")) - drawn
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.Import):
                 assert {alias.name.split(".")[0] for alias in node.names} <= light, path
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert (node.module or "").split(".")[0] in light, path
             elif isinstance(node, ast.ImportFrom):
-                if node.level == 0:
-                    assert (node.module or "").split(".")[0] in light, path
-                elif node.level == 2:
-                    assert node.module in below, path
-                else:
-                    assert not {f"{alias.name}.py" for alias in node.names} & drawn, path
+                base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                names = [base, *(base / alias.name for alias in node.names)]
+                reached = {file for name in names for file in (name.with_suffix(".py"), name / "__init__.py")}
+                waiting |= {file for file in reached if file.exists() and package in file.parents} - seen
+    assert not seen & drawn
+    assert package / "jobs" / "tasks.py" in seen

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import pillow_sdc
 from pillow_sdc.cli import app
-from pillow_sdc.runs.local_engine import LocalEngine
+from pillow_sdc.jobs.executors.processes import LocalEngine
 
 SUMMARY = r"(.*): ([\d,]+) bytes in, ([\d,]+) bytes out, [\d.]+ s, [\d.]+ pictures/s\n"
 
@@ -22,7 +22,7 @@ SUMMARY = r"(.*): ([\d,]+) bytes in, ([\d,]+) bytes out, [\d.]+ s, [\d.]+ pictur
 def _serial(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the embedded model used, and the work done in this process."""
     monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
-    monkeypatch.setattr("pillow_sdc.runs.local_engine.LocalEngine", lambda workers: SerialEngine())
+    monkeypatch.setattr("pillow_sdc.jobs.executors.processes.LocalEngine", lambda workers: SerialEngine())
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_what_ends_a_whole_run_is_a_line_and_code_1(pictures: Path, tmp_path: Pa
 def test_a_model_that_cannot_be_had_ends_the_run_before_it_begins(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pillow_sdc.runs.local_engine.LocalEngine", LocalEngine)
+    monkeypatch.setattr("pillow_sdc.jobs.executors.processes.LocalEngine", LocalEngine)
     result = sdc_batch(pictures, tmp_path / "out", "--model", tmp_path / "missing")
     assert result.exit_code == 1
     assert str(tmp_path / "missing") in result.stderr

@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 import pillow_sdc
 import pillow_sdc.cli.info as cli_info
-from pillow_sdc import container
 from pillow_sdc.cli import app, sheet
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, Uint8Codec
-from pillow_sdc.latent_codecs.context import LARGEST_STEP, step_of
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import ContextCodec, PaletteCodec, Uint8Codec
+from pillow_sdc.format.context.codec import LARGEST_STEP, step_of
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(path.name for path in GOLDEN.glob("*.sdc"))

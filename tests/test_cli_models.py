@@ -10,8 +10,10 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from pillow_sdc.cli import app
-from pillow_sdc.models import clear_cache, compact, hub, libraries
+from pillow_sdc.models import clear_cache, compact
 from pillow_sdc.models.compact import sessions
+from pillow_sdc.models.diffusion import hub
+from pillow_sdc.runtime import libraries
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -18,7 +18,7 @@ from PIL import Image
 from sdc_process import ENVIRONMENT, TIMEOUT, command, on_a_terminal
 
 import pillow_sdc
-from pillow_sdc.files.writing import undisturbed, write_whole
+from pillow_sdc.jobs.storage.writing import undisturbed, write_whole
 
 NO_FILE_OVER_1000_BYTES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
 

@@ -18,12 +18,13 @@ from small_runs import DECODING, ENCODING, SETTINGS, SerialEngine, files_of, pic
 import pillow_sdc
 from pillow_sdc.cli.messages import Failures
 from pillow_sdc.cli.sources import Source, find
-from pillow_sdc.files import left_out, plugins
-from pillow_sdc.files.pictures import format_of, is_picture, is_sdc
-from pillow_sdc.files.stores import Store
-from pillow_sdc.runs.running import run
-from pillow_sdc.runs.tasks import Kind, Task
-from pillow_sdc.runs.work import Worker
+from pillow_sdc.jobs import skipped as left_out
+from pillow_sdc.jobs.pictures import plugins
+from pillow_sdc.jobs.pictures.opening import format_of, is_picture, is_sdc
+from pillow_sdc.jobs.runner import run
+from pillow_sdc.jobs.storage.stores import Store
+from pillow_sdc.jobs.tasks import Kind, Task
+from pillow_sdc.jobs.worker import Worker
 
 HEIF_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif")
 NOT_INSTALLED = "install pillow-heif"
@@ -33,7 +34,7 @@ NOT_INSTALLED = "install pillow-heif"
 def embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the embedded model used, and batches done in this process."""
     monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
-    monkeypatch.setattr("pillow_sdc.runs.local_engine.LocalEngine", lambda workers: SerialEngine())
+    monkeypatch.setattr("pillow_sdc.jobs.executors.processes.LocalEngine", lambda workers: SerialEngine())
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ import sys
 from pathlib import Path
 import pillow_sdc
 from PIL import Image
-from pillow_sdc.files.pictures import is_picture
+from pillow_sdc.jobs.pictures.opening import is_picture
 Image.open({str(GOLDEN / "palette-l-1x1.sdc")!r})
 assert is_picture(Path("a.jpg")) and not is_picture(Path("a.txt"))
 assert not {{*sys.modules}} & {{*{[name for plugin in plugins.PLUGINS for name in plugin.modules]!r}}}

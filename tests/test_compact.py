@@ -21,10 +21,11 @@ from PIL import Image
 
 import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError, OptionError
-from pillow_sdc.latent_codecs import PaletteCodec
-from pillow_sdc.models import NoiseSchedule, clear_cache, compact, cuda_driver, denoise, get_models, loading
+from pillow_sdc.format.codecs import PaletteCodec
+from pillow_sdc.models import NoiseSchedule, clear_cache, compact, denoise, get_models, loading
 from pillow_sdc.models.compact import sessions
 from pillow_sdc.options import Settings
+from pillow_sdc.runtime import cuda_driver
 
 EMBEDDED = Settings(model="compact", device="cpu")
 CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]

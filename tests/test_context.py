@@ -18,20 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 import pillow_sdc
-from pillow_sdc import container
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, OptionError, UnsupportedFileError
-from pillow_sdc.latent_codecs import (
-    ContextCodec,
-    PaletteCodec,
-    context,
-    context_payload,
-    context_stream,
-    context_weights,
-)
-from pillow_sdc.latent_codecs.blas_threads import single_threaded_blas
-from pillow_sdc.latent_codecs.context_stream import STEP_UNIT
-from pillow_sdc.latent_codecs.sensitivity import shrunk, stretched
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import ContextCodec, PaletteCodec
+from pillow_sdc.format.context import codec as context
+from pillow_sdc.format.context import payload as context_payload
+from pillow_sdc.format.context import stream as context_stream
+from pillow_sdc.format.context import weights as context_weights
+from pillow_sdc.format.context.stream import STEP_UNIT
+from pillow_sdc.format.context.weighting import shrunk, stretched
 from pillow_sdc.progress import UNCOUNTED, Steps
+from pillow_sdc.runtime.blas_threads import single_threaded_blas
 
 VARIANTS = [ContextCodec(trellis=trellis, stretched=stretch) for trellis in (False, True) for stretch in (False, True)]
 every_variant = pytest.mark.parametrize(
@@ -98,7 +95,7 @@ def test_constriction_agrees_about_the_length(codec: ContextCodec) -> None:
 def test_threads_and_blas_do_not_matter() -> None:
     script = """
 import hashlib, numpy, sys
-from pillow_sdc.latent_codecs import ContextCodec
+from pillow_sdc.format.codecs import ContextCodec
 latents = numpy.random.default_rng(0).normal(0, 1, (4, 24, 40)).astype(numpy.float32)
 payload = ContextCodec().encode(latents)
 decoded = ContextCodec.decode(payload, 24, 40)

@@ -19,9 +19,13 @@ from random_networks import arrays
 import hatch_build
 from pillow_sdc.cli import doctor
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import ContextCodec, context_kernel, context_payload, context_stream, trellis
-from pillow_sdc.latent_codecs.context_kernel import LIBRARY, Kernel
-from pillow_sdc.latent_codecs.context_stream import EntropyModel, Symbols
+from pillow_sdc.format.codecs import ContextCodec
+from pillow_sdc.format.context import kernel as context_kernel
+from pillow_sdc.format.context import payload as context_payload
+from pillow_sdc.format.context import stream as context_stream
+from pillow_sdc.format.context import trellis
+from pillow_sdc.format.context.kernel import LIBRARY, Kernel
+from pillow_sdc.format.context.stream import EntropyModel, Symbols
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="the kernel was not built")
 
@@ -158,7 +162,7 @@ def run(code: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-REASON = "from pillow_sdc.latent_codecs.context_kernel import choice; print(choice().reason)"
+REASON = "from pillow_sdc.format.context.kernel import choice; print(choice().reason)"
 
 
 def test_the_environment_chooses() -> None:
@@ -179,7 +183,8 @@ def test_an_unknown_path_leaves_the_reference_and_is_warned_of() -> None:
 def elsewhere(library: Path, code: str) -> str:
     """Return what Python writes where the kernel is looked for in another library."""
     return run(
-        "import pathlib; from pillow_sdc.latent_codecs import ContextCodec, context_kernel;"
+        "import pathlib; from pillow_sdc.format.codecs import ContextCodec;"
+        "from pillow_sdc.format.context import kernel as context_kernel;"
         f"context_kernel.LIBRARY = pathlib.Path({str(library)!r}); {code}",
         PILLOW_SDC_KERNEL="",
     )
@@ -214,7 +219,7 @@ def test_a_kernel_of_another_version_is_refused(
     compiler = hatch_build.compiler_command()
     if compiler is None:
         pytest.skip("there is no C compiler")
-    source = (ROOT / "pillow_sdc" / "latent_codecs" / "context_kernel.c").read_text("utf-8")
+    source = (ROOT / "pillow_sdc" / "format" / "context" / "kernel.c").read_text("utf-8")
     assert before in source
     (tmp_path / "other.c").write_text(source.replace(before, after), "utf-8")
     assert hatch_build.compiled(tmp_path / "other.c", tmp_path / LIBRARY.name) is None

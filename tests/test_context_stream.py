@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from random_networks import arrays
 
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import context_stream, trellis
-from pillow_sdc.latent_codecs.context_stream import STEP_UNIT, EntropyModel, Symbols
+from pillow_sdc.format.context import stream as context_stream
+from pillow_sdc.format.context import trellis
+from pillow_sdc.format.context.stream import STEP_UNIT, EntropyModel, Symbols
 
 
 def quantised(latents: np.ndarray, step: int, *, along_trellis: bool) -> Symbols:

@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader
 import pillow_sdc
 from pillow_sdc.datasets import SdcFiles, SdcShards
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, NotSdcError
-from pillow_sdc.files.stores import Store
-from pillow_sdc.runs.manifest import Row
-from pillow_sdc.runs.running import Watch, run
-from pillow_sdc.runs.tasks import Conversion, Kind, Task
-from pillow_sdc.runs.work import Worker
+from pillow_sdc.jobs.manifest import Row
+from pillow_sdc.jobs.runner import Watch, run
+from pillow_sdc.jobs.storage.stores import Store
+from pillow_sdc.jobs.tasks import Conversion, Kind, Task
+from pillow_sdc.jobs.worker import Worker
 
 WIDTH, HEIGHT = 40, 24
 LATENTS, PIXELS = (4, 3, 5), (3, HEIGHT, WIDTH)

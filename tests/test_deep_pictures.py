@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pillow_sdc
-from pillow_sdc.files.pictures import open_picture
+from pillow_sdc.jobs.pictures.opening import open_picture
 
 SIDE = 16
 PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}

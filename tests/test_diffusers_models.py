@@ -17,11 +17,11 @@ from PIL import Image
 from tiny_pipeline import PROMPT_FEATURES, PROMPT_TOKENS
 
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError
-from pillow_sdc.models import hub
-from pillow_sdc.models.diffusers_models import load_autoencoder, load_denoiser
-from pillow_sdc.models.empty_prompt import encode_empty_prompt
-from pillow_sdc.models.hub import Part
-from pillow_sdc.models.layout import PARTS, PartName, Precision
+from pillow_sdc.models.diffusion import hub
+from pillow_sdc.models.diffusion.diffusers_models import load_autoencoder, load_denoiser
+from pillow_sdc.models.diffusion.empty_prompt import encode_empty_prompt
+from pillow_sdc.models.diffusion.hub import Part
+from pillow_sdc.models.diffusion.layout import PARTS, PartName, Precision
 
 Array = NDArray[np.float32]
 RNG = np.random.default_rng(0)

@@ -24,8 +24,9 @@ from PIL import Image
 from pyarrow import parquet
 
 import pillow_sdc
-from pillow_sdc import container, operations, options
-from pillow_sdc.latent_codecs import CODECS, TARGET_SIZE
+from pillow_sdc import api, options
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import CODECS, TARGET_SIZE
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -259,7 +260,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 def test_every_option_of_save_is_documented() -> None:
-    by_docstring = re.search(r"save_options: (.*?)\n\n", inspect.getdoc(operations.encode) or "", re.S)
+    by_docstring = re.search(r"save_options: (.*?)\n\n", inspect.getdoc(api.encode) or "", re.S)
     assert by_docstring is not None
     names = {*re.findall(r"``(\w+)``", by_docstring[1]), *CODECS.options, TARGET_SIZE, *container.METADATA, "codec"}
     assert names - words_of(DOCS / "options.md") == set()

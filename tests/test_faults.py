@@ -26,10 +26,10 @@ from small_runs import (
     unfinished,
 )
 
-from pillow_sdc.runs import local_engine
-from pillow_sdc.runs.local_engine import LocalEngine, Undivided
-from pillow_sdc.runs.running import Progress, run
-from pillow_sdc.runs.tasks import Kind
+from pillow_sdc.jobs.executors import processes as local_engine
+from pillow_sdc.jobs.executors.processes import LocalEngine, Undivided
+from pillow_sdc.jobs.runner import Progress, run
+from pillow_sdc.jobs.tasks import Kind
 
 TIMEOUT = 120
 

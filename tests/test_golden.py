@@ -18,10 +18,11 @@ from kernels import computing, kernels
 from PIL import Image, UnidentifiedImageError
 
 import pillow_sdc
-from pillow_sdc import alpha as alpha_plane
-from pillow_sdc import container, image_codec
-from pillow_sdc.latent_codecs import CODECS, Uint8Codec
-from pillow_sdc.latent_codecs.eight_bit import STEP, round_levels, to_levels
+from pillow_sdc.format import alpha as alpha_plane
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import CODECS, Uint8Codec
+from pillow_sdc.format.eight_bit import STEP, round_levels, to_levels
+from pillow_sdc.pipeline import stages
 
 GOLDEN = Path(__file__).parent / "golden"
 DAMAGED = GOLDEN / "damaged"
@@ -86,7 +87,7 @@ def test_package_decodes_the_latents(name: str) -> None:
     expected = SOUND_EXPECTED[name]
     fp = io.BytesIO(sound_file(name))
     layout = container.read_layout(fp)
-    quantised = image_codec.decode_latents(fp, layout)
+    quantised = stages.decode_latents(fp, layout)
     assert quantised.latents.dtype == np.float32
     assert quantised.latents.shape == (4, *layout.header.latent_shape)
     assert repr(quantised.noise_variance) == expected["noise_variance"]
@@ -106,7 +107,7 @@ def test_kernel_and_reference_decode_the_latents(name: str) -> None:
     layout = container.read_layout(fp)
     for kernel in (None, *kernels()):
         with computing(kernel):
-            quantised = image_codec.decode_latents(fp, layout)
+            quantised = stages.decode_latents(fp, layout)
         assert repr(quantised.noise_variance) == expected["noise_variance"]
         assert sha256(quantised.latents.astype("<f4").tobytes()) == expected["latents_sha256"]
 
@@ -115,7 +116,7 @@ def test_kernel_and_reference_decode_the_latents(name: str) -> None:
 def test_package_decodes_the_alpha_plane(name: str) -> None:
     fp = io.BytesIO(sound_file(name))
     layout = container.read_layout(fp)
-    alpha = image_codec.decode_alpha(fp, layout)
+    alpha = stages.decode_alpha(fp, layout)
     if layout.header.has_alpha:
         assert alpha is not None
         assert alpha.shape == layout.header.size[::-1]
@@ -187,7 +188,7 @@ def test_package_refuses_damage(name: str) -> None:
         layout = container.read_layout(fp)
         container.read_metadata(fp, layout)
         noticed_by = "verify"
-        image_codec.verify(fp, layout)
+        stages.verify(fp, layout)
     assert type(caught.value).__name__ == expected["error"]
     assert noticed_by == expected["noticed_by"]
 

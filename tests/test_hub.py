@@ -19,8 +19,8 @@ from hub_stand_in import COMMIT, HubStandIn, run_against, running_hub
 from safetensors.numpy import save
 
 from pillow_sdc.errors import ModelUnavailableError
-from pillow_sdc.models import hub
-from pillow_sdc.models.layout import PARTS, PartName, Precision
+from pillow_sdc.models.diffusion import hub
+from pillow_sdc.models.diffusion.layout import PARTS, PartName, Precision
 
 SMALL_FILES = [
     "model_index.json",
@@ -49,8 +49,8 @@ PICKLED = [name.replace(".safetensors", ".bin") for name in FULL] + ["sd-v1-4.ck
 REPORT = """
 import json
 from pillow_sdc.errors import ModelUnavailableError
-from pillow_sdc.models import hub
-from pillow_sdc.models.layout import Precision
+from pillow_sdc.models.diffusion import hub
+from pillow_sdc.models.diffusion.layout import Precision
 
 def report(act):
     try:

@@ -22,8 +22,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pillow_sdc
-from pillow_sdc.models import checkpoint, clear_cache, compact, diffusers_models
-from pillow_sdc.models.isolation import isolated
+from pillow_sdc.models import clear_cache, compact
+from pillow_sdc.models.diffusion import checkpoint, diffusers_models
+from pillow_sdc.runtime.isolation import isolated
 
 MODELS = "compact", "pipeline", "autoencoder"
 """The last has the embedded denoiser behind another autoencoder."""

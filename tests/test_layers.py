@@ -15,15 +15,11 @@ from locations import GOLDEN, ROOT
 PACKAGE = ROOT / "pillow_sdc"
 
 SIDE_BY_SIDE = {
+    ("plugin", "colour_profiles"),
     ("plugin", "registration"),
-    ("batch", "operations"),
-    ("batch", "plugin"),
-    ("batch", "registration"),
-    ("operations", "plugin"),
-    ("operations", "registration"),
+    ("batch", "api"),
     ("__main__", "cli"),
     ("cli", "report"),
-    ("datasets", "runs"),
 }
 """Imports within a layer; ``registration`` imports the plugin by its name, when Pillow first calls it."""
 
@@ -31,24 +27,17 @@ HEAVY = {"diffusers", "faiss", "huggingface_hub", "onnxruntime", "safetensors", 
 
 ALLOWED_PACKAGES = {
     "errors": set(),
-    "fork_safety": set(),
     "progress": set(),
     "ranges": set(),
-    "bounded": set(),
-    "signatures": set(),
-    "container": set(),
+    "runtime": {"numpy", "threadpoolctl", "torch"},
+    "format": {"numpy", "faiss"},
     "options": set(),
-    "latent_codecs": {"numpy", "faiss", "threadpoolctl"},
-    "models": {"numpy", "threadpoolctl", *HEAVY - {"faiss"}},
-    "alpha": {"numpy"},
+    "models": {"numpy", *HEAVY - {"faiss"}},
+    "pipeline": {"numpy", "PIL"},
     "colour_profiles": {"PIL"},
-    "image_codec": {"numpy"},
-    "preview": {"numpy"},
-    "resaving": {"PIL"},
-    "tiling": {"numpy"},
     "plugin": {"PIL", "numpy"},
     "registration": {"PIL"},
-    "operations": {"PIL", "numpy"},
+    "api": {"PIL", "numpy"},
     "batch": {"PIL", "numpy", "threadpoolctl"},
     "__init__": set(),
 }
@@ -61,7 +50,7 @@ HEAVY_MODULES = {"datasets"}
 
 class Import(NamedTuple):
     module: str
-    """Absolute name, e.g. ``torch.nn`` or ``pillow_sdc.container``."""
+    """Absolute name, e.g. ``torch.nn`` or ``pillow_sdc.format.container``."""
     at_import: bool
     """Whether importing the module runs it: not inside a function, nor for type checkers alone."""
     line: int
@@ -155,7 +144,7 @@ def test_the_embedded_model_knows_onnxruntime_alone_and_no_other_module_does() -
             assert packages & HEAVY <= {"onnxruntime"}, module
         else:
             assert "onnxruntime" not in packages, module
-        if module in ("models.arrays", "models.cores", "models.cuda_driver", "models.interfaces"):
+        if module in ("models.arrays", "models.interfaces", "runtime.cores", "runtime.cuda_driver"):
             assert not packages & HEAVY, module
 
 
@@ -170,7 +159,7 @@ def test_module_imports_nothing_heavy_when_it_is_imported(module: str) -> None:
 
 
 def test_modules_that_the_package_loads_do_not_import_numpy() -> None:
-    loaded, waiting = set(), ["__init__", "operations", "plugin"]
+    loaded, waiting = set(), ["__init__", "api", "plugin"]
     while waiting:
         module = waiting.pop()
         loaded.add(module)
@@ -181,14 +170,14 @@ def test_modules_that_the_package_loads_do_not_import_numpy() -> None:
             if imported.module.startswith("pillow_sdc."):
                 name = imported.module.removeprefix("pillow_sdc.")
                 waiting.extend({name, name.split(".")[0]} - loaded)
-    assert {"errors", "container", "options", "registration", "operations"} <= loaded
+    assert {"errors", "format.container", "options", "registration", "api"} <= loaded
 
 
-def test_latent_codecs_and_models_do_not_know_each_other() -> None:
+def test_format_and_models_do_not_know_each_other() -> None:
     for module, path in modules().items():
-        if unit_of(module) in ("latent_codecs", "models"):
+        if unit_of(module) in ("format", "models"):
             others = {unit_of(i.module) for i in imports(path) if i.module.startswith("pillow_sdc")}
-            assert len(others & {"latent_codecs", "models"}) <= 1
+            assert len(others & {"format", "models"}) <= 1
 
 
 def loaded_after(statements: str) -> set[str]:
@@ -294,7 +283,7 @@ def test_importing_the_package_leaves_the_format_itself_unread() -> None:
     script = """
 import sys
 import pillow_sdc
-assert not {"pillow_sdc.container", "PIL.ImageFile"} & set(sys.modules)
+assert not {"pillow_sdc.format.container", "PIL.ImageFile"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 

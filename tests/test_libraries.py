@@ -11,8 +11,8 @@ import pytest
 from locations import ROOT
 
 from pillow_sdc.errors import ModelUnavailableError
-from pillow_sdc.models import libraries
-from pillow_sdc.models.libraries import imported, summary
+from pillow_sdc.runtime import libraries
+from pillow_sdc.runtime.libraries import imported, summary
 
 BROKEN = """
 import ctypes
@@ -24,7 +24,7 @@ import io, json, logging, sys, tempfile
 import pillow_sdc
 from PIL import Image
 from pillow_sdc import models
-from pillow_sdc.models import cuda_driver
+from pillow_sdc.runtime import cuda_driver
 
 model = sys.argv[1] or tempfile.mkdtemp()
 picture = Image.linear_gradient("L").resize((16, 16))

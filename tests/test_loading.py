@@ -22,7 +22,7 @@ import pillow_sdc
 from pillow_sdc.errors import ModelUnavailableError, OptionError
 from pillow_sdc.models import Models, clear_cache, compact, denoise, fetch_model, get_models, loading
 from pillow_sdc.models.compact import sessions
-from pillow_sdc.models.hub import DEFAULT_MODEL
+from pillow_sdc.models.diffusion.hub import DEFAULT_MODEL
 from pillow_sdc.options import Settings
 
 CHILD_TIMEOUT = 60
@@ -408,7 +408,8 @@ LOAD = """
     import logging
     import pillow_sdc
     from PIL import Image
-    from pillow_sdc.models import cuda_driver, loading
+    from pillow_sdc.models import loading
+    from pillow_sdc.runtime import cuda_driver
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     file = io.BytesIO()

@@ -6,8 +6,8 @@ from pathlib import Path, PurePath
 import pytest
 from small_runs import make_tar
 
-from pillow_sdc.files import tar_shards
-from pillow_sdc.files.members import LISTED, Members, NamedMembers, Photograph, extension_of
+from pillow_sdc.jobs.storage import tar as tar_shards
+from pillow_sdc.jobs.storage.members import LISTED, Members, NamedMembers, Photograph, extension_of
 
 
 def is_picture(path: PurePath) -> bool:

@@ -10,9 +10,9 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
 import pillow_sdc
-from pillow_sdc import container
-from pillow_sdc.files import metadata
-from pillow_sdc.files.pictures import OpenedPicture, open_picture
+from pillow_sdc.format import container
+from pillow_sdc.jobs.pictures import metadata
+from pillow_sdc.jobs.pictures.opening import OpenedPicture, open_picture
 
 PLACE = "a place that nobody should know"
 XMP = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><p note="{PLACE}"/></x:xmpmeta>'.encode()

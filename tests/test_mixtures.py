@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pillow_sdc.latent_codecs import mixtures
-from pillow_sdc.latent_codecs.mixtures import OUTPUT_UNIT, POSITION_UNIT
+from pillow_sdc.format.context import mixtures
+from pillow_sdc.format.context.mixtures import OUTPUT_UNIT, POSITION_UNIT
 
 Outputs = tuple[float, float, float, float, float]
 outputs = st.tuples(

@@ -15,7 +15,7 @@ from PIL import Image
 
 import pillow_sdc
 from pillow_sdc import OptionError, Settings, configure, encode, encode_batch, options, settings
-from pillow_sdc.latent_codecs import CODECS, ContextCodec
+from pillow_sdc.format.codecs import CODECS, ContextCodec
 
 
 @pytest.fixture(autouse=True)

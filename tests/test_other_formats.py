@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image, features
 
-from pillow_sdc.files import metadata
-from pillow_sdc.files.other_formats import PictureFile, picture_file
+from pillow_sdc.jobs.pictures import metadata
+from pillow_sdc.jobs.pictures.saving import PictureFile, picture_file
 
 PLACE = b"a place that nobody should know"
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><p tiff:Orientation="6" note="' + PLACE + b'"/></x:xmpmeta>'

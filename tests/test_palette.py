@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pillow_sdc.bounded import deflate
 from pillow_sdc.errors import CorruptFileError, OptionError
-from pillow_sdc.latent_codecs import PaletteCodec
-from pillow_sdc.latent_codecs.dithering import dither
-from pillow_sdc.latent_codecs.eight_bit import ROUNDING_VARIANCE, STEP, from_levels, round_levels, to_levels
-from pillow_sdc.latent_codecs.palette_design import _clusters, design_palette, shortest_path
+from pillow_sdc.format.bounded import deflate
+from pillow_sdc.format.codecs import PaletteCodec
+from pillow_sdc.format.eight_bit import ROUNDING_VARIANCE, STEP, from_levels, round_levels, to_levels
+from pillow_sdc.format.palette.design import _clusters, design_palette, shortest_path
+from pillow_sdc.format.palette.dithering import dither
 
 Levels = NDArray[np.float64]
 
@@ -76,8 +76,8 @@ def test_wavefront_gives_the_indices_of_raster_order_on_a_photograph(taesd: Path
     from PIL import Image
 
     from pillow_sdc import Settings
-    from pillow_sdc.image_codec import encode_latents
     from pillow_sdc.models import get_models
+    from pillow_sdc.pipeline.stages import encode_latents
 
     with Image.open(dev_photos[0]) as photo:
         latents = encode_latents(np.asarray(photo.convert("RGB")), get_models(Settings(model=str(taesd), device="cpu")))

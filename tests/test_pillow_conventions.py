@@ -37,8 +37,8 @@ from PIL import (
 )
 
 import pillow_sdc
-from pillow_sdc import container
-from pillow_sdc.latent_codecs import PaletteCodec
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import PaletteCodec
 
 ORIENTATION = 0x0112
 OPEN_FILES = Path("/proc/self/fd")

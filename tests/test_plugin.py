@@ -14,8 +14,8 @@ from locations import ROOT
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 import pillow_sdc
-from pillow_sdc import container
-from pillow_sdc.latent_codecs import PaletteCodec, Uint8Codec
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import PaletteCodec, Uint8Codec
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import range_coder
+from pillow_sdc.format.context import range_coder
 
 TOTAL = 1 << range_coder.PRECISION
 

@@ -30,9 +30,9 @@ from typer.testing import CliRunner
 import pillow_sdc
 from pillow_sdc.cli import app
 from pillow_sdc.errors import ModelUnavailableError
-from pillow_sdc.runs.ray_engine import PATIENCE, Pool, RayEngine
-from pillow_sdc.runs.running import run
-from pillow_sdc.runs.tasks import Conversion
+from pillow_sdc.jobs.executors.ray import PATIENCE, Pool, RayEngine
+from pillow_sdc.jobs.runner import run
+from pillow_sdc.jobs.tasks import Conversion
 
 ray = pytest.importorskip("ray")
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import pillow_sdc
 from pillow_sdc import CorruptFileError, OptionError, UnsupportedFileError, configure, settings
-from pillow_sdc.latent_codecs import (
+from pillow_sdc.format.codecs import (
     CODECS,
     TARGET_SIZE,
     Budget,

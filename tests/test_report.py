@@ -23,7 +23,6 @@ pytest.importorskip("pytorch_msssim", reason="the extra report is not installed"
 import pillow_sdc
 from pillow_sdc.cli import app
 from pillow_sdc.cli.compare import compare
-from pillow_sdc.models import libraries
 from pillow_sdc.report import evaluation, figures, findings, html, metrics, peers, sheet, ssimulacra2
 from pillow_sdc.report.detail import busiest
 from pillow_sdc.report.evaluation import METRICS, Evaluation, Result, Scores, best
@@ -31,6 +30,7 @@ from pillow_sdc.report.metrics import Samples
 from pillow_sdc.report.peers import PEERS, PeerEncoder
 from pillow_sdc.report.photographs import Photograph, crop_centre, read_photograph
 from pillow_sdc.report.renditions import Choice, Subject
+from pillow_sdc.runtime import libraries
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}\udcff\n.png"
 

@@ -16,7 +16,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageFile, ImageOps
 
 import pillow_sdc
-from pillow_sdc import container
 from pillow_sdc.errors import (
     CorruptFileError,
     InsufficientMemoryError,
@@ -24,7 +23,8 @@ from pillow_sdc.errors import (
     OptionError,
     TruncatedFileError,
 )
-from pillow_sdc.latent_codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.sdc"))
 MODES = ["RGB", "L", "RGBA", "LA"]

@@ -35,12 +35,12 @@ from small_runs import (
 )
 
 import pillow_sdc
-from pillow_sdc.files.stores import Store
-from pillow_sdc.runs import manifest as manifests
-from pillow_sdc.runs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, as_parquet, pending_path, read_rows
-from pillow_sdc.runs.running import LOCK, Progress, Watch, run
-from pillow_sdc.runs.tasks import Conversion, Kind, Task
-from pillow_sdc.runs.work import Worker
+from pillow_sdc.jobs import manifest as manifests
+from pillow_sdc.jobs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, as_parquet, pending_path, read_rows
+from pillow_sdc.jobs.runner import LOCK, Progress, Watch, run
+from pillow_sdc.jobs.storage.stores import Store
+from pillow_sdc.jobs.tasks import Conversion, Kind, Task
+from pillow_sdc.jobs.worker import Worker
 
 ALL = dataclasses.replace(ENCODING, columns=("*",))
 """All pictures of each sample of a tar shard."""

@@ -22,15 +22,16 @@ from pyarrow import parquet
 from small_runs import DECODING, ENCODING, make_tar, members_of
 
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.files import parquet_shards, tar_shards
-from pillow_sdc.files.members import Members
-from pillow_sdc.files.parquet_shards import COLUMN, ParquetShard
-from pillow_sdc.files.samples import LONGEST_FILE, Sample
-from pillow_sdc.files.stores import Entry, Store
-from pillow_sdc.files.tar_shards import TarShard
-from pillow_sdc.runs.manifest import Account
-from pillow_sdc.runs.planning import omissions, plan
-from pillow_sdc.runs.tasks import Conversion, Kind, Task
+from pillow_sdc.jobs.manifest import Account
+from pillow_sdc.jobs.planning import omissions, plan
+from pillow_sdc.jobs.storage import parquet as parquet_shards
+from pillow_sdc.jobs.storage import tar as tar_shards
+from pillow_sdc.jobs.storage.members import Members
+from pillow_sdc.jobs.storage.parquet import COLUMN, ParquetShard
+from pillow_sdc.jobs.storage.samples import LONGEST_FILE, Sample
+from pillow_sdc.jobs.storage.stores import Entry, Store
+from pillow_sdc.jobs.storage.tar import TarShard
+from pillow_sdc.jobs.tasks import Conversion, Kind, Task
 
 STORE = Store("memory://in")
 

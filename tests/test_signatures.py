@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 import pillow_sdc
-from pillow_sdc import container, signatures
+from pillow_sdc.format import container, signatures
 
 
 def by_pillow(file_format: str, **save_options: Any) -> bytes:

@@ -17,8 +17,8 @@ from faulty_file_system import FaultyFileSystem, register, set_faults
 from fsspec.implementations.ftp import FTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pillow_sdc.files import stores
-from pillow_sdc.files.stores import Entry, Store, found
+from pillow_sdc.jobs.storage import stores
+from pillow_sdc.jobs.storage.stores import Entry, Store, found
 
 TMP = "_tmp"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pillow_sdc.tiling import blend, split
+from pillow_sdc.pipeline.tiling import blend, split
 
 
 @given(length=st.integers(1, 500), tile=st.integers(2, 96), overlap=st.integers(1, 40), scale=st.sampled_from([1, 8]))

@@ -18,10 +18,10 @@ from locations import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pillow_sdc import preview
-from pillow_sdc.latent_codecs.context_network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
+from pillow_sdc.format.context.network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
 from pillow_sdc.models import compact
 from pillow_sdc.models.compact import CHECKSUMS, sessions
+from pillow_sdc.pipeline import preview
 
 PHOTOGRAPHS = 3
 

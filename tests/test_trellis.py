@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pillow_sdc.latent_codecs import trellis
+from pillow_sdc.format.context import trellis
 
 
 def entropy(symbols: np.ndarray) -> float:

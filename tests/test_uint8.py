@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from pillow_sdc.bounded import deflate
 from pillow_sdc.errors import CorruptFileError
-from pillow_sdc.latent_codecs import LatentCodec, PaletteCodec, QuantisedLatents, Uint8Codec
-from pillow_sdc.latent_codecs.eight_bit import ROUNDING_VARIANCE, STEP, from_levels, round_levels, to_levels
+from pillow_sdc.format.bounded import deflate
+from pillow_sdc.format.codecs import LatentCodec, PaletteCodec, QuantisedLatents, Uint8Codec
+from pillow_sdc.format.eight_bit import ROUNDING_VARIANCE, STEP, from_levels, round_levels, to_levels
 
 FORMAT = Path(__file__).parent.parent / "docs" / "format.md"
 

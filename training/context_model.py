@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pillow_sdc.latent_codecs.context_network import (
+from pillow_sdc.format.context.network import (
     CHANNELS,
     COLUMNS_BESIDE,
     CONDITIONS,
@@ -81,7 +81,7 @@ class ContextModel(nn.Module):
         return x.unflatten(1, (CHANNELS, OUTPUTS))
 
     def frozen(self) -> dict[str, NDArray[np.integer]]:
-        """Return the integers that :class:`pillow_sdc.latent_codecs.context_network.ContextNetwork` computes with."""
+        """Return the integers that :class:`pillow_sdc.format.context.network.ContextNetwork` computes with."""
         arrays = {}
         window = whole_weights(self.window.weight)[:, :, self.seen.bool()].transpose(1, 2).flatten(1)
         layers = [("window", self.window, window, INPUT_UNIT, self.conditions[0])]

@@ -3,7 +3,7 @@
     python -m training.export_context RUN NUMBER
 
 A number that has been released must never be written again: every file that names it would be lost. What is kept is the
-averaged network; its checksum belongs into ``pillow_sdc/latent_codecs/context_weights.py``.
+averaged network; its checksum belongs into ``pillow_sdc/format/context/weights.py``.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pillow_sdc.latent_codecs.context_weights import FOLDER
+from pillow_sdc.format.context.weights import FOLDER
 
 from .context_model import ContextModel
 

@@ -1,4 +1,4 @@
-"""Fit the linear map from latents to a quarter of the picture, and print it as ``pillow_sdc.preview`` holds it.
+"""Fit the linear map from latents to a quarter of the picture, and print it as ``pipeline/preview.py`` holds it.
 
     python -m training.fit_preview PHOTOS TEACHER
 
@@ -15,8 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from rich.progress import track
 
-from pillow_sdc.latent_codecs import ContextCodec
-from pillow_sdc.preview import REACH, SIDE, WEIGHTS
+from pillow_sdc.format.codecs import ContextCodec
+from pillow_sdc.pipeline.preview import REACH, SIDE, WEIGHTS
 
 from .labelled import STEPS
 from .photographs import PIXELS_PER_LATENT, pixels, read_photos, split

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pillow_sdc.latent_codecs import ContextCodec, PaletteCodec, QuantisedLatents
-from pillow_sdc.latent_codecs.context import DEFAULT_QUALITY, FINEST, LARGEST_STEP, step_of
+from pillow_sdc.format.codecs import ContextCodec, PaletteCodec, QuantisedLatents
+from pillow_sdc.format.context.codec import DEFAULT_QUALITY, FINEST, LARGEST_STEP, step_of
 
 from .photographs import AlteredCrops, Samples, numbered_crops, pixels
 from .teacher import Encode, Teacher

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pillow_sdc.latent_codecs import trellis
-from pillow_sdc.latent_codecs.sensitivity import stretched
+from pillow_sdc.format.context import trellis
+from pillow_sdc.format.context.weighting import stretched
 
 from .context_model import ContextModel, bits
 from .labelled import Pool

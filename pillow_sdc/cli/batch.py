@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import is_full, summary_of
-from ..files import left_out
-from ..runs.tasks import Conversion, Kind
+from ..jobs import skipped as left_out
+from ..jobs.tasks import Conversion, Kind
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -30,7 +30,7 @@ from .codec_options import takes_codec_options
 from .messages import FAILED, INTERRUPTED, as_line, misuse, say
 
 if TYPE_CHECKING:
-    from ..runs.running import Engine, Progress
+    from ..jobs.runner import Engine, Progress
 
 _STORE_PANEL = "Source and target"
 _WORKERS_PANEL = "Workers"
@@ -195,7 +195,7 @@ def batch(
         max_pixels=max_pixels,
     )
     with _told(engine, target, debug), _shown(quiet) as report:
-        from ..runs.running import run
+        from ..jobs.runner import run
 
         hands = _engine(engine, workers, max_workers, gpus_per_worker)
         progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
@@ -222,7 +222,7 @@ def _check_decoding(decode: bool, has_codec: bool, format_name: str | None) -> N
     if decode and has_codec:
         raise misuse("codecs and their options are for encoding, not for --decode")
     if format_name is not None:
-        from ..files.pictures import format_of
+        from ..jobs.pictures.opening import format_of
 
         try:
             format_of(f".{format_name.lower().removeprefix('.')}")
@@ -258,10 +258,10 @@ def _engine(name: EngineName, workers: int | None, max_workers: int | None, gpus
     if name is EngineName.LOCAL:
         if max_workers is not None or gpus_per_worker is not None:
             raise misuse("--max-workers and --gpus-per-worker are for --engine ray")
-        from ..runs.local_engine import LocalEngine
+        from ..jobs.executors.processes import LocalEngine
 
         return LocalEngine(workers)
-    from ..runs.ray_engine import RayEngine
+    from ..jobs.executors.ray import RayEngine
 
     return RayEngine(workers, max_workers=max_workers, gpus_per_worker=gpus_per_worker)
 

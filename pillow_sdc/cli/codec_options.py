@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import OptionError
-from ..latent_codecs import CODECS, TARGET_SIZE, Option
+from ..format.codecs import CODECS, TARGET_SIZE, Option
 from .arguments import bytes_of, number, whole_number
 from .messages import misuse
 

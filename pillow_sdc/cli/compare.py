@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files.pictures import is_picture
-from ..files.pixel_limit import pixel_limit
-from ..files.writing import check_absent, write_whole
-from ..latent_codecs import ContextCodec
+from ..format.codecs import ContextCodec
+from ..jobs.pictures.opening import is_picture
+from ..jobs.pictures.pixel_limit import pixel_limit
+from ..jobs.storage.writing import check_absent, write_whole
 from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
 from .codec_options import metavar_of, parser_of
 from .messages import Failures, announce, misuse
@@ -95,7 +95,7 @@ def compare(
     curve = _parse_qualities(qualities)
     failures = Failures(debug)
     with failures.of():
-        from ..models.libraries import imported
+        from ..runtime.libraries import imported
 
         imported("torch")  # which the metrics compute with; the next error would not say that it is broken
     failures.end()

@@ -14,7 +14,7 @@ from typing import IO
 
 import typer
 
-from ..files.writing import check_absent, undisturbed, write_whole
+from ..jobs.storage.writing import check_absent, undisturbed, write_whole
 from ..progress import ProgressCallback
 from .messages import INTERRUPTED, Failures, misuse, say
 from .progress import progress

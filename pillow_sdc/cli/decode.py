@@ -5,9 +5,9 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from ..container import check_signature
-from ..files.pictures import format_of, is_sdc, is_written
-from ..files.pixel_limit import pixel_limit
+from ..format.container import check_signature
+from ..jobs.pictures.opening import format_of, is_sdc, is_written
+from ..jobs.pictures.pixel_limit import pixel_limit
 from ..progress import ProgressCallback
 from .arguments import (
     Debug,
@@ -106,7 +106,7 @@ def _decoded(
 ) -> bytes:
     from PIL import Image
 
-    from ..files.other_formats import picture_file
+    from ..jobs.pictures.saving import picture_file
 
     check_signature(file.read(16))
     file.seek(0)

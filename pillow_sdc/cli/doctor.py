@@ -128,7 +128,7 @@ class _Checks:
         return settings
 
     def embedded_weights(self) -> None:
-        from ..latent_codecs import context_weights
+        from ..format.context import weights as context_weights
         from ..models import compact
 
         with self.of("weights"):
@@ -139,15 +139,15 @@ class _Checks:
 
     def kernel(self) -> None:
         """Tell whether the compiled kernel runs."""
-        from ..latent_codecs import context_kernel
+        from ..format.context import kernel as context_kernel
 
         kernel, reason = context_kernel.choice()
         self.say("ok" if kernel else "note", "context codec", reason)
 
     def cuda(self) -> None:
         from ..errors import ModelUnavailableError
-        from ..models import cuda_driver
-        from ..models.libraries import imported
+        from ..runtime import cuda_driver
+        from ..runtime.libraries import imported
 
         if not cuda_driver.may_be_there():
             self.say("ok", "CUDA", "none: there is no driver, or torch is not installed")
@@ -196,7 +196,7 @@ class _Checks:
         """Import what a model needs; tell whether there is something to decode with."""
         from ..errors import ModelUnavailableError
         from ..models import compact
-        from ..models.libraries import OF_DIFFUSERS, ONNXRUNTIME, imported
+        from ..runtime.libraries import OF_DIFFUSERS, ONNXRUNTIME, imported
 
         is_embedded = model == compact.NAME
         try:

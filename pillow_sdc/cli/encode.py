@@ -5,8 +5,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from ..files.pictures import is_picture, is_sdc, open_picture
-from ..files.pixel_limit import pixel_limit
+from ..jobs.pictures.opening import is_picture, is_sdc, open_picture
+from ..jobs.pictures.pixel_limit import pixel_limit
 from ..progress import ProgressCallback
 from .arguments import Debug, Device, Dtype, DtypeOption, Force, MaxPixels, Metadata, Model, Output, Quiet, configured
 from .codec_options import takes_codec_options

@@ -5,7 +5,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from ..files.pictures import is_sdc
+from ..jobs.pictures.opening import is_sdc
 from .arguments import Debug
 from .messages import Failures
 from .sources import find, names_one_file, opened
@@ -71,14 +71,16 @@ def describe(file: IO[bytes]) -> dict[str, Any]:
         NotSdcError: The file is not an SDC file.
         OSError: The file is damaged.
     """
-    from .. import container, image_codec, operations
-    from ..latent_codecs import CODECS
+    from .. import api
+    from ..format import container
+    from ..format.codecs import CODECS
     from ..models import NoiseSchedule
+    from ..pipeline import stages
 
-    summary = operations.info(file)
+    summary = api.info(file)
     file.seek(0)
     layout = container.read_layout(file)
-    quantised = image_codec.decode_latents(file, layout)
+    quantised = stages.decode_latents(file, layout)
     payload = container.read_chunk(file, layout.payload)
     latents = quantised.latents
     channels = [

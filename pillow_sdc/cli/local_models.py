@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from .. import models, options
 from ..errors import ModelUnavailableError
-from ..models import hub
-from ..models.diffusers_models import SCALING_FACTORS
-from ..models.layout import PIPELINE_INDEX, Precision
-from ..models.libraries import imported
+from ..models.diffusion import hub
+from ..models.diffusion.diffusers_models import SCALING_FACTORS
+from ..models.diffusion.layout import PIPELINE_INDEX, Precision
+from ..runtime.libraries import imported
 
 _EITHER = Precision.FULL
 """Finds weights of any variant; only the order of preference differs."""

@@ -101,7 +101,7 @@ def where(model: ModelName, debug: Debug = False) -> None:
     failures = Failures(debug)
     with failures.of():
         from ..models import compact
-        from ..models.hub import DEFAULT_MODEL
+        from ..models.diffusion.hub import DEFAULT_MODEL
         from . import local_models
 
         if model == compact.NAME:

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .. import container, image_codec
-from ..latent_codecs import CODECS
-from ..latent_codecs.eight_bit import round_levels, to_levels
-from ..preview import preview
+from ..format import container
+from ..format.codecs import CODECS
+from ..format.eight_bit import round_levels, to_levels
+from ..pipeline import stages
+from ..pipeline.preview import preview
 
 PANEL = 256
 """Longer side of a picture on the sheet, about; latents are enlarged by whole factors, or else reduced to this."""
@@ -34,11 +35,11 @@ def draw(file: IO[bytes], name: str) -> Image.Image:
     """
     layout = container.read_layout(file)
     header = layout.header
-    latents = image_codec.decode_latents(file, layout).latents
-    alpha = image_codec.decode_alpha(file, layout)
+    latents = stages.decode_latents(file, layout).latents
+    alpha = stages.decode_alpha(file, layout)
     levels = np.moveaxis(round_levels(to_levels(latents)), 0, 2)
     rgba = Image.fromarray(np.ascontiguousarray(levels))
-    thumbnail = Image.fromarray(image_codec.preview_samples(latents, header, alpha)).convert("RGBA")
+    thumbnail = Image.fromarray(stages.preview_samples(latents, header, alpha)).convert("RGBA")
     upper = [
         _Panel("the four channels as RGBA, on white", _on_white(_scaled(rgba))),
         _Panel("preview, no model", _on_squares(_scaled(thumbnail))),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ..files import left_out
+from ..jobs import skipped as left_out
 from .messages import Failures, misuse, say
 
 STREAM = "-"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..files.writing import check_absent, write_whole
+from ..jobs.storage.writing import check_absent, write_whole
 from .arguments import Debug, Force
 from .messages import Failures, announce, misuse
 from .sources import STREAM, Source, is_folder, opened

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelFailedError, ModelUnavailableError
-from .forked_torch import prepare_torch
-from .hub import Part, mend_for, unavailable
-from .isolation import isolated
-from .libraries import summary
+from ..runtime.forked_torch import prepare_torch
+from ..runtime.isolation import isolated
+from ..runtime.libraries import summary
+from .diffusion.hub import Part, mend_for, unavailable
 
 
 @contextmanager

@@ -12,15 +12,17 @@ from typing import NamedTuple, TypeVar
 
 from .. import options
 from ..errors import ModelUnavailableError, OptionError
-from ..fork_safety import ForkSafeLock, in_forked_children
-from . import compact, cuda_driver, hub, libraries
-from .diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
-from .empty_prompt import encode_empty_prompt
-from .hub import DEFAULT_MODEL
+from ..runtime import cuda_driver, libraries
+from ..runtime.fork_safety import ForkSafeLock, in_forked_children
+from ..runtime.isolation import isolated
+from ..runtime.lazy import Once
+from . import compact
+from .diffusion import hub
+from .diffusion.diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
+from .diffusion.empty_prompt import encode_empty_prompt
+from .diffusion.hub import DEFAULT_MODEL
+from .diffusion.layout import PARTS, PartName, Precision
 from .interfaces import Autoencoder, Denoiser
-from .isolation import isolated
-from .layout import PARTS, PartName, Precision
-from .once import Once
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 import pillow_sdc
-from pillow_sdc.latent_codecs import ContextCodec
+from pillow_sdc.format.codecs import ContextCodec
 from pillow_sdc.models import get_models
-from pillow_sdc.models.hub import directory_of
+from pillow_sdc.models.diffusion.hub import directory_of
 
 from . import metrics, ssimulacra2
 from .metrics import Samples

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from ..files.plugins import open_image
+from ..jobs.pictures.plugins import open_image
 from ..plugin import converted
 from .metrics import Samples
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pillow_sdc
-from pillow_sdc import container, image_codec
-from pillow_sdc.latent_codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, Uint8Codec
+from pillow_sdc.format import container
+from pillow_sdc.format.codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, Uint8Codec
 from pillow_sdc.models import get_models
+from pillow_sdc.pipeline import stages
 
 from .metrics import Samples
 from .peers import Peer, PeerEncoder
@@ -63,7 +64,7 @@ class Subject:
 
     def stations(self) -> Iterator[Rendition]:
         """Yield what the article shows on the way to its codec: float latents and latents of 8 bits."""
-        float_samples = image_codec.decode_samples(
+        float_samples = stages.decode_samples(
             QuantisedLatents(self.latents, 0.0), self._header(Uint8Codec.name), get_models(pillow_sdc.settings())
         )
         float_bytes = self.latents.nbytes

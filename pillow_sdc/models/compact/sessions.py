@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelFailedError, ModelUnavailableError, OptionError
-from ...fork_safety import ForkSafeLock, in_forked_children
-from .. import cuda_driver
-from ..libraries import ONNXRUNTIME, imported, summary
+from ...runtime import cuda_driver
+from ...runtime.fork_safety import ForkSafeLock, in_forked_children
+from ...runtime.libraries import ONNXRUNTIME, imported, summary
 
 NETWORKS = ("encoder", "decoder", "denoiser")
 

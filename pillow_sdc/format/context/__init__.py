@@ -1,0 +1,1 @@
+"""The codec ``context``: quantised latents under a range coder whose frequencies a small network predicts."""

@@ -1,0 +1,1 @@
+"""What has the tasks of a job done: processes of this machine, or a Ray cluster."""

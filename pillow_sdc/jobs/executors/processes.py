@@ -1,0 +1,265 @@
+"""Tasks done by processes of this machine; one that dies takes its own work alone with it, which is done again."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import struct
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, TypeVar
+
+from ..manifest import Row
+from ..storage.stores import Store
+from ..tasks import DIED, Conversion, Task
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
+    from ..runner import Watch
+    from ..worker import Worker
+
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Tasks for each worker that are submitted at a time."""
+
+PATIENCE = 2
+"""At how many deaths of workers a task must have been to be a suspect."""
+
+MERCY = 2.0
+"""Seconds in which a worker that is to end may write and report the picture that it has at hand."""
+
+_METHOD = multiprocessing.get_context("spawn")
+
+_NEWS = struct.Struct("<qqq")
+"""What a worker says of a task: its number, and the bytes of a picture's file and of what that became, or twice
+:data:`_BEGUN`. All workers write into one pipe; what is as short as this arrives whole, also from one that dies."""
+_BEGUN, _END = -1, -2
+
+
+class LocalEngine:
+    """Worker processes. Without CUDA each computes on one core; with CUDA each takes a GPU, in turn."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        """Take how many workers there are to be: as many as cores, or as GPUs, unless given."""
+        self._workers = workers
+
+    def __call__(
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: "Watch"
+    ) -> Iterator[tuple[Task, list[Row]]]:
+        """Yield tasks that are done, and the results of their pictures.
+
+        A task that was at several deaths of workers is a suspect, and done while no other is. If its worker dies then,
+        too, it is divided, in the end into files; a file, or a shard, of which a worker died alone has failed.
+
+        Raises:
+            ModelUnavailableError: The model is not here and cannot be had.
+            RuntimeError: Workers cannot be started here.
+        """
+        if not tasks:
+            return
+        conversion = conversion.resolved()
+        places = _places(conversion)
+        workers = self._workers or len(places)
+        waiting, suspects = deque(tasks), deque[Task]()
+        deaths = Counter[Task]()
+        while waiting or suspects:
+            alone = bool(suspects)
+            queue, count = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
+            flight: dict[Future[list[Row]], Task] = {}
+            started = _pool(count, places, (source.url, target.url, conversion), watch)
+            with started as (pool, numbered), suppress(BrokenProcessPool):
+                yield from _done(pool, queue, numbered, flight, 1 if alone else AHEAD * count)
+            lost = []
+            for future, task in flight.items():
+                if _succeeded(future):
+                    yield task, future.result()
+                else:
+                    lost.append(task)
+            for task in reversed(lost):
+                deaths[task] += 1
+                if not alone:
+                    (suspects if deaths[task] >= PATIENCE else waiting).appendleft(task)
+                elif len(parts := task.parts()) > 1:
+                    suspects.extendleft(reversed(parts))
+                else:
+                    yield task, [Row(source.url_of(task.sources[0]), error=DIED, finished=time.time())]
+
+
+def _done(
+    pool: ProcessPoolExecutor,
+    tasks: deque[Task],
+    numbered: list[Task],
+    flight: dict[Future[list[Row]], Task],
+    ahead: int,
+) -> Iterator[tuple[Task, list[Row]]]:
+    """Yield what is done; those in ``flight`` are neither that nor any more among ``tasks``.
+
+    Workers know tasks by their places in ``numbered``.
+    """
+    while tasks or flight:
+        while tasks and len(flight) < ahead:
+            numbered.append(tasks[0])
+            flight[_submitted(pool, _do, len(numbered) - 1, tasks[0])] = tasks[0]
+            tasks.popleft()
+        finished, _ = wait(flight, return_when=FIRST_COMPLETED)
+        for future in finished:
+            rows = future.result()
+            yield flight.pop(future), rows
+
+
+def _submitted(pool: ProcessPoolExecutor, act: Callable[..., Result], *arguments: object) -> Future[Result]:
+    """Have a pool do something; workers that it starts for that never learn of Ctrl-C, which is the parent's affair."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return pool.submit(act, *arguments)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(act, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _succeeded(future: Future[list[Row]]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _places(conversion: Conversion) -> list[str]:
+    """Return where workers compute, device by device: the GPUs, or for each core the CPU."""
+    import pillow_sdc
+
+    from ...models import get_models
+    from ...runtime.cores import cores
+    from ...runtime.libraries import imported
+
+    with pillow_sdc.configure(**conversion.settings) as settings:
+        device = get_models(settings).device
+    if device != "cuda" or find_spec("torch") is None:
+        return [device] * (1 if device.startswith("cuda") else cores())
+    torch = imported("torch")
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def _pool(
+    workers: int, places: Sequence[str], work: tuple[str, str, Conversion], watch: "Watch"
+) -> Iterator[tuple[ProcessPoolExecutor, list[Task]]]:
+    """Start workers, which end with the block, or with this process, however it ends.
+
+    Yields:
+        The workers, and a list for the tasks that they are given, by which ``watch`` learns how far these are.
+
+    Raises:
+        RuntimeError: They cannot be started.
+    """
+    listening, speaking = _METHOD.Pipe(duplex=False)
+    devices = _METHOD.SimpleQueue()
+    for device in itertools.islice(itertools.cycle(places), workers):
+        devices.put(device)
+    heard, said = _METHOD.Pipe(duplex=False)
+    numbered: list[Task] = []
+    hearing = threading.Thread(target=_hear, args=(heard, numbered, watch), daemon=True)
+    with listening, heard, said:
+        hearing.start()
+        pool = ProcessPoolExecutor(workers, _METHOD, _begin, (listening, said, devices, *work))
+        try:
+            try:
+                _submitted(pool, int).result()
+            except BrokenProcessPool as error:
+                raise RuntimeError("workers cannot be started: each imports this program's main module") from error
+            yield pool, numbered
+        finally:
+            speaking.close()
+            pool.shutdown(cancel_futures=True)
+            said.send_bytes(_NEWS.pack(_END, 0, 0))
+            hearing.join()  # so that all is known that workers said
+
+
+def _hear(heard: Connection, numbered: Sequence[Task], watch: "Watch") -> None:
+    """Pass on what workers say, until :data:`_END`."""
+    while (news := _NEWS.unpack(heard.recv_bytes()))[0] != _END:
+        number, source_bytes, output_bytes = news
+        with suppress(Exception):  # what prevents a report prevents the next one in the main thread, which raises it
+            if source_bytes == _BEGUN:
+                watch.begun(numbered[number])
+            else:
+                watch.converted(numbered[number], source_bytes, output_bytes)
+
+
+_worker: "Worker | None" = None
+_said: Connection | None = None
+
+
+class Undivided:
+    """What a process does not end in the midst of."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Do a block as a whole; several threads can at once."""
+        with self._changed:
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    def end(self, leave: Callable[[], None]) -> None:
+        """Leave once no part is being done, or :data:`MERCY` is over; no other begins meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, MERCY)
+            leave()
+
+
+_undivided = Undivided()
+
+
+def _begin(
+    listening: Connection,
+    said: Connection,
+    devices: "SimpleQueue[str]",
+    source: str,
+    target: str,
+    conversion: Conversion,
+) -> None:
+    """Make a process a worker."""
+    global _worker, _said
+    _said = said
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[listening], daemon=True).start()
+    device = devices.get()
+    threads = None
+    if not device.startswith("cuda"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # models take no more cores then
+        threads = 1
+    from ..worker import Worker
+
+    placed = replace(conversion, settings={**conversion.settings, "device": device})
+    _worker = Worker(Store(source), Store(target), placed, threads=threads, undivided=_undivided.part)
+
+
+def _end_with(parent: Connection) -> None:
+    """Wait for the parent's end of the pipe to be closed, and end this process."""
+    parent.poll(None)
+    _undivided.end(lambda: os._exit(1))
+
+
+def _do(number: int, task: Task) -> list[Row]:
+    assert _worker is not None  # noqa: S101 - _begin was called
+    assert _said is not None  # noqa: S101 - likewise
+    say = _said.send_bytes
+    say(_NEWS.pack(number, _BEGUN, _BEGUN))
+    return _worker.do(task, lambda source_bytes, output_bytes: say(_NEWS.pack(number, source_bytes, output_bytes)))

@@ -1,0 +1,1 @@
+"""Where pictures are: folders, object stores, and shards of tar and Parquet."""

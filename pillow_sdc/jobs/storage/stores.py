@@ -1,0 +1,421 @@
+"""Folders of files, on this machine or wherever fsspec reaches: in object stores, archives, on other machines."""
+
+import errno
+import functools
+import glob
+import io
+import os
+import posixpath
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar
+
+from ...runtime.fork_safety import ForkSafeLock
+from .writing import write_whole
+
+Result = TypeVar("Result")
+
+ATTEMPTS = 5
+LONGEST_WAIT = 30.0
+"""Seconds between two attempts; the first waits are up to 1, 2 and 4 seconds."""
+
+FINAL = (
+    *(FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
+    *(ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, NotImplementedError),
+    *(TypeError, ValueError),
+)
+FINAL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG}
+"""Errors that another attempt would not get around."""
+
+READ_AHEAD = 1 << 20
+"""Bytes that are read at least of a file that is not on this machine."""
+
+_TURN = ForkSafeLock()
+"""Held by the thread that reads an archive, or from an FTP server."""
+
+
+class Entry(NamedTuple):
+    """A file: its path below the store's root, with ``/`` between its parts, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Store:
+    """A folder of files.
+
+    What fails is tried again, with growing pauses, unless that is pointless. Files appear whole or not at all: object
+    stores show no others, and elsewhere files get their names when they are whole.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]) -> None:
+        """Take a path, or a URL such as ``s3://bucket/folder``.
+
+        Raises:
+            ValueError: fsspec does not know the URL's protocol.
+            ImportError: What the protocol needs is not installed.
+        """
+        from fsspec import AbstractFileSystem
+        from fsspec.asyn import AsyncFileSystem
+        from fsspec.core import url_to_fs
+        from fsspec.implementations.local import LocalFileSystem
+
+        url = os.fspath(url)
+        self._files, root = url_to_fs(url) if "://" in url else (LocalFileSystem(), url)
+        self.folder = _absolute(root) if isinstance(self._files, LocalFileSystem) else None
+        """Where it is on this machine, if it is here."""
+        self._root: str = (root if self.folder is None else self.folder.as_posix()).rstrip("/")
+        self.url = re.sub("(?<![:/])/+$", "", url) if self.folder is None else self._root
+        """Where it is, a path being absolute."""
+        kind = type(self._files)
+        find = kind._find if issubclass(kind, AsyncFileSystem) else kind.find
+        self._finds = find not in (AbstractFileSystem.find, AsyncFileSystem._find)
+        """Whether the file system lists all below a folder at once, as object stores do."""
+        self._renames = kind.mv is not AbstractFileSystem.mv
+        """Whether it is one of those that may be left with half a file, and can rename files."""
+        self._takes_turns = _takes_turns(self._files)
+
+    def __str__(self) -> str:
+        return self.url or "/"
+
+    def url_of(self, path: str) -> str:
+        """Return what the user would call a file."""
+        return f"{self.url}{'' if self.url.endswith('/') else '/'}{path}"
+
+    def find(self, below: str = "") -> list[Entry]:
+        """Return the files in a sub-folder and in those within it, by name; none if there is no such folder.
+
+        Raises:
+            OSError: A folder cannot be read.
+        """
+        return self._entries(below, None)
+
+    def glob(self, pattern: str) -> list[Entry]:
+        """Return the files whose paths match a pattern, by name.
+
+        Raises:
+            OSError: A folder cannot be read.
+            ValueError: It is no pattern.
+        """
+        from fsspec.utils import glob_translate
+
+        matches = re.compile(glob_translate(pattern)).match
+        depth = None if "**" in pattern else pattern.count("/") + 1
+        return [entry for entry in self._entries("", depth) if matches(entry.path)]
+
+    def entry(self, path: str) -> Entry | None:
+        """Return a file's path and size; ``None`` if there is no such file."""
+        try:
+            about = self._patiently(lambda: self._files.info(self._full(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Entry(path, about["size"] or 0) if about["type"] == "file" else None
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+        return self.entry(path) is not None
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        content: bytes = self._patiently(lambda: self._files.cat_file(self._full(path)))
+        return content
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[IO[bytes]]:
+        """Open a file for reading; it is seekable.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        open_it = functools.partial(self._files.open, self._full(path), "rb")
+        if self.folder is not None:
+            with self._patiently(open_it) as file:
+                yield file
+            return
+        with io.BufferedReader(_Resumed(open_it, self._patiently), READ_AHEAD) as file:
+            yield file
+
+    def write(self, path: str, data: bytes, *, overwrite: bool, through: str) -> None:
+        """Write a file.
+
+        Args:
+            path: Where to.
+            data: Its content.
+            overwrite: Whether there may be one already.
+            through: Sub-folder for what is not yet whole.
+
+        Raises:
+            FileExistsError: There is one, and it may not be overwritten.
+            OSError: It cannot be written.
+        """
+        if self.folder is not None:
+            target, beside = self.folder / path, self.folder / through
+            self._patiently(lambda: write_whole(target, data, overwrite, beside))
+        else:
+            self._send(path, overwrite, through, lambda full: self._files.pipe_file(full, data))
+
+    @contextmanager
+    def written(self, path: str, *, overwrite: bool, through: str) -> Iterator[tuple[Path, Callable[[], None]]]:
+        """Give a path on this machine to write a large file to, and what to call when that is done.
+
+        Args:
+            path: Where the file is to be.
+            overwrite: Whether there may be one already.
+            through: Sub-folder for what is not yet whole.
+
+        Raises:
+            FileExistsError: There is one, and it may not be overwritten.
+            OSError: It cannot be written.
+        """
+        beside = None if self.folder is None else self.folder / through
+        if beside is not None:
+            beside.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="sdc-", dir=beside, ignore_cleanup_errors=True) as folder:
+            temporary = Path(folder, posixpath.basename(path))
+            yield temporary, lambda: self._publish(temporary, path, overwrite, through)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a sub-folder, if there is one.
+
+        Raises:
+            OSError: It cannot be removed.
+        """
+        with suppress(FileNotFoundError):
+            if self.folder is None:
+                self._patiently(lambda: self._files.rm(self._full(path), recursive=True))
+            elif (self.folder / path).is_dir():
+                shutil.rmtree(self.folder / path)
+            else:
+                (self.folder / path).unlink()
+
+    def create(self, path: str, data: bytes) -> None:
+        """Write a small file that must not be there yet; of several that try, each with other data, one succeeds.
+
+        Raises:
+            FileExistsError: It is there.
+            OSError: It cannot be written.
+        """
+
+        def create() -> None:
+            with self._files.open(self._full(path), "xb") as file:
+                file.write(data)
+
+        self._make_folder_of(path)
+        try:
+            try:
+                self._patiently(create)
+            except (NotImplementedError, ValueError):  # a file system that cannot promise it
+                self._check_absent(path, overwrite=False)
+                self._patiently(lambda: self._files.pipe_file(self._full(path), data))
+        except FileExistsError:
+            if self.read(path) != data:  # else it is ours, by an attempt that seemed to fail
+                raise
+
+    def _publish(self, temporary: Path, path: str, overwrite: bool, through: str) -> None:
+        if self.folder is None:
+            self._send(path, overwrite, through, lambda full: self._files.put_file(str(temporary), full))
+            return
+        self._make_folder_of(path)
+        self._check_absent(path, overwrite)
+        temporary.replace(self.folder / path)
+
+    def _send(self, path: str, overwrite: bool, through: str, send: Callable[[str], None]) -> None:
+        """Write a file that is not on this machine by a function that takes its full path."""
+        self._check_absent(path, overwrite)
+        if not self._renames:
+            self._patiently(lambda: send(self._full(path)))
+            return
+        temporary = f"{through}/{secrets.token_hex(8)}-{posixpath.basename(path)}"
+        for one in (temporary, path):
+            self._make_folder_of(one)
+        try:
+            self._patiently(lambda: send(self._full(temporary)))
+            if overwrite:
+                self.remove(path)
+            self._patiently(lambda: self._files.mv(self._full(temporary), self._full(path)))
+        except BaseException:
+            with suppress(Exception):
+                self.remove(temporary)
+            raise
+
+    def _make_folder_of(self, path: str) -> None:
+        """Make the folder that a file is to be in, where folders are made."""
+        if self.folder is not None or self._renames:
+            self._patiently(lambda: self._files.makedirs(posixpath.dirname(self._full(path)), exist_ok=True))
+
+    def _check_absent(self, path: str, overwrite: bool) -> None:
+        if not overwrite and self.exists(path):
+            raise FileExistsError(f"{self.url_of(path)} exists already")
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root or "/"
+
+    def _entries(self, below: str, depth: int | None) -> list[Entry]:
+        self._files.invalidate_cache()
+        files = self._below(self._full(below), depth)
+        return sorted(Entry(_name(about).removeprefix(self._root).lstrip("/"), about["size"] or 0) for about in files)
+
+    def _below(self, folder: str, depth: int | None) -> Iterator[dict[str, Any]]:
+        """Yield what is known of each file in a folder and, to a depth, in those within it.
+
+        fsspec's own walk passes by folders that cannot be read, and their files would be missed without a word.
+        """
+        try:
+            if self._finds and depth is None:
+                listed = self._patiently(lambda: list(self._files.find(folder, detail=True).values()))
+            else:
+                listed = self._patiently(lambda: self._files.ls(folder, detail=True))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for about in listed:
+            if _name(about) == folder:  # an object store may have an object that is called as the folder
+                continue
+            if about["type"] == "file" or about.get("islink"):
+                yield about
+            elif about["type"] == "directory" and (depth is None or depth > 1):
+                yield from self._below(_name(about), None if depth is None else depth - 1)
+
+    def _patiently(self, act: Callable[[], Result]) -> Result:
+        """Do something that a network may prevent for a while."""
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+        attempts = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(max=LONGEST_WAIT),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        return attempts(self._in_turn, act) if self._takes_turns else attempts(act)
+
+    def _in_turn(self, act: Callable[[], Result]) -> Result:
+        with _TURN:
+            return act()
+
+
+class _Resumed(io.RawIOBase):
+    """A file that is not on this machine; where reading fails it is opened again, and read on from the same place."""
+
+    def __init__(self, open_it: Callable[[], IO[bytes]], patiently: Callable[[Callable[[], Any]], Any]) -> None:
+        self._open, self._patiently = open_it, patiently
+        self._file: IO[bytes] | None = None
+        self._position = 0
+        patiently(lambda: self._within(lambda file: None))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = self._position if whence == io.SEEK_CUR else 0
+        if whence == io.SEEK_END:
+            start = self._patiently(lambda: self._within(lambda file: file.seek(0, io.SEEK_END)))
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        def read(file: IO[bytes]) -> bytes:
+            file.seek(self._position)
+            return file.read(len(buffer))
+
+        data: bytes = self._patiently(lambda: self._within(read))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _within(self, act: Callable[[IO[bytes]], Result]) -> Result:
+        try:
+            if self._file is None:
+                self._file = self._open()
+            return act(self._file)
+        except Exception:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):
+                file.close()
+
+
+def _takes_turns(files: Any) -> bool:
+    """Tell whether a file system reads all through one file or connection, whose place threads would move under others.
+
+    fsspec keeps file systems apart by thread, but a store is shared by threads.
+    """
+    from fsspec.archive import AbstractArchiveFileSystem
+    from fsspec.implementations.ftp import FTPFileSystem
+
+    while files is not None:
+        if isinstance(files, AbstractArchiveFileSystem | FTPFileSystem):
+            return True
+        files = getattr(files, "fs", None)  # of one that caches
+    return False
+
+
+def _name(about: dict[str, Any]) -> str:
+    return str(about["name"]).rstrip("/")
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, FINAL) or not isinstance(error, Exception):
+        return False
+    return not (isinstance(error, OSError) and error.errno in FINAL_NUMBERS)
+
+
+def found(source: str) -> tuple[Store, list[Entry]]:
+    """Return what a user means by a folder, a file or a pattern, by path or URL: the store, and which files in it.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        OSError: It cannot be read.
+        ValueError: fsspec does not know the URL's protocol.
+        ImportError: What the protocol needs is not installed.
+    """
+    store = Store(source)
+    before, path, after = _parted(source if store.folder is None else str(store))
+    folder, _, name = path.rpartition("/")
+    if not source.endswith("/") and (entry := store.entry("")) is not None:
+        return Store(before + folder + after or "/"), [Entry(name, entry.size)]
+    if entries := store.find():
+        return store, entries
+    if not glob.has_magic(path):
+        raise FileNotFoundError(f"{source}: no such file or folder, or nothing is in it")
+    while glob.has_magic(folder):
+        folder = folder.rpartition("/")[0]
+    store = Store(before + folder + after or "/")
+    if not (entries := store.glob(path[len(folder) :].lstrip("/"))):
+        raise FileNotFoundError(f"nothing matches {source}")
+    return store, entries
+
+
+_URL = re.compile(r"^((?:[^:/]*::)*[^:/]+://)?(.*?)(::[^:]*://.*)?\Z", re.DOTALL)
+
+
+def _parted(url: str) -> tuple[str, str, str]:
+    """Return the path in a URL, and what is before and after it."""
+    ((before, path, after),) = _URL.findall(url)
+    return before, path.rstrip("/"), after
+
+
+def _absolute(path: str) -> Path:
+    whole = Path(path).expanduser() if path.startswith("~") else Path(path)
+    return whole.resolve() if ".." in whole.parts else whole.absolute()

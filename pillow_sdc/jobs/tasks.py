@@ -1,0 +1,140 @@
+"""What is to be done: how pictures are converted, and which files a worker takes at a time."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import PurePath, PurePosixPath
+from typing import Any
+
+from .pictures.opening import is_picture, is_sdc
+from .storage.members import Members, NamedMembers, Photograph
+
+TOGETHER = 32
+"""Pictures that a worker takes at a time, at most, unless the model's batches are large."""
+
+DIED = "its worker died, killed because memory ran out or by a crash"
+"""What there is to say of a file that no worker survives."""
+
+
+class Kind(StrEnum):
+    """How pictures are kept."""
+
+    FILES = "files"
+    TAR = "tar"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What becomes of each picture; the same for a whole run.
+
+    Attributes:
+        decode: Whether SDC files become pictures of another format, and not these SDC files.
+        suffix: Of the files that pictures become, such as ``.sdc``.
+        save_options: Those of ``Image.save`` for SDC.
+        settings: Those of :func:`pillow_sdc.configure`.
+        keep_metadata: Whether EXIF, colour profile, XMP and resolution are kept.
+        overwrite: Whether what is there already is done again.
+        columns: Which pictures of a shard: the names of a Parquet file's columns, or the extensions of a tar shard's
+            members. Without any it is the photograph of each row or sample, or in decoding every SDC file of a sample.
+        batch_size: The most pictures that the model takes at a time; ``None`` is the device's default.
+        max_pixels: The most pixels of a picture; 0 is no limit, ``None`` is Pillow's.
+    """
+
+    decode: bool
+    suffix: str = ".sdc"
+    save_options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keep_metadata: bool = True
+    overwrite: bool = False
+    columns: tuple[str, ...] = ()
+    batch_size: int | None = None
+    max_pixels: int | None = None
+
+    @property
+    def together(self) -> int:
+        """How many pictures a worker takes at a time: enough for the model to have several batches."""
+        return max(TOGETHER, 4 * (self.batch_size or 0))
+
+    def resolved(self) -> "Conversion":
+        """Return the conversion with all settings that hold here, for those that hold elsewhere may be others."""
+        import pillow_sdc
+
+        from ..models.diffusion.hub import directory_of
+
+        with pillow_sdc.configure(**self.settings) as settings:
+            found = settings._asdict()
+        if directory := directory_of(found["model"]):
+            found["model"] = str(directory.absolute())
+        return replace(self, settings=found)
+
+    def described(self) -> str:
+        """Return the options that make files what they are, as for the command line; ``""`` if all are the defaults."""
+        import pillow_sdc
+
+        with pillow_sdc.configure(**self.settings) as settings:
+            given = settings._asdict()
+        defaults = pillow_sdc.Settings()._asdict()
+        ignored = {"device", "compile", *(() if self.decode else ("denoise_steps",))}
+        options = {name: value for name, value in given.items() if name not in ignored and value != defaults[name]}
+        options |= {} if self.decode else self.save_options
+        words = [f"--{name.replace('_', '-')} {value}" for name, value in sorted(options.items())]
+        return " ".join([*words, *([] if self.keep_metadata else ["--strip"])])
+
+    def wants(self, path: PurePath) -> bool:
+        """Tell whether a file is one of the pictures to convert, by its name alone."""
+        return is_sdc(path) or (not self.decode and is_picture(path))
+
+    def members(self) -> Members:
+        """Return what tells which members of a tar shard are to be converted."""
+        if self.columns:
+            return NamedMembers(self.wants, self.columns)
+        return Members(self.wants) if self.decode else Photograph(self.wants)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Files that one worker takes, and where they go.
+
+    Attributes:
+        sources: Paths in the source store.
+        size: Their bytes.
+        kind: Of the sources.
+        to: Of what they become.
+        target: Path in the target store: of the shard that is written, or of the folder for what is in a shard.
+        stale: Paths in the target store, as the manifest writes them, of what the sources became before they failed;
+            these are replaced.
+        missing: How many pictures the shard lacks that is replaced.
+    """
+
+    sources: tuple[str, ...]
+    size: int
+    kind: Kind
+    to: Kind
+    target: str = ""
+    stale: frozenset[str] = frozenset()
+    missing: int = 0
+
+    def parts(self) -> list["Task"]:
+        """Return what a task becomes if no worker survives it as a whole: in the end each file is alone.
+
+        What is packed is halved, for each part is a shard of its own: ``000000.tar`` becomes ``000000-0.tar`` and
+        ``000000-1.tar``, and these ``000000-00.tar`` and so on.
+        """
+        count = len(self.sources)
+        if count == 1:
+            return [self]
+        share, remainder = divmod(self.size, count)
+        ends = range(count + 1) if self.to is Kind.FILES else (0, count // 2, count)
+        parts = []
+        for number, (start, end) in enumerate(itertools.pairwise(ends)):
+            size = share * (end - start) + (0 if start else remainder)
+            parts.append(replace(self, sources=self.sources[start:end], size=size, target=self._target_of(number)))
+        return parts
+
+    def _target_of(self, part: int) -> str:
+        if self.to is Kind.FILES:
+            return self.target
+        path = PurePosixPath(self.target)
+        return str(path.with_stem(f"{path.stem}{'' if '-' in path.stem else '-'}{part}"))

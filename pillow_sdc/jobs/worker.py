@@ -1,0 +1,414 @@
+"""One task, done: read, converted, written, and an account of it given."""
+
+import io
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
+from ..format.container import check_signature
+from ..registration import FORMAT
+from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
+from .pictures.opening import format_of, open_picture, reads
+from .pictures.pixel_limit import pixel_limit
+from .pictures.plugins import format_of_suffix, open_image
+from .pictures.saving import picture_file
+from .storage import parquet as parquet_shards
+from .storage import tar as tar_shards
+from .storage.samples import Sample, Shard, WriteShard, renamed_together
+from .storage.stores import Store
+from .tasks import Conversion, Kind, Task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Converted = Callable[[int, int], None]
+"""Called in any thread when a picture is converted, with the bytes of its file and of the new one."""
+
+SHARDS: dict[Kind, WriteShard] = {Kind.TAR: tar_shards.TarShard, Kind.PARQUET: parquet_shards.ParquetShard}
+
+
+@dataclass(eq=False)
+class Item:
+    """A picture on its way.
+
+    Attributes:
+        sample: What it is part of.
+        name: What it is called in the sample.
+        row: What is known of it so far.
+        data: The file that it became, until that is written.
+        needs_model: Whether a model encodes or decodes it.
+    """
+
+    sample: Sample
+    name: str
+    row: Row
+    data: bytes | None = None
+    needs_model: bool = True
+
+    def note(self, **facts: Any) -> None:
+        """Take down more of what is known."""
+        self.row = replace(self.row, **facts)
+
+    def read(self) -> bytes:
+        """Return the picture's file."""
+        data = self.sample.pictures[self.name]()
+        self.note(source_bytes=len(data))
+        return data
+
+
+class Worker:
+    """Does tasks from one store to another; models are loaded with the first picture."""
+
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        conversion: Conversion,
+        *,
+        threads: int | None = None,
+        undivided: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Take what is to be done, and how.
+
+        Args:
+            source: Where pictures are.
+            target: Where they go.
+            conversion: What becomes of them.
+            threads: How many do it, as :mod:`pillow_sdc.batch` says.
+            undivided: Gives a context, in any thread, in which a picture's file is written and reported.
+        """
+        self._source, self._target, self._conversion = source, target, conversion
+        self._threads, self._undivided = threads, undivided
+
+    def do(self, task: Task, converted: Converted = lambda source_bytes, output_bytes: None) -> list[Row]:
+        """Do a task and return what its pictures became and, if it is a shard, what that became.
+
+        Of a shard that cannot be read to its end nothing is written, or, if its pictures become files, those before the
+        damage. A shard replaces one that is there and lacks pictures, unless it lacks more.
+
+        Args:
+            task: What is to be done.
+            converted: Called for each picture that is converted and, if it becomes a file of its own, written.
+
+        Raises:
+            ModelUnavailableError: The model is not here and cannot be had.
+            OSError: The disk is full.
+        """
+        import pillow_sdc
+
+        rows: list[Row] = []
+        try:
+            if task.to is not Kind.FILES and not self._replaces(task) and self._target.exists(task.target):
+                return self._rows_of(task)
+            limit = pixel_limit(self._conversion.max_pixels)
+            with pillow_sdc.configure(**self._conversion.settings), limit, self._sink(task) as sink:
+                for samples in self._samples(task):
+                    rows += self._convert(samples, task, sink, converted)
+                if task.kind is not Kind.FILES:
+                    rows.append(self._row_of(task, [row for row in rows if row.error is not None]))
+                sink.close(rows)
+        except Exception as error:
+            if ends_run(error):
+                raise
+            failed = Row("", error=summary_of(error), finished=time.time())
+            there = rows if task.to is Kind.FILES else []
+            return [*there, *(replace(failed, source=self._source.url_of(path)) for path in task.sources)]
+        return rows
+
+    def _replaces(self, task: Task) -> bool:
+        return self._conversion.overwrite or written(task.target) in task.stale
+
+    def _row_of(self, task: Task, failed: Sequence[Row]) -> Row:
+        """Return the row of a shard of which these pictures failed.
+
+        Raises:
+            OSError: It would replace one that lacks fewer.
+        """
+        if task.to is not Kind.FILES and not self._conversion.overwrite and 0 < task.missing < len(failed):
+            raise OSError(
+                f"{task.target} is kept as it is: it lacks {task.missing} of its pictures, and now {len(failed)} "
+                f"failed, first {failed[0].source}: {failed[0].error}"
+            )
+        error = f"{len(failed)} of its pictures failed" if failed else None
+        return Row(self._source.url_of(task.sources[0]), task.target, error=error, finished=time.time())
+
+    def _rows_of(self, task: Task) -> list[Row]:
+        """Return the results of a shard that is there already: its worker did not live to tell."""
+        rows = pending(self._target, task.target)
+        if not rows:
+            reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
+            raise FileExistsError(f"{task.target} {reason}")
+        return list(rows)
+
+    def _samples(self, task: Task) -> Iterator[Sequence[Sample]]:
+        count = self._conversion.together
+        if task.kind is Kind.FILES:
+            files = iter(task.sources)
+            while together := list(itertools.islice(files, count)):
+                yield [Sample(path, {path: partial(self._source.read, path)}) for path in together]
+            return
+        with self._source.opened(task.sources[0]) as file:
+            if task.kind is Kind.TAR:
+                yield from tar_shards.read(file, self._conversion.members(), count)
+            else:
+                yield [parquet_shards.no_rows(file, self._conversion.columns)]
+                yield from parquet_shards.read(file, self._conversion.columns, count)
+
+    @contextmanager
+    def _sink(self, task: Task) -> "Iterator[_Sink]":
+        """Give what takes the pictures; whatever is not whole at the end of the block vanishes."""
+        if task.to is Kind.FILES:
+            yield _Files(self._target, task, self._conversion)
+            return
+        overwrite = self._replaces(task)
+        with self._target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
+            sink = _InShard(self._target, task, SHARDS[task.to](temporary), self._conversion.suffix, publish)
+            with closing(sink.shard):
+                yield sink
+
+    def _convert(self, samples: Sequence[Sample], task: Task, sink: "_Sink", converted: Converted) -> list[Row]:
+        items = [
+            Item(sample, name, Row(self._url_of(task, sample, name))) for sample in samples for name in sample.pictures
+        ]
+        to_do = [item for item in items if not sink.find(item)]
+        begun = time.perf_counter()
+        try:
+            if to_do:
+                self._each(to_do, sink, converted)
+        except BatchError as error:
+            for index, reason in error.errors.items():
+                to_do[index].note(error=summary_of(reason))
+        finished, seconds = time.time(), (time.perf_counter() - begun) / max(1, len(to_do))
+        for item in to_do:
+            item.note(seconds=seconds)
+        rows = []
+        for sample in samples:
+            of_sample = [item for item in items if item.sample is sample]
+            errors = sink.end(sample, of_sample)
+            rows += [item.row for item in of_sample]
+            rows += [Row(self._url_of(task, sample, name), error=error) for name, error in errors.items()]
+        return [replace(row, finished=finished) for row in rows]
+
+    def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
+        from .. import batch, options
+        from ..models import get_models
+
+        conversion = self._conversion
+        models = get_models(options.settings())  # "auto" may become another while it works
+
+        def put(item: Item, output_bytes: int) -> None:
+            with self._undivided():
+                sink.put(item)
+                converted(item.row.source_bytes or 0, output_bytes)
+
+        def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
+            opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
+            item.note(remark=opened.remark)
+            item.needs_model = opened.image.format != FORMAT
+            return opened.image, opened.options
+
+        def take(item: Item, data: bytes) -> None:
+            item.note(**facts(data), output_bytes=len(data), model=models.name if item.needs_model else None)
+            item.data = data
+            put(item, len(data))
+
+        def source_of(item: Item) -> bytes:
+            data = item.read()
+            check_signature(data)
+            item.note(**facts(data))
+            return data
+
+        def take_picture(item: Item, image: "Image.Image") -> None:
+            file_format = format_of(conversion.suffix)
+            item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
+            item.note(output_bytes=len(item.data), model=models.name, remark=remark)
+            put(item, len(item.data))
+
+        size, threads = conversion.batch_size, self._threads
+        if conversion.decode:
+            batch.decode_each(items, source_of, take_picture, batch_size=size, threads=threads)
+        else:
+            batch.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+
+    def _url_of(self, task: Task, sample: Sample, name: str) -> str:
+        if task.kind is Kind.FILES:
+            return self._source.url_of(name)
+        return f"{self._source.url_of(task.sources[0])}::{name}"
+
+
+def ends_run(error: BaseException) -> bool:
+    """Tell whether an error would come again with every picture that follows."""
+    return isinstance(error, ModelUnavailableError) or is_full(error)
+
+
+def facts(data: bytes) -> dict[str, Any]:
+    """Return what a manifest says of an SDC file.
+
+    Raises:
+        OSError: The file is damaged.
+        SyntaxError: It is none.
+    """
+    import pillow_sdc
+
+    about = pillow_sdc.info(data)
+    return {
+        "width": about.width,
+        "height": about.height,
+        "bits_per_pixel": about.bits_per_pixel,
+        "codec": about.codec,
+    }
+
+
+def check_whole(data: bytes, suffix: str) -> None:
+    """Refuse a picture's file that is damaged, as far as that shows without decoding it, if Pillow reads such files.
+
+    Raises:
+        OSError: It is damaged, or no picture.
+        SyntaxError: It is damaged.
+    """
+    if reads(format_of_suffix(suffix)):
+        with open_image(io.BytesIO(data)) as image:
+            image.verify()
+
+
+class _Sink(Protocol):
+    """Takes what pictures became."""
+
+    def find(self, item: Item) -> bool:
+        """Tell whether there is nothing to do for a picture, for it is there already or cannot be; take down why."""
+
+    def put(self, item: Item) -> None:
+        """Write a picture's file, if such are written one by one."""
+
+    def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
+        """Finish a sample, of which these were the pictures, and tell what went wrong with other files of it."""
+
+    def close(self, rows: Sequence[Row]) -> None:
+        """Finish all, of which this is the account."""
+
+
+class _Files:
+    """Writes each picture to a file of its own."""
+
+    def __init__(self, store: Store, task: Task, conversion: Conversion) -> None:
+        self._store, self._folder, self._stale, self._conversion = store, task.target, task.stale, conversion
+        self._taken: set[str] = set()
+        """What was written, or found, for one sample and is not for another."""
+
+    def find(self, item: Item) -> bool:
+        try:
+            path = self._path_of(item)
+            self._take(path)
+            there = not self._replaces(path) and self._store.exists(path)
+        except (OSError, ValueError) as error:
+            item.note(error=summary_of(error))
+            return True
+        if not there:
+            return False
+        try:
+            data = self._store.read(path)
+            check_whole(data, self._conversion.suffix)
+        except Exception as error:
+            item.note(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
+            return True
+        try:
+            item.note(**facts(item.read() if self._conversion.decode else data))
+        except Exception as error:
+            item.note(error=summary_of(error))
+        else:
+            item.note(output=path, output_bytes=len(data))
+        return True
+
+    def put(self, item: Item) -> None:
+        path = self._path_of(item)
+        self._write(path, item.data or b"")
+        item.data = None
+        item.note(output=path)
+
+    def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
+        errors = {}
+        for name, data in sample.rest.items() if isinstance(sample.rest, Mapping) else ():
+            try:
+                path = _joined(self._folder, name)
+                self._take(path)
+                if self._conversion.overwrite or not self._store.exists(path):
+                    self._write(path, data)
+            except (OSError, ValueError) as error:
+                if is_full(error):
+                    raise
+                errors[name] = summary_of(error)
+        return errors
+
+    def close(self, rows: Sequence[Row]) -> None:
+        pass
+
+    def _path_of(self, item: Item) -> str:
+        sample, suffix = item.sample, self._conversion.suffix
+        if isinstance(sample.rest, parquet_shards.TableRow):
+            row, dot, column = item.name.partition(".")
+            return _joined(self._folder, f"{int(row):08}{dot}{column}{suffix}")
+        return _joined(self._folder, renamed_together(sample.pictures, sample.rest or {}, suffix)[item.name])
+
+    def _take(self, path: str) -> None:
+        if path in self._taken:
+            raise ValueError(f"something else in this shard becomes {path} already")
+        self._taken.add(path)
+
+    def _replaces(self, path: str) -> bool:
+        return self._conversion.overwrite or written(path) in self._stale
+
+    def _write(self, path: str, data: bytes) -> None:
+        self._store.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
+
+
+class _InShard:
+    """Writes all pictures into one shard, which appears when it is whole."""
+
+    def __init__(self, store: Store, task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
+        self.shard = shard
+        self._store, self._path, self._suffix, self._publish = store, task.target, suffix, publish
+        self._packs = task.kind is Kind.FILES
+
+    def find(self, item: Item) -> bool:
+        return False
+
+    def put(self, item: Item) -> None:
+        pass
+
+    def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
+        names = self.shard.add(sample, {item.name: item.data for item in items}, self._suffix)
+        for item in items:
+            item.data = None
+            if item.name in names:
+                item.note(output=f"{self._path}::{names[item.name]}")
+            elif item.row.error is None:
+                item.note(error="left out, for another picture of its sample failed")
+        return {}
+
+    def close(self, rows: Sequence[Row]) -> None:
+        self.shard.close()
+        if self._packs and all(row.output is None for row in rows):
+            return  # a shard of nothing
+        if not self._packs and self._store.exists(self._path):  # if the worker dies now, nobody knows which is there
+            rows = [replace(rows[-1], error="its worker died while it was replaced")]
+        # First the account of it: should the worker die between both, the next run finds it.
+        self._store.write(pending_path(self._path), as_parquet(rows), overwrite=True, through=UNFINISHED)
+        self._publish()
+
+
+def _joined(folder: str, name: str) -> str:
+    """Return a path below a folder.
+
+    Raises:
+        ValueError: The name would lead out of it.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+        raise ValueError(f"{name!r} leads out of its folder")
+    return str(folder / path)

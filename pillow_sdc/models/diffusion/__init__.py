@@ -1,0 +1,1 @@
+"""Models in the layout of diffusers: found, checked, loaded and run."""

@@ -1,0 +1,1 @@
+"""Samples to file and file to samples, by way of latents. Nothing here knows of Pillow."""
