@@ -210,7 +210,6 @@ class Store:
             FileExistsError: It is there.
             OSError: It cannot be written.
         """
-
         self._make_folder_of(path)
         if not self._renames and self.folder is None:
             self._send_new(path, io.BytesIO(data), self._sending(data))

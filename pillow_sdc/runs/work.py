@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..container import check_signature
+from ..container import EncodedFile, Header, check_signature, read_layout
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
 from ..files import parquet_shards, tar_shards
 from ..files.other_formats import picture_file
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Converted = Callable[[int, int], None]
 """Called in any thread when a picture is converted, with the bytes of its file and of the new one."""
+
+PictureOf = Callable[["Item"], "tuple[Image.Image, Mapping[str, Any]]"]
+"""Opens a picture, and returns it with the options of ``save`` that are for it alone."""
 
 SHARDS: dict[Kind, WriteShard] = {Kind.TAR: tar_shards.TarShard, Kind.PARQUET: parquet_shards.ParquetShard}
 
@@ -195,16 +198,14 @@ class Worker:
         return [replace(row, finished=finished) for row in rows]
 
     def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
-        from .. import batch, options
-        from ..models import get_models
-
         conversion = self._conversion
-        models = get_models(options.settings())  # "auto" may become another while it works
 
-        def put(item: Item, output_bytes: int) -> None:
+        def put(item: Item, data: bytes, **facts: Any) -> None:
+            item.data = data
+            item.note(output_bytes=len(data), model=_model() if item.needs_model else None, **facts)
             with self._undivided():
                 sink.put(item)
-                converted(item.row.source_bytes or 0, output_bytes)
+                converted(item.row.source_bytes or 0, len(data))
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
@@ -212,28 +213,50 @@ class Worker:
             item.needs_model = opened.image.format != FORMAT
             return opened.image, opened.options
 
-        def take(item: Item, data: bytes) -> None:
-            item.note(**facts(data), output_bytes=len(data), model=models.name if item.needs_model else None)
-            item.data = data
-            put(item, len(data))
+        def take(item: Item, file: EncodedFile) -> None:
+            put(item, file.data, **facts(file.header, len(file.data)))
 
         def source_of(item: Item) -> bytes:
             data = item.read()
             check_signature(data)
-            item.note(**facts(data))
+            item.note(**facts_of(data))
             return data
 
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
-            item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            item.note(output_bytes=len(item.data), model=models.name, remark=remark)
-            put(item, len(item.data))
+            data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
+            put(item, data, remark=remark)
 
-        size, threads = conversion.batch_size, self._threads
         if conversion.decode:
-            batch.decode_each(items, source_of, take_picture, batch_size=size, threads=threads)
+            self._decode_each(items, source_of, take_picture)
         else:
-            batch.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+            self._encode_each(items, picture_of, take)
+
+    def _encode_each(
+        self, items: Sequence[Item], picture_of: PictureOf, take: Callable[[Item, EncodedFile], None]
+    ) -> None:
+        """Encode the pictures of items.
+
+        Raises:
+            BatchError: Some failed.
+        """
+        from .. import batch
+
+        conversion = self._conversion
+        size, threads = conversion.batch_size, self._threads
+        batch.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+
+    def _decode_each(
+        self, items: Sequence[Item], source_of: Callable[[Item], bytes], take: "Callable[[Item, Image.Image], None]"
+    ) -> None:
+        """Decode the files of items.
+
+        Raises:
+            BatchError: Some failed.
+        """
+        from .. import batch
+
+        batch.decode_each(items, source_of, take, batch_size=self._conversion.batch_size, threads=self._threads)
 
     def _url_of(self, task: Task, sample: Sample, name: str) -> str:
         if task.kind is Kind.FILES:
@@ -246,22 +269,33 @@ def ends_run(error: BaseException) -> bool:
     return isinstance(error, ModelUnavailableError) or is_full(error)
 
 
-def facts(data: bytes) -> dict[str, Any]:
-    """Return what a manifest says of an SDC file.
+def _model() -> str:
+    """Return the name of the model that works: "auto" may have become another meanwhile."""
+    from .. import options
+    from ..models import get_models
+
+    return get_models(options.settings()).name
+
+
+def facts(header: Header, file_bytes: int) -> dict[str, Any]:
+    """Return what a manifest says of an SDC file."""
+    return {
+        "width": header.width,
+        "height": header.height,
+        "bits_per_pixel": header.bits_per_pixel(file_bytes),
+        "codec": header.codec,
+    }
+
+
+def facts_of(data: bytes) -> dict[str, Any]:
+    """Return what a manifest says of an SDC file that was there before.
 
     Raises:
         OSError: The file is damaged.
         SyntaxError: It is none.
     """
-    import pillow_sdc
-
-    about = pillow_sdc.info(data)
-    return {
-        "width": about.width,
-        "height": about.height,
-        "bits_per_pixel": about.bits_per_pixel,
-        "codec": about.codec,
-    }
+    layout = read_layout(io.BytesIO(data))
+    return facts(layout.header, layout.size)
 
 
 def check_whole(data: bytes, suffix: str) -> None:
@@ -317,7 +351,7 @@ class _Files:
             item.note(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
             return True
         try:
-            item.note(**facts(item.read() if self._conversion.decode else data))
+            item.note(**facts_of(item.read() if self._conversion.decode else data))
         except Exception as error:
             item.note(error=summary_of(error))
         else:
