@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_runs import DECODING, ENCODING, SETTINGS, SerialEngine, files_of, picture
+from small_runs import DECODING, ENCODING, SETTINGS, InlineEngine, files_of, picture
 from test_cli_conversion import GOLDEN, names, sdc
 
 import pillow_sdc
@@ -32,7 +32,7 @@ NOT_INSTALLED = "install pillow-heif"
 def embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the embedded model used, and batches done in this process."""
     monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
-    monkeypatch.setattr("pillow_sdc.runs.local_engine.LocalEngine", lambda workers: SerialEngine())
+    monkeypatch.setattr("pillow_sdc.runs.local_engine.LocalEngine", lambda workers: InlineEngine())
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ class TestPlugins:
         (tmp_path / "in").mkdir()
         (tmp_path / "in" / "a.heic").write_bytes(heic())
         worker = Worker(Store(tmp_path / "in"), Store(tmp_path / "out"), ENCODING, threads=1)
-        (row,) = worker.do(Task(("a.heic",), 1, Kind.FILES, Kind.FILES))
+        (row,) = worker.do(Task(("a.heic",), 1, Kind.FILES, Kind.FILES, targets=("a.sdc",)))
         assert (row.error, row.output) == (None, "a.sdc")
 
     @pytest.mark.usefixtures("fresh_pillow")
@@ -426,8 +426,8 @@ def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def test_a_run_counts_what_it_leaves_out(tmp_path: Path) -> None:
     make(tmp_path / "in", "a.png", "notes.txt", ".hidden.txt", "b/README")
-    progress = run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, SerialEngine())
+    progress = run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, InlineEngine())
     assert progress.omitted == Counter({".txt": 1, "other": 1})
-    assert run(str(tmp_path / "out"), str(tmp_path / "back"), DECODING, SerialEngine()).omitted == Counter()
+    assert run(str(tmp_path / "out"), str(tmp_path / "back"), DECODING, InlineEngine()).omitted == Counter()
     assert SETTINGS["model"] == "compact"
     assert found(tmp_path / "out", wanted=is_sdc) == [str(tmp_path / "out" / "a.sdc")]

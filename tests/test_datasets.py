@@ -29,7 +29,8 @@ from pillow_sdc.datasets import SdcFiles, SdcShards
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, NotSdcError
 from pillow_sdc.files.stores import Store
 from pillow_sdc.runs.manifest import Row
-from pillow_sdc.runs.running import Watch, run
+from pillow_sdc.runs.progress import Watch
+from pillow_sdc.runs.running import run
 from pillow_sdc.runs.tasks import Conversion, Kind, Task
 from pillow_sdc.runs.work import Worker
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from ..fork_safety import ForkSafeLock
-from .writing import give_name, write_whole
+from .writing import exists_already, give_name, write_whole
 
 Result = TypeVar("Result")
 
@@ -272,7 +272,7 @@ class Store:
             self._patiently(create)
         except FileExistsError:
             if not self._holds(path, content):
-                raise FileExistsError(f"{self.url_of(path)} exists already; --force overwrites it") from None
+                raise exists_already(self.url_of(path)) from None
 
     def _holds(self, path: str, content: IO[bytes]) -> bool:
         """Tell whether a file has this content."""
@@ -289,7 +289,7 @@ class Store:
 
     def _check_absent(self, path: str, overwrite: bool) -> None:
         if not overwrite and self.exists(path):
-            raise FileExistsError(f"{self.url_of(path)} exists already; --force overwrites it")
+            raise exists_already(self.url_of(path))
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root or "/"

@@ -20,9 +20,14 @@ def check_absent(target: Path, force: bool) -> None:
     if not os.path.lexists(target):
         return
     if not force:
-        raise FileExistsError(f"{target} exists already; --force overwrites it")
+        raise exists_already(target)
     if target.exists() and not target.is_file():
         raise FileExistsError(f"{target} is no regular file, and is not replaced by one")
+
+
+def exists_already(target: object) -> FileExistsError:
+    """Return the error of a target that is there and may not be overwritten."""
+    return FileExistsError(f"{target} exists already; --force overwrites it")
 
 
 def write_whole(target: Path, data: bytes, force: bool, through: Path | None = None) -> None:

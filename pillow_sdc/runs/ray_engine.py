@@ -26,7 +26,7 @@ from .tasks import DIED, Conversion, Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .running import Watch
+    from .progress import Watch
     from .work import Worker
 
 PATIENCE = 2

@@ -2,23 +2,23 @@
 
 import io
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..container import EncodedFile, Header, check_signature, read_layout
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
-from ..files import parquet_shards, tar_shards
 from ..files.other_formats import picture_file
 from ..files.pictures import format_of, open_picture, reads
 from ..files.pixel_limit import pixel_limit
 from ..files.plugins import format_of_suffix, open_image
 from ..files.samples import Sample, Shard, WriteShard, renamed_together
-from ..files.stores import Store
+from ..files.writing import exists_already
 from ..registration import FORMAT
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
 from .tasks import Conversion, Kind, Task
@@ -26,13 +26,40 @@ from .tasks import Conversion, Kind, Task
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..files.stores import Store
+
 Converted = Callable[[int, int], None]
 """Called in any thread when a picture is converted, with the bytes of its file and of the new one."""
 
 PictureOf = Callable[["Item"], "tuple[Image.Image, Mapping[str, Any]]"]
 """Opens a picture, and returns it with the options of ``save`` that are for it alone."""
 
-SHARDS: dict[Kind, WriteShard] = {Kind.TAR: tar_shards.TarShard, Kind.PARQUET: parquet_shards.ParquetShard}
+_logger = logging.getLogger("pillow_sdc")
+
+
+class Files(Protocol):
+    """Files by their paths, such as those of a store."""
+
+    def url_of(self, path: str) -> str:
+        """Return what the user would call a file."""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+
+    def write(self, path: str, data: bytes, *, overwrite: bool, through: str) -> None:
+        """Write a file, as :meth:`.Store.write` does.
+
+        Raises:
+            FileExistsError: There is one, and it may not be overwritten.
+            OSError: It cannot be written.
+        """
 
 
 @dataclass(eq=False)
@@ -69,8 +96,8 @@ class Worker:
 
     def __init__(
         self,
-        source: Store,
-        target: Store,
+        source: Files,
+        target: Files,
         conversion: Conversion,
         *,
         threads: int | None = None,
@@ -79,8 +106,8 @@ class Worker:
         """Take what is to be done, and how.
 
         Args:
-            source: Where pictures are.
-            target: Where they go.
+            source: Where pictures are; a store, where some are in shards.
+            target: Where they go; a store likewise.
             conversion: What becomes of them.
             threads: How many do it, as :mod:`pillow_sdc.batch` says.
             undivided: Gives a context, in any thread, in which a picture's file is written and reported.
@@ -142,7 +169,7 @@ class Worker:
 
     def _rows_of(self, task: Task) -> list[Row]:
         """Return the results of a shard that is there already: its worker did not live to tell."""
-        rows = pending(self._target, task.target)
+        rows = pending(cast("Store", self._target), task.target)
         if not rows:
             reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
             raise FileExistsError(f"{task.target} {reason}")
@@ -155,7 +182,9 @@ class Worker:
             while together := list(itertools.islice(files, count)):
                 yield [Sample(path, {path: partial(self._source.read, path)}) for path in together]
             return
-        with self._source.opened(task.sources[0]) as file:
+        from ..files import parquet_shards, tar_shards  # not for files, for which commands are to be quick
+
+        with cast("Store", self._source).opened(task.sources[0]) as file:
             if task.kind is Kind.TAR:
                 yield from tar_shards.read(file, self._conversion.members(), count)
             else:
@@ -168,9 +197,13 @@ class Worker:
         if task.to is Kind.FILES:
             yield _Files(self._target, task, self._conversion)
             return
+        from ..files import parquet_shards, tar_shards
+
+        begin: WriteShard = tar_shards.TarShard if task.to is Kind.TAR else parquet_shards.ParquetShard
         overwrite = self._replaces(task)
-        with self._target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
-            sink = _InShard(self._target, task, SHARDS[task.to](temporary), self._conversion.suffix, publish)
+        target = cast("Store", self._target)
+        with target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
+            sink = _InShard(target, task, begin(temporary), self._conversion.suffix, publish)
             with closing(sink.shard):
                 yield sink
 
@@ -186,6 +219,7 @@ class Worker:
         except BatchError as error:
             for index, reason in error.errors.items():
                 to_do[index].note(error=summary_of(reason))
+                _logger.debug("%s", to_do[index].row.source, exc_info=reason)
         finished, seconds = time.time(), (time.perf_counter() - begun) / max(1, len(to_do))
         for item in to_do:
             item.note(seconds=seconds)
@@ -329,8 +363,9 @@ class _Sink(Protocol):
 class _Files:
     """Writes each picture to a file of its own."""
 
-    def __init__(self, store: Store, task: Task, conversion: Conversion) -> None:
-        self._store, self._folder, self._stale, self._conversion = store, task.target, task.stale, conversion
+    def __init__(self, files: Files, task: Task, conversion: Conversion) -> None:
+        self._files, self._folder, self._stale, self._conversion = files, task.target, task.stale, conversion
+        self._targets = dict(zip(task.sources, task.targets, strict=False))  # a shard has none
         self._taken: set[str] = set()
         """What was written, or found, for one sample and is not for another."""
 
@@ -338,14 +373,16 @@ class _Files:
         try:
             path = self._path_of(item)
             self._take(path)
-            there = not self._replaces(path) and self._store.exists(path)
+            there = not self._replaces(path) and self._files.exists(path)
+            if there and not self._conversion.resumes:  # so that no work is done for nothing
+                raise exists_already(self._files.url_of(path))
         except (OSError, ValueError) as error:
             item.note(error=summary_of(error))
             return True
         if not there:
             return False
         try:
-            data = self._store.read(path)
+            data = self._files.read(path)
             check_whole(data, self._conversion.suffix)
         except Exception as error:
             item.note(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
@@ -370,7 +407,7 @@ class _Files:
             try:
                 path = _joined(self._folder, name)
                 self._take(path)
-                if self._conversion.overwrite or not self._store.exists(path):
+                if self._conversion.overwrite or not self._files.exists(path):
                     self._write(path, data)
             except (OSError, ValueError) as error:
                 if is_full(error):
@@ -383,6 +420,10 @@ class _Files:
 
     def _path_of(self, item: Item) -> str:
         sample, suffix = item.sample, self._conversion.suffix
+        if self._targets:
+            return self._targets[item.name]
+        from ..files import parquet_shards
+
         if isinstance(sample.rest, parquet_shards.TableRow):
             row, dot, column = item.name.partition(".")
             return _joined(self._folder, f"{int(row):08}{dot}{column}{suffix}")
@@ -397,13 +438,13 @@ class _Files:
         return self._conversion.overwrite or written(path) in self._stale
 
     def _write(self, path: str, data: bytes) -> None:
-        self._store.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
+        self._files.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
 
 
 class _InShard:
     """Writes all pictures into one shard, which appears when it is whole."""
 
-    def __init__(self, store: Store, task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
+    def __init__(self, store: "Store", task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
         self.shard = shard
         self._store, self._path, self._suffix, self._publish = store, task.target, suffix, publish
         self._packs = task.kind is Kind.FILES
