@@ -72,16 +72,37 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
-    from .plugin import checked_progress, unmodified
+    if save_options.keys() & {"save_all", "append_images"}:
+        buffer = io.BytesIO()
+        with as_picture(image) as picture:
+            picture.save(buffer, FORMAT, progress=progress, **save_options)
+        return buffer.getvalue()
+    return encode_file(image, progress=progress, **save_options).data
+
+
+def encode_file(
+    image: "Picture", *, progress: ProgressCallback | None = None, **save_options: Any
+) -> container.EncodedFile:
+    """Do as :func:`encode`, and return the file together with its header."""
+    from .plugin import checked_progress, converted, unmodified
     from .plugin import save_options as checked
 
-    buffer = io.BytesIO()
     with as_picture(image) as picture:
-        # Pillow's ``save`` would load the picture first, by a model.
-        if not save_options.keys() & {"save_all", "append_images"} and (source := unmodified(picture)) is not None:
-            return checked(picture, save_options).resaved(source, checked_progress(progress))
-        picture.save(buffer, FORMAT, progress=progress, **save_options)
-    return buffer.getvalue()
+        container.check_size(*picture.size)
+        callback = checked_progress(progress)
+        if (source := unmodified(picture)) is not None:  # which to load would take a model
+            return checked(picture, save_options).resaved(source, callback)
+        import numpy as np
+
+        from .models import get_models
+        from .pipeline import stages
+
+        picture.load()  # so that metadata are known that come after the pixels
+        given = checked(picture, save_options)
+        samples, models = np.asarray(converted(picture)), get_models(given.settings)
+        header = stages.header_of(samples, given.codec, given.metadata)
+        data = stages.encode(samples, given.codec, models, given.metadata, given.target_size, callback)
+        return container.EncodedFile(header, data)
 
 
 def decode(source: Source, *, progress: ProgressCallback | None = None) -> "Image.Image":
@@ -232,7 +253,7 @@ def info(source: Source) -> SdcInfo:
         latent_space=header.latent_space,
         file_bytes=layout.size,
         payload_bytes=layout.payload.length,
-        bits_per_pixel=8 * layout.size / (header.width * header.height),
+        bits_per_pixel=header.bits_per_pixel(layout.size),
         chunks=tuple((chr(chunk.type), chunk.length) for chunk in layout.chunks),
     )
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from . import options
 from .api import Source, as_picture, open_sdc, opened
 from .errors import BatchError, ModelFailedError, is_full
+from .format.container import EncodedFile
 from .registration import is_of_pillow
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def encode_batch(
     return encode_each(
         images,
         lambda image: (image, {}),
-        lambda image, data: data,
+        lambda image, file: file.data,
         at_once=_is_callers,
         batch_size=batch_size,
         threads=threads,
@@ -86,7 +87,7 @@ def encode_batch(
 def encode_each(
     items: Iterable[Item],
     picture_of: "Callable[[Item], tuple[Picture, Mapping[str, Any]]]",
-    deliver: Callable[[Item, bytes], Result],
+    deliver: Callable[[Item, EncodedFile], Result],
     *,
     at_once: Callable[[Item], bool] = lambda item: False,
     batch_size: int | None = None,
@@ -99,7 +100,7 @@ def encode_each(
         items: Anything. An iterator is read as the work goes on.
         picture_of: Returns an item's picture and the options of ``Image.save`` that are for it alone; called in
             threads, as the next. If either raises, the item has failed.
-        deliver: Returns what to return for an item, of the bytes of its file.
+        deliver: Returns what to return for an item, of its file.
         at_once: Tells which items' pictures are to be read in the caller's thread, before the next item is asked for.
         batch_size: As above.
         threads: As above.
@@ -125,15 +126,18 @@ def encode_each(
 
         image, own_options = picture_of(item)
         with as_picture(image) as picture:
-            given = checked(picture, {**save_options, **own_options})
             if (source := unmodified(picture)) is not None:
+                given = checked(picture, {**save_options, **own_options})
                 return _Picture(item, None, given.settings, None, lambda latents: given.resaved(source))
+            picture.load()  # so that metadata are known that come after the pixels
+            given = checked(picture, {**save_options, **own_options})
             samples = np.asarray(converted(picture))  # a copy
         header = stages.header_of(samples, given.codec, given.metadata)
 
-        def file_of(latents: "NDArray[np.float32]") -> bytes:
+        def file_of(latents: "NDArray[np.float32]") -> EncodedFile:
             alpha = stages.encode_alpha(samples, header)
-            return stages.write(header, latents, alpha, given.codec, given.metadata, given.target_size)
+            data = stages.write(header, latents, alpha, given.codec, given.metadata, given.target_size)
+            return EncodedFile(header, data)
 
         return _Picture(item, header.latent_shape, given.settings, samples, file_of)
 
@@ -260,7 +264,7 @@ class _Picture(NamedTuple, Generic[Item]):
     latent_shape: tuple[int, int] | None
     settings: options.Settings
     samples: "NDArray[np.uint8] | None"
-    file_of: Callable[[Any], bytes]
+    file_of: Callable[[Any], EncodedFile]
 
 
 class _File(NamedTuple, Generic[Item]):

@@ -293,7 +293,7 @@ class SaveOptions(NamedTuple):
     settings: options.Settings
     metadata: dict[str, bytes]
 
-    def resaved(self, source: resaving.Unmodified, progress: ProgressCallback | None = None) -> bytes:
+    def resaved(self, source: resaving.Unmodified, progress: ProgressCallback | None = None) -> container.EncodedFile:
         """Return the file of an unmodified picture, without any model."""
         return resaving.resaved(source, self.codec, self.asked, self.metadata, self.target_size, progress)
 
@@ -464,7 +464,7 @@ class SdcEncoder(ImageFile.PyEncoder):
         assert self.im is not None  # noqa: S101 - set by Pillow
         given, source, progress = self.args
         if source is not None:
-            data = given.resaved(source, progress)
+            data = given.resaved(source, progress).data
         else:
             samples = np.asarray(Image.Image()._new(self.im))
             models = get_models(given.settings)

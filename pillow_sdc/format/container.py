@@ -83,6 +83,10 @@ class Header(NamedTuple):
         """Whether an alpha chunk goes with the payload."""
         return self.mode.endswith("A")
 
+    def bits_per_pixel(self, file_bytes: int) -> float:
+        """Return the bits that a file of so many bytes takes for each pixel."""
+        return 8 * file_bytes / (self.width * self.height)
+
     @property
     def latent_shape(self) -> tuple[int, int]:
         """Rows and columns of latents that cover the picture."""
@@ -166,6 +170,18 @@ def check_signature(head: bytes) -> None:
     if not accepts(head):
         kind = kind_of(head)
         raise NotSdcError(f"not an SDC file, but {kind}" if kind else "not an SDC file")
+
+
+class EncodedFile(NamedTuple):
+    """A file that was made just now, and the header that is in it.
+
+    Attributes:
+        header: What the picture is.
+        data: The file.
+    """
+
+    header: Header
+    data: bytes
 
 
 def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None = None, alpha: bytes = b"") -> bytes:

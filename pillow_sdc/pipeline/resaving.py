@@ -72,7 +72,7 @@ def resaved(
     metadata: Mapping[str, bytes],
     target_size: int | None,
     progress: ProgressCallback | None = None,
-) -> bytes:
+) -> container.EncodedFile:
     """Return the file of an unmodified picture: a copy, unless the options ask for something coarser, or another codec.
 
     Args:
@@ -98,13 +98,14 @@ def resaved(
     if _is_met(content, codec, asked, metadata, target_size):
         steps.expect(1)
         steps.done()
-        return container.write(content.header, content.payload, metadata, content.alpha)
+        file = container.write(content.header, content.payload, metadata, content.alpha)
+        return container.EncodedFile(content.header, file)
     steps.expect(codec.encode_steps(content.header.latent_shape[0]))
     latents = (stored or stages.decode_content(content)).quantised.latents
     header = content.header._replace(codec=codec.name)
     file = stages.write(header, latents, content.alpha, codec, metadata, target_size, steps)
     steps.finish()
-    return file
+    return container.EncodedFile(header, file)
 
 
 def _is_met(
