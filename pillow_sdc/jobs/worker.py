@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
 from ..format.container import check_signature
-from ..registration import FORMAT
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
 from .pictures.opening import format_of, open_picture, reads
 from .pictures.pixel_limit import pixel_limit
@@ -26,6 +25,8 @@ from .tasks import Conversion, Kind, Task
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..pipeline.encoding import EncodedImage
 
 Converted = Callable[[int, int], None]
 """Called in any thread when a picture is converted, with the bytes of its file and of the new one."""
@@ -42,14 +43,12 @@ class Item:
         name: What it is called in the sample.
         row: What is known of it so far.
         data: The file that it became, until that is written.
-        needs_model: Whether a model encodes or decodes it.
     """
 
     sample: Sample
     name: str
     row: Row
     data: bytes | None = None
-    needs_model: bool = True
 
     def note(self, **facts: Any) -> None:
         """Take down more of what is known."""
@@ -80,7 +79,7 @@ class Worker:
             source: Where pictures are.
             target: Where they go.
             conversion: What becomes of them.
-            threads: How many do it, as :mod:`pillow_sdc.batch` says.
+            threads: How many do it, as :func:`pillow_sdc.encode_batch` says.
             undivided: Gives a context, in any thread, in which a picture's file is written and reported.
         """
         self._source, self._target, self._conversion = source, target, conversion
@@ -196,7 +195,7 @@ class Worker:
         return [replace(row, finished=finished) for row in rows]
 
     def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
-        from .. import batch, options
+        from .. import api, options
         from ..models import get_models
 
         conversion = self._conversion
@@ -210,13 +209,13 @@ class Worker:
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
             item.note(remark=opened.remark)
-            item.needs_model = opened.image.format != FORMAT
             return opened.image, opened.options
 
-        def take(item: Item, data: bytes) -> None:
-            item.note(**facts(data), output_bytes=len(data), model=models.name if item.needs_model else None)
-            item.data = data
-            put(item, len(data))
+        def take(item: Item, encoded: "EncodedImage") -> None:
+            header, item.data = encoded.header, encoded.data
+            item.note(width=header.width, height=header.height, codec=header.codec, model=encoded.model)
+            item.note(bits_per_pixel=encoded.bits_per_pixel, output_bytes=len(encoded.data))
+            put(item, len(encoded.data))
 
         def source_of(item: Item) -> bytes:
             data = item.read()
@@ -232,9 +231,9 @@ class Worker:
 
         size, threads = conversion.batch_size, self._threads
         if conversion.decode:
-            batch.decode_each(items, source_of, take_picture, batch_size=size, threads=threads)
+            api.decode_each(items, source_of, take_picture, batch_size=size, threads=threads)
         else:
-            batch.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+            api.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
 
     def _url_of(self, task: Task, sample: Sample, name: str) -> str:
         if task.kind is Kind.FILES:

@@ -1,30 +1,19 @@
-"""What programs do with SDC files besides opening and saving them through Pillow."""
+"""One picture: to bytes and back, to latents and back, and what a file says of itself."""
 
-import io
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from . import options
-from .errors import NotSdcError
-from .format import container
-from .progress import ProgressCallback
-from .registration import FORMAT, is_of_pillow
+from .. import options
+from ..format import container
+from ..progress import ProgressCallback
+from .sources import SdcSource, as_array, as_picture, open_sdc, open_source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-"""A path, the bytes of a file, or a binary file object, which is read from its start, as Pillow does."""
-
-if TYPE_CHECKING:
-    Picture = Image.Image | NDArray[np.uint8] | Source
-    """A picture, a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``, or a file of any format that Pillow reads."""
+    from .sources import Picture
 
 
 class SdcInfo(NamedTuple):
@@ -72,19 +61,18 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
-    from .plugin import checked_progress, unmodified
-    from .plugin import save_options as checked
+    from ..pipeline import encoding
+    from ..plugin import check_one_frame, checked_progress, source_image
 
-    buffer = io.BytesIO()
-    with as_picture(image) as picture:
-        # Pillow's ``save`` would load the picture first, by a model.
-        if not save_options.keys() & {"save_all", "append_images"} and (source := unmodified(picture)) is not None:
-            return checked(picture, save_options).resaved(source, checked_progress(progress))
-        picture.save(buffer, FORMAT, progress=progress, **save_options)
-    return buffer.getvalue()
+    callback = checked_progress(progress)
+    with as_picture(image) as picture:  # not ``picture.save``, which would load an SDC file first, by a model
+        if save_options.get("save_all") or (save_options.get("save_all") is None and "append_images" in save_options):
+            check_one_frame(picture, save_options)
+        source = source_image(picture, save_options)
+    return encoding.encode(encoding.prepare(source), callback).data
 
 
-def decode(source: Source, *, progress: ProgressCallback | None = None) -> "Image.Image":
+def decode(source: SdcSource, *, progress: ProgressCallback | None = None) -> "Image.Image":
     """Return the picture of an ``.sdc`` file, loaded; ``numpy.asarray`` of it is its array.
 
     Args:
@@ -99,14 +87,14 @@ def decode(source: Source, *, progress: ProgressCallback | None = None) -> "Imag
         OSError: The file is damaged, or the model is unavailable or failed.
         TypeError: ``source`` is not a path, bytes or a file object.
     """
-    with opened(source) as fp:
+    with open_source(source) as fp:
         image: Any = open_sdc(fp)
         image.on_progress(progress)
         image.load()
         return cast("Image.Image", image)
 
 
-def read_latents(source: Source) -> "NDArray[np.float32]":
+def read_latents(source: SdcSource) -> "NDArray[np.float32]":
     """Return a file's latents, float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled: a training sample for latent diffusion.
 
     No model is loaded, and the latents are the same on every machine. They take a quarter of a byte a pixel, and the
@@ -116,13 +104,13 @@ def read_latents(source: Source) -> "NDArray[np.float32]":
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
         OSError: The file is damaged.
     """
-    from .pipeline import stages
+    from ..pipeline import decoding
 
-    with opened(source) as fp:
-        return stages.decode_latents(fp, container.read_layout(fp)).latents
+    with open_source(source) as fp:
+        return decoding.read_latents(fp, container.read_layout(fp)).latents
 
 
-def read_preview(source: Source) -> "Image.Image":
+def read_preview(source: SdcSource) -> "Image.Image":
     """Return a file's picture at an eighth of its size, ``⌈W/8⌉×⌈H/8⌉``, without any model.
 
     Raises:
@@ -131,12 +119,11 @@ def read_preview(source: Source) -> "Image.Image":
     """
     from PIL import Image
 
-    from .pipeline import stages
+    from ..pipeline import decoding
+    from ..pipeline.preview import preview_of
 
-    with opened(source) as fp:
-        layout = container.read_layout(fp)
-        latents, alpha = stages.decode_latents(fp, layout).latents, stages.decode_alpha(fp, layout)
-        return Image.fromarray(stages.preview_samples(latents, layout.header, alpha))
+    with open_source(source) as fp:
+        return Image.fromarray(preview_of(decoding.prepare(fp, container.read_layout(fp))))
 
 
 def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None) -> "NDArray[np.float32]":
@@ -159,14 +146,12 @@ def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None
     """
     import numpy as np
 
-    from . import models
-    from .pipeline import stages
-    from .plugin import converted
+    from ..pipeline import encoding
+    from ..plugin import converted
 
     with as_picture(image) as picture:
         samples = np.asarray(converted(picture))
-    steps = stages.counted("encoding latents of", (samples.shape[1], samples.shape[0]), progress=progress)
-    return stages.encode_latents(samples, models.get_models(options.settings()), steps)
+    return encoding.encode_latents(samples, options.settings(), progress)
 
 
 def decode_latents(
@@ -194,34 +179,26 @@ def decode_latents(
     import numpy as np
     from PIL import Image
 
-    from . import models
-    from .format.codec import check_latents
-    from .format.codecs import CODECS, QuantisedLatents
-    from .pipeline import stages
+    from ..format.codec import check_latents
+    from ..format.codecs import QuantisedLatents
+    from ..pipeline import decoding
 
     with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
-        checked = check_latents(_as_array(latents).astype(np.float32)).astype(np.float32)
+        checked = check_latents(as_array(latents).astype(np.float32)).astype(np.float32)
     rows, columns = checked.shape[1:]
-    full = container.PIXELS_PER_LATENT * columns, container.PIXELS_PER_LATENT * rows
-    width, height = size or full
-    header = container.Header(width, height, "RGB", CODECS.default.name)
-    if header.latent_shape != (rows, columns):
-        raise ValueError(f"size {width}×{height} is not covered by {columns}×{rows} latents")
-    settings = options.settings()
-    stored = stages.StoredImage(header, QuantisedLatents(checked, float(noise_variance)))
-    steps = stages.counted("decoding latents of", header.size, progress=progress)
-    (picture,) = stages.decode([stored], models.get_models(settings), settings.denoise_steps, steps)
-    return Image.fromarray(picture.samples)
+    quantised = QuantisedLatents(checked, float(noise_variance))
+    size = size or (container.PIXELS_PER_LATENT * columns, container.PIXELS_PER_LATENT * rows)
+    return Image.fromarray(decoding.decode_latents(quantised, size, options.settings(), progress))
 
 
-def info(source: Source) -> SdcInfo:
+def info(source: SdcSource) -> SdcInfo:
     """Return what a file says of itself; the payload is not read.
 
     Raises:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
         OSError: The header or the chunks are damaged.
     """
-    with opened(source) as fp:
+    with open_source(source) as fp:
         layout = container.read_layout(fp)
     header = layout.header
     return SdcInfo(
@@ -249,93 +226,6 @@ def fetch_model(model: str) -> Path:
     Raises:
         ModelUnavailableError: The model cannot be had (also an ``OSError``).
     """
-    from . import models
+    from .. import models
 
     return models.fetch_model(model)
-
-
-@contextmanager
-def as_picture(image: "Picture") -> "Iterator[Image.Image]":
-    """Give Pillow's picture of a picture, an array or a file; a file that this opens is closed again.
-
-    Raises:
-        TypeError: ``image`` is none of these.
-        ValueError: The array has another shape or type than :func:`encode` takes.
-        OSError: The file cannot be read (``UnidentifiedImageError`` if it is not a picture).
-    """
-    from PIL import Image
-
-    from .pipeline import stages
-
-    given: Any = image
-    if is_of_pillow(given, "Image"):
-        yield given
-    elif isinstance(given, bytes | bytearray | memoryview):
-        with Image.open(io.BytesIO(given)) as picture:
-            yield picture
-    elif isinstance(given, str | os.PathLike) or hasattr(given, "read"):
-        with Image.open(given) as picture:
-            yield picture
-    elif hasattr(given, "__array__") or hasattr(given, "__array_interface__"):
-        samples = _as_array(given)
-        stages.mode_of(samples)  # refuses what is no picture
-        yield Image.fromarray(samples)
-    else:
-        raise TypeError(
-            f"object of type {type(given).__name__} is not a picture; give a picture of Pillow's, a uint8 array, a"
-            " path, the bytes of a file, or a binary file object"
-        )
-
-
-def open_sdc(fp: IO[bytes]) -> "Image.Image":
-    """Open an SDC file, given at its start, as ``Image.open`` does.
-
-    Raises:
-        PIL.UnidentifiedImageError: It is not an SDC file; the message says what it is, if that can be seen.
-        OSError: It is damaged.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        container.check_signature(container.read_up_to(fp, container.HEADER_BYTES))
-    except NotSdcError as error:
-        raise UnidentifiedImageError(str(error)) from error
-    fp.seek(0)
-    return Image.open(fp, formats=[FORMAT])
-
-
-@contextmanager
-def opened(source: Source) -> Iterator[IO[bytes]]:
-    """Give a file object at the start of a source; the caller's own is left open.
-
-    Raises:
-        TypeError: ``source`` is not a path, bytes or a file object.
-        OSError: The file cannot be opened.
-    """
-    if isinstance(source, bytes | bytearray | memoryview):
-        yield io.BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        with Path(source).open("rb") as fp:
-            yield fp
-    elif hasattr(source, "read"):
-        try:
-            source.seek(0)
-        except (AttributeError, io.UnsupportedOperation):  # a pipe, say, which Pillow reads to its end, too
-            source = io.BytesIO(source.read())
-        yield source
-    else:
-        raise TypeError(
-            f"object of type {type(source).__name__} is not a file; give a path, the bytes of a file, or a binary file"
-            " object"
-        )
-
-
-def _as_array(values: Any) -> "NDArray[Any]":
-    """Return numbers as an array, those of a torch tensor from whatever device; torch itself is not imported."""
-    import numpy as np
-
-    torch: Any = sys.modules.get("torch")  # it is there if there is a tensor
-    if torch is None or not isinstance(values, torch.Tensor):
-        return np.asarray(values)
-    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy(force=True)
-    return array  # float32, for numpy has no bfloat16
