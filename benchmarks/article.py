@@ -20,10 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc.format import container
-from pillow_sdc.format.codecs import QuantisedLatents
-from pillow_sdc.models import get_models
-from pillow_sdc.pipeline.stages import decode_samples
 from pillow_sdc.report.metrics import laplacian_ratio, psnr
 from pillow_sdc.report.peers import AVIF, JPEG, WEBP, PeerEncoder, decode
 
@@ -57,7 +53,6 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     arguments = parser.parse_args()
     pillow_sdc.configure(model=arguments.model, denoise_steps=0)
-    models = get_models(pillow_sdc.settings())
 
     scores: dict[str, list[Score]] = {name: [] for name in ("float", *CODECS, *PEERS)}
     paths = sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"})
@@ -65,8 +60,8 @@ def main() -> None:
         with Image.open(path) as photo:
             samples = np.asarray(photo.convert("RGB"))
         latents = pillow_sdc.encode_latents(samples)
-        header = container.Header(samples.shape[1], samples.shape[0], "RGB", "uint8")
-        decoded = decode_samples(QuantisedLatents(latents, 0.0), header, models)
+        height, width = samples.shape[:2]
+        decoded = np.asarray(pillow_sdc.decode_latents(latents, size=(width, height)))
         scores["float"].append(score(samples, decoded, latents.nbytes, 0))
         for name, options in CODECS.items():
             file = io.BytesIO()

@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.table import Table
 from timing import in_turn, seconds
 
-from pillow_sdc.format import container
 from pillow_sdc.format.codecs import PaletteCodec, QuantisedLatents
 from pillow_sdc.models import Denoiser, Models, denoise, get_models
 from pillow_sdc.models.compact import CompactDenoiser, sessions
 from pillow_sdc.options import Settings
-from pillow_sdc.pipeline.stages import decode_samples, encode_latents
+from pillow_sdc.pipeline.decoding import decode_latents
+from pillow_sdc.pipeline.encoding import encode_latents
 from pillow_sdc.report.metrics import Samples, cross_hatch, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 
 DETAIL = 128
@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--detail", type=detail, nargs="+", default=[], metavar="FILE:X,Y", help="upper left corners")
     arguments = parser.parse_args()
-    teacher = get_models(Settings(model=arguments.teacher, device="cpu"))
-    compact = get_models(Settings(model="compact", device="cpu"))
+    teacher = Settings(model=arguments.teacher, device="cpu", denoise_steps=0)
+    compact = Settings(model="compact", device="cpu", denoise_steps=0)
     denoiser = CompactDenoiser("cpu")
 
     paths = sorted(path for path in arguments.folder.iterdir() if path.suffix in {".png", ".webp", ".jpg"})
@@ -72,7 +72,7 @@ def main() -> None:
         changed = {name: decoded for name, decoded in others.items() if not same(decoded, pictures[name])}
         console.print(difference_table(qualities, {name: Quality.of(photos, changed[name]) for name in changed}))
         shown.append(others[SHOWN[-1]])
-    print_speed(console, teacher, compact, arguments.against)
+    print_speed(console, get_models(teacher), get_models(compact), arguments.against)
     if arguments.sheet:
         names = [path.name for path in paths]
         corners = arguments.detail or [(name, *busiest(photo)) for name, photo in zip(names, photos, strict=True)]
@@ -96,7 +96,7 @@ def networks_of(folder: Path) -> Iterator[None]:
 
 
 def compare_all(
-    photos: list[Samples], teacher: Models, compact: Models, denoiser: Denoiser
+    photos: list[Samples], teacher: Settings, compact: Settings, denoiser: Denoiser
 ) -> tuple[dict[str, list[Samples]], dict[str, list[float]]]:
     """Return what :func:`compare` does, for each of many photographs."""
     pictures: dict[str, list[Samples]] = defaultdict(list)
@@ -111,16 +111,16 @@ def compare_all(
 
 
 def compare(
-    photo: Samples, teacher: Models, compact: Models, denoiser: Denoiser
+    photo: Samples, teacher: Settings, compact: Settings, denoiser: Denoiser
 ) -> tuple[dict[str, Samples], dict[str, float]]:
     """Return what each way of encoding and decoding makes of a photograph, and mean squared errors of latents."""
     latents, own = encode_latents(photo, teacher), encode_latents(photo, compact)
     noisy, own_noisy = quantise(latents), quantise(own)
     cleaned = {steps: denoise(noisy.latents, noisy.noise_variance, denoiser, steps) for steps in (1, 4)}
-    header = container.Header(photo.shape[1], photo.shape[0], "RGB", "palette")
+    height, width = photo.shape[:2]
 
-    def decode(models: Models, values: NDArray[np.float32], noise_variance: float = 0.0) -> Samples:
-        return decode_samples(QuantisedLatents(values, noise_variance), header, models)
+    def decode(settings: Settings, values: NDArray[np.float32], noise_variance: float = 0.0) -> Samples:
+        return decode_latents(QuantisedLatents(values, noise_variance), (width, height), settings)
 
     pictures = {
         "teacher: round trip": decode(teacher, latents),

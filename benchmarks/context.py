@@ -43,9 +43,9 @@ from pillow_sdc.format import container
 from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, QuantisedLatents
 from pillow_sdc.format.context.codec import COARSEST, FINEST, LARGEST_STEP, step_of
 from pillow_sdc.format.context.stream import STEP_UNIT
-from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
-from pillow_sdc.pipeline import stages
+from pillow_sdc.pipeline.decoding import decode_latents
+from pillow_sdc.pipeline.encoding import encode_latents
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, psnr, structural_similarity
 
 Latents = NDArray[np.float32]
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sections, default=list(sections), metavar="SECTION")
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
     arguments = parser.parse_args()
-    models = get_models(Settings(model=arguments.model, device="cpu"))
-    album = Album(read_photographs(arguments.folder), models, arguments.variant)
+    settings = Settings(model=arguments.model, device="cpu", denoise_steps=0)
+    album = Album(read_photographs(arguments.folder), settings, arguments.variant)
     console = Console()
     console.print(f"{len(album.photos)} photographs")
     for name, tabulate in sections.items():
@@ -124,17 +124,18 @@ def file_of(photo: Samples, codec: LatentCodec, payload: bytes) -> File:
     return File(len(container.write(header, payload)), codec.decode(payload, *header.latent_shape))
 
 
-def decode(photo: Samples, quantised: QuantisedLatents, models: Models) -> Samples:
+def decode(photo: Samples, quantised: QuantisedLatents, settings: Settings) -> Samples:
     """Return a photograph's picture without any denoiser; the embedded decoder makes use of the noise variance."""
-    return stages.decode_samples(quantised, header_of(photo, ContextCodec()), models)
+    height, width = photo.shape[:2]
+    return decode_latents(quantised, (width, height), settings)
 
 
 class Album:
     """Photographs, a model's latents of them, and what codecs make of these; nothing is computed twice."""
 
-    def __init__(self, photos: list[Samples], models: Models, variants: Iterable[str] = VARIANTS) -> None:
-        self.photos, self.models, self.variants = photos, models, list(variants)
-        self.latents = [stages.encode_latents(photo, models) for photo in photos]
+    def __init__(self, photos: list[Samples], settings: Settings, variants: Iterable[str] = VARIANTS) -> None:
+        self.photos, self.settings, self.variants = photos, settings, list(variants)
+        self.latents = [encode_latents(photo, settings) for photo in photos]
         self._in_context: dict[tuple[ContextCodec, int], Trial] = {}
 
     @cached_property
@@ -174,7 +175,7 @@ class Trial:
     def likeness(self) -> Likeness:
         scores = []
         for photo, file in zip(self.album.photos, self.files, strict=True):
-            pair = photo, decode(photo, file.quantised, self.album.models)
+            pair = photo, decode(photo, file.quantised, self.album.settings)
             scores.append((psnr(*pair), structural_similarity(*pair), laplacian_ratio(*pair)))
         return Likeness(*np.mean(scores, axis=0))
 
@@ -209,7 +210,7 @@ def psnr_table(album: Album) -> Table:
 
 def compact_table(album: Album) -> Table:
     """Compare both codecs on latents of the embedded model's own."""
-    own = Album(album.photos, get_models(Settings(model="compact", device="cpu")), album.variants)
+    own = Album(album.photos, Settings(model="compact", device="cpu", denoise_steps=0), album.variants)
     goals = own.in_palette.likeness
 
     def reaches(trial: Trial) -> bool:
@@ -279,7 +280,7 @@ def coding_seconds(codec: ContextCodec, latents: Latents, repeats: int) -> tuple
 def target_size_table(album: Album) -> Table:
     table = Table("bytes asked for", "met by", "unused, mean", "unused, most", "search, s", title="target size")
     for size in TARGET_SIZES:
-        room = container.payload_room(size, {})
+        room = container.Envelope.of(container.Header(512, 512, "RGB", ContextCodec.name)).payload_room(size)
         span, payloads = timed(lambda: [ContextCodec().encode_within(latents, room) for latents in album.latents])  # noqa: B023
         unused = np.array([room - len(payload) for payload in payloads if len(payload) <= room]) / size
         met = f"{len(unused)} of {len(payloads)}"

@@ -205,7 +205,7 @@ def _import_libraries() -> None:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    import pillow_sdc.pipeline.stages  # noqa: F401
+    import pillow_sdc.pipeline.encoding  # noqa: F401
 
 
 def _watch_package(recorder: Recorder) -> None:

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 import pillow_sdc
 from pillow_sdc.format import container
 from pillow_sdc.models import get_models
-from pillow_sdc.pipeline import stages
+from pillow_sdc.pipeline import decoding, networks
 from pillow_sdc.pipeline.tiling import split
 
 SIDE = 4096
@@ -81,7 +81,7 @@ def patchwork(folder: Path) -> Image.Image:
 def decode_in_one_piece(file: bytes) -> NDArray[np.uint8]:
     fp = io.BytesIO(file)
     layout = container.read_layout(fp)
-    quantised = stages.decode_latents(fp, layout)
+    quantised = decoding.read_latents(fp, layout)
     autoencoder = get_models(pillow_sdc.Settings(model="compact", device="cpu")).autoencoder
     pixels = autoencoder.decode(quantised.latents, quantised.noise_variance)
     return np.moveaxis(((pixels + 1) * 127.5).round().astype(np.uint8), 0, 2)
@@ -91,7 +91,7 @@ def seam_pixels() -> NDArray[np.bool_]:
     """Return which pixels ``(H, W)`` are computed in more than one tile."""
     scale = container.PIXELS_PER_LATENT
     covered = np.zeros(SIDE, int)
-    for span in split(SIDE // scale, stages.TILE, stages.TILE_OVERLAP):
+    for span in split(SIDE // scale, networks.TILE, networks.TILE_OVERLAP):
         covered[span.start * scale : span.stop * scale] += 1
     return covered[:, None] * covered > 1
 

@@ -29,13 +29,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import pillow_sdc
-from pillow_sdc.format import container
 from pillow_sdc.format.codecs import ContextCodec, QuantisedLatents
 from pillow_sdc.format.context.codec import step_of
 from pillow_sdc.format.context.stream import STEP_UNIT
-from pillow_sdc.models import Models, get_models
 from pillow_sdc.options import Settings
-from pillow_sdc.pipeline import stages
 from pillow_sdc.report import peers
 from pillow_sdc.report.metrics import Samples, laplacian_ratio, multiscale_ssim, psnr, texture_distances
 from pillow_sdc.report.peers import AVIF, JPEG, WEBP, Peer, PeerEncoder
@@ -85,7 +82,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--sheets", type=Path)
     arguments = parser.parse_args()
-    album = Album(read_photographs(arguments.folder), get_models(Settings(model=arguments.model, device="cpu")))
+    album = Album(read_photographs(arguments.folder), Settings(model=arguments.model, device="cpu", denoise_steps=0))
     groups = [list(context_rows(album)), list(other_rows(album)), *(list(peer_rows(album, peer)) for peer in PEERS)]
     Console().print(table(groups, len(album.photos)))
     if arguments.markdown:
@@ -104,7 +101,7 @@ def other_rows(album: Album) -> Iterator[Row]:
     """Yield what the codec ``palette`` makes of the photographs, and what the model does without any codec."""
     yield "palette", score_of(album.in_palette)
     pairs = zip(album.photos, album.latents, strict=True)
-    pictures = ((photo, decode(photo, QuantisedLatents(latents, 0.0), album.models)) for photo, latents in pairs)
+    pictures = ((photo, decode(photo, QuantisedLatents(latents, 0.0), album.settings)) for photo, latents in pairs)
     yield "float", mean(score(photo, picture, nan) for photo, picture in pictures)
 
 
@@ -119,7 +116,7 @@ def peer_rows(album: Album, peer: Peer) -> Iterator[Row]:
 def score_of(trial: Trial) -> Score:
     """Return the mean score of an album's photographs in one of our codecs."""
     pairs = zip(trial.album.photos, trial.files, strict=True)
-    scores = (score(photo, decode(photo, quantised, trial.album.models), size) for photo, (size, quantised) in pairs)
+    scores = (score(photo, decode(photo, quantised, trial.album.settings), size) for photo, (size, quantised) in pairs)
     return mean(scores)._replace(latent_mse=trial.latent_error)
 
 
@@ -180,23 +177,22 @@ def save_sheets(album: Album, folder: Path) -> None:
     every = -(-len(album.photos) // SHEET_ROWS)
     photos, files = album.photos[::every], album.in_palette.files[::every]
     palettes = [
-        (f"palette, {file.bytes:,} bytes", decode(photo, file.quantised, album.models))
+        (f"palette, {file.bytes:,} bytes", decode(photo, file.quantised, album.settings))
         for photo, file in zip(photos, files, strict=True)
     ]
     folder.mkdir(parents=True, exist_ok=True)
     for size in SHEET_SIZES:
         rows = []
         for photo, palette in zip(photos, palettes, strict=True):
-            within = context_within(photo, album.models, size)
+            within = context_within(photo, album.settings, size)
             rows.append(sheet_row([("original", photo), within, palette, *peers_within(photo, size)]))
         (folder / f"{size}.png").write_bytes(sheet(rows))
 
 
-def context_within(photo: Samples, models: Models, size: int) -> Captioned:
-    file = stages.encode(photo, ContextCodec(), models, None, size)
-    fp = io.BytesIO(file)
-    quantised = stages.decode_latents(fp, container.read_layout(fp))
-    return f"context, {len(file):,} bytes", decode(photo, quantised, models)
+def context_within(photo: Samples, settings: Settings, size: int) -> Captioned:
+    with pillow_sdc.configure(**settings._asdict()):
+        file = pillow_sdc.encode(photo, codec="context", target_size=size)
+        return f"context, {len(file):,} bytes", np.asarray(pillow_sdc.decode(file))
 
 
 def peers_within(photo: Samples, size: int) -> Iterator[Captioned]:

@@ -22,7 +22,7 @@ from rich.table import Table
 from timing import milliseconds
 
 import pillow_sdc
-from pillow_sdc.pipeline.resaving import Original
+from pillow_sdc.originals import Original
 
 ROUNDS, SHOWN = 10, (1, 2, 3, 10)
 TIMES = 9

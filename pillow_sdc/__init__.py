@@ -30,15 +30,16 @@ if TYPE_CHECKING:
     from .api import (
         SdcInfo,
         decode,
+        decode_batch,
         decode_latents,
         encode,
+        encode_batch,
         encode_latents,
         fetch_model,
         info,
         read_latents,
         read_preview,
     )
-    from .batch import decode_batch, encode_batch
     from .options import Settings, configure, settings
 
 __all__ = [
@@ -72,12 +73,13 @@ __all__ = [
 __version__ = "0.1.0.dev0"
 
 _MODULES = {
-    "batch": ("decode_batch", "encode_batch"),
     "api": (
         "SdcInfo",
         "decode",
+        "decode_batch",
         "decode_latents",
         "encode",
+        "encode_batch",
         "encode_latents",
         "fetch_model",
         "info",

@@ -43,7 +43,7 @@ from .jobs.storage import tar as tar_shards
 from .jobs.storage.members import Members, NamedMembers, extension_of
 from .jobs.storage.samples import Sample
 from .jobs.storage.stores import Store, found
-from .pipeline import stages
+from .pipeline import decoding
 from .runtime.isolation import isolated
 
 __all__ = ["SdcFiles", "SdcShards"]
@@ -325,7 +325,7 @@ class _Decoder:
 
 def _latents(picture: bytes) -> dict[str, torch.Tensor]:
     file = io.BytesIO(picture)
-    quantised = stages.decode_latents(file, container.read_layout(file))
+    quantised = decoding.read_latents(file, container.read_layout(file))
     return {
         "latents": torch.from_numpy(quantised.latents),
         "noise_variance": torch.tensor(quantised.noise_variance, dtype=torch.float32, device="cpu"),

@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
 
@@ -16,14 +16,14 @@ from . import options
 from .errors import OptionError, TruncatedFileError
 from .format import container
 from .format.codecs import CODECS, TARGET_SIZE
-from .pipeline import resaving
+from .originals import KEEPS_PAYLOAD, Info, Original
+from .pipeline.resaving import Unmodified
 from .progress import UNCOUNTED, ProgressCallback, Steps
 from .registration import DECODER, ENCODER, FORMAT, PREVIEW_DECODER, is_of_pillow, is_opened_sdc
 
 if TYPE_CHECKING:
-    from .format.codecs import LatentCodec
-    from .models import Models
-    from .pipeline.stages import DecodedImage, StoredImage
+    from .pipeline.decoding import DecodedImage, StoredImage
+    from .pipeline.encoding import EncodeOptions, SourceImage
 
 _CONVERTED = {"1": "L", "La": "LA", **dict.fromkeys(("P", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), "RGB")}
 _CONVERTED |= {"PA": "RGBA", "RGBa": "RGBA"}
@@ -59,7 +59,7 @@ class SdcImageFile(ImageFile.ImageFile):
     _layout: container.Layout | None = None
     _wants_to_fit = False
     _report: dict[str, Any] | None = None
-    _original: resaving.Original | None = None
+    _original: Original | None = None
 
     def _open(self) -> None:
         fp = self._file()
@@ -72,11 +72,11 @@ class SdcImageFile(ImageFile.ImageFile):
             metadata["exif"] = _EXIF_PREFIX + metadata["exif"].removeprefix(_EXIF_PREFIX)
         if "dpi" in metadata:
             metadata["dpi"] = container.unpack_dpi(metadata["dpi"])
-        self._report = {"codec": header.codec, "latent_space": header.latent_space, resaving.KEEPS_PAYLOAD: False}
-        self._original = resaving.Original()
-        self.info = resaving.Info(self._report, self._keeps_payload)
+        self._report = {"codec": header.codec, "latent_space": header.latent_space, KEEPS_PAYLOAD: False}
+        self._original = Original()
+        self.info = Info(self._report, self._keeps_payload)
         self.info.update(metadata)
-        self._decode_with(DECODER, self._layout, self._report, self._original, None)
+        self._load_with(DECODER, self._original, None, None)
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Make ready to load the picture at an eighth or a quarter of its size, if that is no smaller than ``size``.
@@ -96,7 +96,7 @@ class SdcImageFile(ImageFile.ImageFile):
             return None
         width, height = (length / scale for length in self.size)
         self._size = math.ceil(width), math.ceil(height)
-        self._decode_with(PREVIEW_DECODER, self._layout, self._report, scale)
+        self._load_with(PREVIEW_DECODER, scale)
         return self.mode, (0, 0, width, height)
 
     def thumbnail(
@@ -124,10 +124,10 @@ class SdcImageFile(ImageFile.ImageFile):
         """
         if getattr(self, "fp", None) is None or self._layout is None:
             raise RuntimeError("verify must be called directly after open")
-        from .pipeline import stages
+        from .pipeline import decoding
 
         try:
-            stages.verify(self._file(), self._layout)
+            decoding.verify(self._file(), self._layout)
         finally:
             super().verify()
 
@@ -138,7 +138,7 @@ class SdcImageFile(ImageFile.ImageFile):
     def on_progress(self, progress: ProgressCallback | None) -> None:
         """Have ``load`` call a function as :func:`pillow_sdc.decode` does, if the picture is not loaded yet."""
         if self._layout is not None and self.tile and self.tile[0].codec_name == DECODER:
-            self._decode_with(DECODER, self._layout, self._report, self._original, progress)
+            self._load_with(DECODER, self._original, progress, None)
 
     def read_ahead(self) -> None:
         """Read the whole file, which others may then read, move or close; if Pillow opened it, close it.
@@ -160,20 +160,14 @@ class SdcImageFile(ImageFile.ImageFile):
             CorruptFileError: Alpha or payload is damaged.
         """
         assert self._layout is not None  # noqa: S101 - set by open
-        return _read(self._file(), self._layout)
+        return _stored(self._file(), self._layout)
 
-    def load_decoded(self, stored: "StoredImage", picture: "DecodedImage", models: "Models") -> None:
-        """Take a picture that was decoded with others in place of loading it from the file."""
-        assert self._report is not None and self._original is not None  # noqa: S101, PT018 - set by open
-        samples = picture.samples.tobytes()
-        self.fp = io.BytesIO(samples)
-        self._exclusive_fp = True
-        self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, (self.mode, 0, 1))]
+    def load_decoded(self, decoded: "DecodedImage") -> None:
+        """Load the picture, which was decoded with others."""
+        self._load_with(DECODER, self._original, None, decoded)
         self.load()
-        self._original.keep(stored.content, samples)
-        self._report.update(_report_of(picture, models))
 
-    def unmodified(self) -> resaving.Unmodified | None:
+    def unmodified(self) -> Unmodified | None:
         """Return what the file holds, if the picture is what loading it gives; it need not be loaded.
 
         Raises:
@@ -190,12 +184,12 @@ class SdcImageFile(ImageFile.ImageFile):
         """Tell whether the picture is as it was opened: not loaded, closed or made ready for a draft."""
         return bool(self.tile) and self.tile[0][0] == DECODER and getattr(self, "fp", None) is not None
 
-    def _read_unmodified(self) -> resaving.Unmodified | None:
+    def _read_unmodified(self) -> Unmodified | None:
         assert self._layout is not None  # noqa: S101 - set by open
         if self._exclusive_fp:
             self.read_ahead()  # so that, as after loading, nobody has to close the file
         try:
-            return resaving.Unmodified(container.read_content(self._file(), self._layout), is_checked=False)
+            return Unmodified(container.read_content(self._file(), self._layout), is_checked=False)
         except TruncatedFileError:
             if ImageFile.LOAD_TRUNCATED_IMAGES:
                 return None  # its pixels are of what has arrived
@@ -203,13 +197,15 @@ class SdcImageFile(ImageFile.ImageFile):
 
     def _keeps_payload(self) -> bool:
         try:
-            return unmodified(self) is not None
+            return _unmodified(self, _stored_mode(self)) is not None
         except (OSError, ValueError):  # damaged, closed, or converted to a mode that cannot be stored
             return False
 
-    def _decode_with(self, decoder: str, layout: container.Layout, *args: Any) -> None:
-        tile = ImageFile._Tile(decoder, (0, 0, *self.size), layout.payload.position, (layout, *args))
-        self.tile = [tile]
+    def _load_with(self, decoder: str, *args: Any) -> None:
+        """Have ``load`` call a decoder with these arguments, after the layout and the report."""
+        assert self._layout is not None  # noqa: S101 - set by open
+        args = self._layout, self._report, *args
+        self.tile = [ImageFile._Tile(decoder, (0, 0, *self.size), self._layout.payload.position, args)]
 
     def _file(self) -> IO[bytes]:
         assert self.fp is not None  # noqa: S101 - Pillow keeps it open as long as it calls these methods
@@ -222,22 +218,26 @@ class SdcDecoder(ImageFile.PyDecoder):
     _pulls_fd = True
 
     def decode(self, buffer: "Image.DecoderInput") -> tuple[int, int]:
-        """Read the payload from the file and set the picture."""
-        from .models import get_models
-        from .pipeline import stages
+        """Read the payload from the file, unless the picture is decoded already, and set the picture."""
+        from .pipeline import decoding
 
-        layout, report, original, progress = self.args
+        layout, report, original, progress, decoded = self.args
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
-        steps = stages.decoding(layout.header, progress)
-        stored = _read(self.fd, layout, steps)  # damage is found before a model is sought
-        settings = options.settings()
-        models = get_models(settings)
-        (picture,) = stages.decode([stored], models, settings.denoise_steps, steps)
-        samples = picture.samples.tobytes()
+        steps = decoding.counted(layout.header, progress)
+        if decoded is None:
+            stored = _stored(self.fd, layout, steps)  # damage is found before a model is sought
+            (decoded,) = decoding.compute([stored], options.settings(), steps)
+        samples = decoded.samples.tobytes()
         self.set_as_raw(samples)
         steps.finish()
-        original.keep(stored.content, samples)
-        report.update(_report_of(picture, models))
+        original.keep(decoded.stored.content, samples)
+        report.update(
+            model=decoded.model,
+            device=decoded.device,
+            denoiser=decoded.denoiser,
+            denoise_steps=decoded.denoise_steps,
+            noise_variance=decoded.stored.quantised.noise_variance,
+        )
         return -1, 0
 
 
@@ -248,54 +248,21 @@ class SdcPreviewDecoder(ImageFile.PyDecoder):
 
     def decode(self, buffer: "Image.DecoderInput") -> tuple[int, int]:
         """Read the payload from the file and set the picture."""
-        from .pipeline import stages
+        from .pipeline.preview import preview_of
 
         layout, report, scale = self.args
         assert self.fd is not None  # noqa: S101 - set by Pillow, since the decoder pulls
-        stored = _read(self.fd, layout)
-        samples = stages.preview_samples(stored.quantised.latents, layout.header, stored.alpha, scale)
-        self.set_as_raw(samples.tobytes())
+        stored = _stored(self.fd, layout)
+        self.set_as_raw(preview_of(stored, scale).tobytes())
         report.update(model="preview", noise_variance=stored.quantised.noise_variance)
         return -1, 0
 
 
-def _read(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> "StoredImage":
-    from .pipeline import stages
+def _stored(fp: IO[bytes], layout: container.Layout, steps: Steps = UNCOUNTED) -> "StoredImage":
+    from .pipeline import decoding
 
-    read = stages.read_truncated if ImageFile.LOAD_TRUNCATED_IMAGES else stages.read
-    return read(fp, layout, steps)
-
-
-def _report_of(picture: "DecodedImage", models: "Models") -> dict[str, Any]:
-    return {
-        "model": models.name,
-        "device": models.device,
-        "denoiser": picture.denoiser,
-        "denoise_steps": picture.denoise_steps,
-        "noise_variance": picture.noise_variance,
-    }
-
-
-class SaveOptions(NamedTuple):
-    """What ``save`` was given, checked.
-
-    Attributes:
-        codec: With its options.
-        asked: Which of ``codec`` and the options of codecs were given; without any the codec is the default.
-        target_size: The most bytes that the file may have.
-        settings: Those that hold for this picture.
-        metadata: Contents of metadata chunks, by their key in :data:`container.METADATA`.
-    """
-
-    codec: "LatentCodec"
-    asked: frozenset[str]
-    target_size: int | None
-    settings: options.Settings
-    metadata: dict[str, bytes]
-
-    def resaved(self, source: resaving.Unmodified, progress: ProgressCallback | None = None) -> container.EncodedFile:
-        """Return the file of an unmodified picture, without any model."""
-        return resaving.resaved(source, self.codec, self.asked, self.metadata, self.target_size, progress)
+    prepare = decoding.prepare_truncated if ImageFile.LOAD_TRUNCATED_IMAGES else decoding.prepare
+    return prepare(fp, layout, steps)
 
 
 def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -305,10 +272,11 @@ def save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OSError: The picture's mode cannot be written, or the model is unavailable or failed.
         OptionError: An option is outside its range (also a ``ValueError``).
     """
-    container.check_size(*im.size)
+    from .pipeline import encoding
+
     progress = checked_progress(im.encoderinfo.get("progress"))
-    args = save_options(im, im.encoderinfo), unmodified(im), progress
-    ImageFile._save(converted(im), fp, [ImageFile._Tile(ENCODER, (0, 0, *im.size), 0, args)])
+    prepared = encoding.prepare(source_image(im, im.encoderinfo))
+    ImageFile._save(im, fp, [ImageFile._Tile(ENCODER, (0, 0, *im.size), 0, (prepared, progress))])
 
 
 def checked_progress(given: Any) -> ProgressCallback | None:
@@ -329,31 +297,62 @@ def save_all(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     Raises:
         OSError: There are several.
     """
-    frames = getattr(im, "n_frames", 1) + sum(
-        getattr(other, "n_frames", 1) for other in im.encoderinfo.get("append_images") or ()
-    )
-    if frames > 1:
-        raise OSError(f"cannot write {frames} frames as SDC: a file holds one picture")
+    check_one_frame(im, im.encoderinfo)
     save(im, fp, filename)
 
 
-def unmodified(im: Image.Image) -> resaving.Unmodified | None:
+def check_one_frame(im: Image.Image, given: Mapping[str, Any]) -> None:
+    """Refuse to write several frames.
+
+    Raises:
+        OSError: There are several.
+    """
+    frames = getattr(im, "n_frames", 1) + sum(
+        getattr(other, "n_frames", 1) for other in given.get("append_images") or ()
+    )
+    if frames > 1:
+        raise OSError(f"cannot write {frames} frames as SDC: a file holds one picture")
+
+
+def source_image(im: Image.Image, given: Mapping[str, Any]) -> "SourceImage":
+    """Return a picture with the options that ``save`` was given, all checked, for the pipeline to encode.
+
+    Raises:
+        OptionError: An option or the size is outside its range.
+        CorruptFileError: The picture is that of an SDC file, not loaded, and the file is damaged.
+        OSError: The mode would lose precision.
+    """
+    import numpy as np
+
+    from .pipeline.encoding import SourceImage
+
+    options, mode = save_options(im, given), _stored_mode(im)
+    envelope = container.Envelope.of(container.Header(*im.size, mode, options.codec.name), options.metadata)
+    content = _unmodified(im, mode)
+    return SourceImage(options, envelope, np.asarray(_in_mode(im, mode)) if content is None else content)
+
+
+def _unmodified(im: Image.Image, mode: str) -> Unmodified | None:
     """Return what a picture's own SDC file holds, if the picture to be stored is what loading that file gives.
 
     Raises:
         CorruptFileError: The picture is not loaded, and its file is damaged.
     """
     opened: Any = im
-    return opened.unmodified() if is_opened_sdc(im) and _stored_mode(im) == im.mode else None
+    return opened.unmodified() if is_opened_sdc(im) and im.mode == mode else None
 
 
 def converted(im: Image.Image) -> Image.Image:
-    """Return the picture in a mode that the format has; transparency of any kind becomes alpha.
+    """Return the picture, loaded, in the mode that it is stored in; transparency of any kind becomes alpha.
 
     Raises:
         OSError: The mode would lose precision.
     """
-    mode = _stored_mode(im)
+    return _in_mode(im, _stored_mode(im))
+
+
+def _in_mode(im: Image.Image, mode: str) -> Image.Image:
+    im.load()
     return im if im.mode == mode else im.convert(mode)
 
 
@@ -374,14 +373,15 @@ def _has_transparency(im: Image.Image) -> bool:
     return im.mode == "P" and im.has_transparency_data
 
 
-def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
+def save_options(im: Image.Image, given: Mapping[str, Any]) -> "EncodeOptions":
     """Return the options that ``save`` was given for a picture, and what settings and the picture itself add to them.
 
     Raises:
         OptionError: An option is outside its range.
     """
-    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
-    settings = options.override(options.settings(), changes)
+    from .pipeline.encoding import EncodeOptions
+
+    settings = save_settings(given)
     names = {*CODECS.options, TARGET_SIZE}
     asked = frozenset(given.keys() & {"codec", *names})
     if not asked:  # what save was given of a codec holds as a whole
@@ -389,7 +389,17 @@ def save_options(im: Image.Image, given: Mapping[str, Any]) -> SaveOptions:
     codec = CODECS.choose(given)
     codec_options = {name: given[name] for name in names if name in given}
     target_size = _checked_target_size(codec_options.pop(TARGET_SIZE)) if TARGET_SIZE in codec_options else None
-    return SaveOptions(codec(**codec_options), asked, target_size, settings, _metadata(im, given))
+    return EncodeOptions(codec(**codec_options), asked, target_size, settings, _metadata(im, given))
+
+
+def save_settings(given: Mapping[str, Any]) -> options.Settings:
+    """Return the settings that hold for a picture: those in force, changed by what ``save`` was given.
+
+    Raises:
+        OptionError: One that it was given is outside its range.
+    """
+    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
+    return options.override(options.settings(), changes)
 
 
 def _checked_target_size(value: Any) -> int:
@@ -456,18 +466,8 @@ class SdcEncoder(ImageFile.PyEncoder):
 
     def encode(self, bufsize: int) -> tuple[int, int, bytes]:
         """Return the whole file."""
-        import numpy as np
+        from .pipeline import encoding
 
-        from .models import get_models
-        from .pipeline import stages
-
-        assert self.im is not None  # noqa: S101 - set by Pillow
-        given, source, progress = self.args
-        if source is not None:
-            data = given.resaved(source, progress).data
-        else:
-            samples = np.asarray(Image.Image()._new(self.im))
-            models = get_models(given.settings)
-            codec, metadata, target_size = given.codec, given.metadata, given.target_size
-            data = stages.encode(samples, codec, models, metadata, target_size, progress)
+        prepared, progress = self.args
+        data = encoding.encode(prepared, progress).data
         return len(data), 1, data

@@ -1,12 +1,21 @@
 """Models that are easily predicted, and pictures that they bring back."""
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from pillow_sdc.format.codecs import LatentCodec
+from pillow_sdc.format.container import Envelope, Header, read_layout
 from pillow_sdc.models import Denoiser, Models, NoiseSchedule
 from pillow_sdc.models.arrays import PerPicture
+from pillow_sdc.options import Settings
+from pillow_sdc.pipeline import decoding, encoding
+from pillow_sdc.progress import ProgressCallback
 
 Samples = NDArray[np.uint8]
 
@@ -46,6 +55,7 @@ class ZeroDenoiser:
 
 class PlainModels:
     name = "means"
+    device = "cpu"
 
     def __init__(self, denoiser: Denoiser | None = None) -> None:
         self.autoencoder = MeanAutoencoder()
@@ -68,3 +78,35 @@ def blocks(height: int, width: int, channels: int = 3) -> Samples:
         0, 256, (-(-height // 8), -(-width // 8), channels), np.uint8
     )
     return small.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+
+
+@contextmanager
+def in_use(using: Models) -> Iterator[None]:
+    """Have the pipeline compute with these models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pillow_sdc.models.get_models", lambda settings: using)
+        yield
+
+
+def encoded(samples: Samples, codec: LatentCodec, using: Models, progress: ProgressCallback | None = None) -> bytes:
+    """Return the file of a picture, by the whole pipeline."""
+    height, width = samples.shape[:2]
+    mode = "L" if samples.ndim == 2 else "RGB"
+    envelope = Envelope.of(Header(width, height, mode, codec.name))
+    with in_use(using):
+        source = encoding.SourceImage(encoding.EncodeOptions(codec), envelope, samples)
+        return encoding.encode(encoding.prepare(source), progress).data
+
+
+def decoded(
+    data: bytes, using: Models, denoise_steps: int = 4, progress: ProgressCallback | None = None
+) -> decoding.DecodedImage:
+    """Return the picture of a file, by the whole pipeline."""
+    fp = io.BytesIO(data)
+    layout = read_layout(fp)
+    steps = decoding.counted(layout.header, progress)
+    with in_use(using):
+        stored = decoding.prepare(fp, layout, steps)
+        (picture,) = decoding.compute([stored], Settings(denoise_steps=denoise_steps), steps)
+    steps.finish()
+    return picture

@@ -13,8 +13,9 @@ from PIL import Image, UnidentifiedImageError
 
 import pillow_sdc
 from pillow_sdc.format import container
-from pillow_sdc.models import Models, get_models
-from pillow_sdc.pipeline import stages
+from pillow_sdc.models import get_models
+from pillow_sdc.pipeline import encoding, networks
+from pillow_sdc.pipeline.pixels import colour_of
 
 SIZES = [(40, 24), (33, 24), (64, 16), (40, 17), (8, 8), (40, 24), (39, 23)]
 MODES = ["RGB", "L", "RGBA", "LA", "P", "CMYK", "RGB"]
@@ -63,9 +64,11 @@ def test_one_at_a_time_gives_what_save_gives(batch_size: int | None) -> None:
 def test_latents_that_are_computed_together_differ_in_their_last_bits_at_most() -> None:
     random = np.random.default_rng(0)
     samples = [random.integers(0, 256, (24, 40, 3), np.uint8) for _ in range(5)]
-    models = get_models(pillow_sdc.settings())
-    for together, alone in zip(stages.encode_latents_together(samples, models), samples, strict=True):
-        np.testing.assert_allclose(together, stages.encode_latents(alone, models), atol=1e-5)
+    autoencoder = get_models(pillow_sdc.settings()).autoencoder
+    colours = [colour_of(each) for each in samples]
+    for together, colour in zip(networks.encode(colours, (3, 5), autoencoder), colours, strict=True):
+        (alone,) = networks.encode([colour], (3, 5), autoencoder)
+        np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 100])
@@ -350,18 +353,18 @@ def test_options_that_make_no_sense_are_an_error_of_each() -> None:
 
 
 def test_a_group_that_fails_is_tried_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    together = stages.encode_latents_together
+    together = encoding.compute
     sizes = []
 
-    def with_little_memory(samples: Sequence[np.ndarray[Any, Any]], models: Models) -> Any:
-        sizes.append(len(samples))
-        if len(samples) > 2:
+    def with_little_memory(images: Sequence[encoding.PreparedImage]) -> Any:
+        sizes.append(len(images))
+        if len(images) > 2:
             raise pillow_sdc.ModelFailedError("out of memory")
-        if any((one == 255).all() for one in samples):
+        if any(np.all(image.samples == 255) for image in images):
             raise pillow_sdc.ModelFailedError("not finite")
-        return together(samples, models)
+        return together(images)
 
-    monkeypatch.setattr(stages, "encode_latents_together", with_little_memory)
+    monkeypatch.setattr(encoding, "compute", with_little_memory)
     images = [Image.new("L", (16, 16), level) for level in (0, 50, 255, 100, 150)]
     with pytest.raises(
         pillow_sdc.BatchError, match="1 of 5 pictures failed; the first, number 2: not finite"
@@ -380,18 +383,18 @@ def test_settings_of_a_block_hold_in_its_threads() -> None:
 
 def test_pictures_are_taken_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     taken, seen = 0, []
-    together = stages.encode_latents_together
+    together = encoding.compute
 
-    def count_taken(samples: Sequence[np.ndarray[Any, Any]], models: Models) -> Any:
+    def count_taken(images: Sequence[encoding.PreparedImage]) -> Any:
         seen.append(taken)
-        return together(samples, models)
+        return together(images)
 
     def many() -> Iterator[Image.Image]:
         nonlocal taken
         for taken in range(1, 41):
             yield Image.new("L", (8 * (taken % 7) + 8, 8))
 
-    monkeypatch.setattr(stages, "encode_latents_together", count_taken)
+    monkeypatch.setattr(encoding, "compute", count_taken)
     assert len(pillow_sdc.encode_batch(many(), batch_size=2)) == 40
     assert seen[0] <= 3 * (4 * 2 + 1)
     assert len(set(seen)) > 3

@@ -24,7 +24,7 @@ from pillow_sdc.errors import CorruptFileError, NotSdcError, SdcError, Truncated
 from pillow_sdc.format import container
 from pillow_sdc.format.codecs import CODECS, PaletteCodec, Uint8Codec
 from pillow_sdc.format.container import Header
-from pillow_sdc.pipeline import stages
+from pillow_sdc.pipeline import decoding
 
 FORMAT = Path(__file__).parent.parent / "docs" / "format.md"
 MIB = 1 << 20
@@ -75,7 +75,7 @@ def open_and_verify(file: bytes) -> None:
     fp = io.BytesIO(file)
     layout = container.read_layout(fp)
     container.read_metadata(fp, layout)
-    stages.verify(fp, layout)
+    decoding.verify(fp, layout)
 
 
 every_codec = pytest.mark.parametrize("codec", [Uint8Codec(), PaletteCodec()], ids=lambda codec: codec.name)
@@ -147,7 +147,7 @@ def test_bytes_after_the_payload_are_left_alone() -> None:
     fp = io.BytesIO(file + b"next")
     layout = container.read_layout(fp)
     assert layout.size == len(file)
-    stages.verify(fp, layout)
+    decoding.verify(fp, layout)
 
 
 @pytest.mark.parametrize("prefix_length", range(20))
@@ -205,7 +205,7 @@ def test_what_is_said_of_a_file_that_was_cut_off_is_how_much_is_missing(codec: U
             fp = io.BytesIO(before + picture[:length])
             fp.seek(len(before))
             with pytest.raises(TruncatedFileError, match=f"^{re.escape(said)}$"):
-                stages.verify(fp, container.read_layout(fp))
+                decoding.verify(fp, container.read_layout(fp))
 
 
 def test_of_a_file_that_was_cut_off_within_its_metadata_no_more_is_known_than_that_the_picture_is_missing() -> None:
@@ -258,7 +258,7 @@ def test_a_slow_source_of_single_bytes_is_read() -> None:
             return super().read(min(size or 0, 1) if self.tell() >= container.HEADER_BYTES else size)
 
     fp = Dripping(small_file(Uint8Codec()))
-    stages.verify(fp, container.read_layout(fp))
+    decoding.verify(fp, container.read_layout(fp))
 
 
 # Limits
@@ -433,7 +433,7 @@ def test_a_claim_of_many_bytes_on_a_short_file_takes_no_memory(
         try:
             with pytest.raises(TruncatedFileError):  # noqa: PT012 - which of the two raises depends on the claim
                 layout = container.read_layout(fp)
-                stages.verify(fp, layout)
+                decoding.verify(fp, layout)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

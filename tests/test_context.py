@@ -431,8 +431,9 @@ def test_files_of_the_largest_step_are_shown_with_and_without_a_model() -> None:
 def test_the_room_for_a_payload_is_all_used(payload_bytes: int) -> None:
     header = container.Header(512, 512, "RGB", "context")
     file_bytes = len(container.write(header, bytes(payload_bytes), {"xmp": b"xmp"}))
-    assert container.payload_room(file_bytes, {"xmp": b"xmp"}) == payload_bytes
-    assert container.payload_room(file_bytes - 1, {"xmp": b"xmp"}) < payload_bytes
+    envelope = container.Envelope.of(header, {"xmp": b"xmp"})
+    assert envelope.payload_room(file_bytes) == payload_bytes
+    assert envelope.payload_room(file_bytes - 1) < payload_bytes
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pillow_sdc.format import alpha as alpha_plane
 from pillow_sdc.format import container
 from pillow_sdc.format.codecs import CODECS, Uint8Codec
 from pillow_sdc.format.eight_bit import STEP, round_levels, to_levels
-from pillow_sdc.pipeline import stages
+from pillow_sdc.pipeline import decoding
 
 GOLDEN = Path(__file__).parent / "golden"
 DAMAGED = GOLDEN / "damaged"
@@ -87,7 +87,7 @@ def test_package_decodes_the_latents(name: str) -> None:
     expected = SOUND_EXPECTED[name]
     fp = io.BytesIO(sound_file(name))
     layout = container.read_layout(fp)
-    quantised = stages.decode_latents(fp, layout)
+    quantised = decoding.read_latents(fp, layout)
     assert quantised.latents.dtype == np.float32
     assert quantised.latents.shape == (4, *layout.header.latent_shape)
     assert repr(quantised.noise_variance) == expected["noise_variance"]
@@ -107,7 +107,7 @@ def test_kernel_and_reference_decode_the_latents(name: str) -> None:
     layout = container.read_layout(fp)
     for kernel in (None, *kernels()):
         with computing(kernel):
-            quantised = stages.decode_latents(fp, layout)
+            quantised = decoding.read_latents(fp, layout)
         assert repr(quantised.noise_variance) == expected["noise_variance"]
         assert sha256(quantised.latents.astype("<f4").tobytes()) == expected["latents_sha256"]
 
@@ -116,7 +116,7 @@ def test_kernel_and_reference_decode_the_latents(name: str) -> None:
 def test_package_decodes_the_alpha_plane(name: str) -> None:
     fp = io.BytesIO(sound_file(name))
     layout = container.read_layout(fp)
-    alpha = stages.decode_alpha(fp, layout)
+    alpha = decoding.prepare(fp, layout).alpha
     if layout.header.has_alpha:
         assert alpha is not None
         assert alpha.shape == layout.header.size[::-1]
@@ -188,7 +188,7 @@ def test_package_refuses_damage(name: str) -> None:
         layout = container.read_layout(fp)
         container.read_metadata(fp, layout)
         noticed_by = "verify"
-        stages.verify(fp, layout)
+        decoding.verify(fp, layout)
     assert type(caught.value).__name__ == expected["error"]
     assert noticed_by == expected["noticed_by"]
 

@@ -16,8 +16,8 @@ PACKAGE = ROOT / "pillow_sdc"
 
 SIDE_BY_SIDE = {
     ("plugin", "colour_profiles"),
+    ("plugin", "originals"),
     ("plugin", "registration"),
-    ("batch", "api"),
     ("__main__", "cli"),
     ("cli", "report"),
 }
@@ -33,12 +33,12 @@ ALLOWED_PACKAGES = {
     "format": {"numpy", "faiss"},
     "options": set(),
     "models": {"numpy", *HEAVY - {"faiss"}},
-    "pipeline": {"numpy", "PIL"},
+    "pipeline": {"numpy", "threadpoolctl"},
     "colour_profiles": {"PIL"},
+    "originals": {"PIL"},
     "plugin": {"PIL", "numpy"},
     "registration": {"PIL"},
     "api": {"PIL", "numpy"},
-    "batch": {"PIL", "numpy", "threadpoolctl"},
     "__init__": set(),
 }
 """What each may import besides the standard library, lazily or not; the layers above ``__init__`` may import all."""

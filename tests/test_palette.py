@@ -76,11 +76,10 @@ def test_wavefront_gives_the_indices_of_raster_order_on_a_photograph(taesd: Path
     from PIL import Image
 
     from pillow_sdc import Settings
-    from pillow_sdc.models import get_models
-    from pillow_sdc.pipeline.stages import encode_latents
+    from pillow_sdc.pipeline.encoding import encode_latents
 
     with Image.open(dev_photos[0]) as photo:
-        latents = encode_latents(np.asarray(photo.convert("RGB")), get_models(Settings(model=str(taesd), device="cpu")))
+        latents = encode_latents(np.asarray(photo.convert("RGB")), Settings(model=str(taesd), device="cpu"))
     values = levels_of(latents)
     palette, _, _ = design_palette(values, 256, 1.0)
     indices, _ = dither(values, palette, 1.0, 4.0)

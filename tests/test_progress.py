@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from plain_models import ZeroDenoiser, blocks, models
+from plain_models import ZeroDenoiser, blocks, decoded, encoded, in_use, models
 
 import pillow_sdc
 from pillow_sdc import progress
 from pillow_sdc.cli import progress as bars
-from pillow_sdc.format import container
 from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.format.context import kernel as context_kernel
 from pillow_sdc.format.context.kernel import Choice, Kernel
-from pillow_sdc.pipeline import stages
 
 Call = tuple[int, int]
 
@@ -46,14 +44,6 @@ def counted(total: int) -> list[Call]:
     return [(number, total) for number in range(1, total + 1)]
 
 
-def decoded(data: bytes, using: Any, note: Callable[[int, int], None], denoise_steps: int = 4) -> None:
-    fp = io.BytesIO(data)
-    layout = container.read_layout(fp)
-    steps = stages.decoding(layout.header, note)
-    stages.decode([stages.read(fp, layout, steps)], using, denoise_steps, steps)
-    steps.finish()
-
-
 @pytest.mark.parametrize("kernel", ["compiled", "reference"])
 @pytest.mark.parametrize(("codec", "encoding", "decoding"), CODECS)
 def test_each_tile_and_each_band_is_a_step(
@@ -66,23 +56,24 @@ def test_each_tile_and_each_band_is_a_step(
         chosen = Kernel()
     monkeypatch.setattr(context_kernel, "choice", lambda: Choice(chosen, ""))
     calls: list[Call] = []
-    data = stages.encode(blocks(TALL, 16), codec, models(), progress=lambda *call: calls.append(call))
+    data = encoded(blocks(TALL, 16), codec, models(), lambda *call: calls.append(call))
     assert calls == counted(4 + encoding)
-    assert data == stages.encode(blocks(TALL, 16), codec, models())
+    assert data == encoded(blocks(TALL, 16), codec, models())
     calls.clear()
-    decoded(data, models(), lambda *call: calls.append(call))
+    decoded(data, models(), progress=lambda *call: calls.append(call))
     assert calls == counted(decoding + 4)
 
 
 def test_each_evaluation_of_the_denoiser_is_a_step(calls: list[Call], note: Callable[[int, int], None]) -> None:
-    data = stages.encode(blocks(TALL, 16), PaletteCodec(palette_size=2), models())
-    decoded(data, models(ZeroDenoiser()), note, denoise_steps=3)
+    data = encoded(blocks(TALL, 16), PaletteCodec(palette_size=2), models())
+    decoded(data, models(ZeroDenoiser()), 3, note)
     assert calls == counted(4 * 3 + 4)
 
 
 def test_each_trial_of_a_target_size_adds_steps(calls: list[Call], note: Callable[[int, int], None]) -> None:
     samples = np.random.default_rng(0).integers(0, 256, (TALL, 64, 3), np.uint8)
-    stages.encode(samples, ContextCodec(), models(), target_size=600, progress=note)
+    with in_use(models()):
+        pillow_sdc.encode(samples, target_size=600, progress=note)
     done, totals = zip(*calls, strict=True)
     assert list(done) == list(range(1, len(calls) + 1))
     assert list(totals) == sorted(totals)
@@ -90,7 +81,7 @@ def test_each_trial_of_a_target_size_adds_steps(calls: list[Call], note: Callabl
 
 
 def test_a_picture_of_few_latents_ends_with_its_last_step(calls: list[Call], note: Callable[[int, int], None]) -> None:
-    stages.encode(np.zeros((16, 16, 3), np.uint8), PaletteCodec(), models(), progress=note)
+    encoded(np.zeros((16, 16, 3), np.uint8), PaletteCodec(), models(), note)
     assert calls[-1] == (1 + 4, 1 + 4)
 
 

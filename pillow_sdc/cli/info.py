@@ -75,12 +75,12 @@ def describe(file: IO[bytes]) -> dict[str, Any]:
     from ..format import container
     from ..format.codecs import CODECS
     from ..models import NoiseSchedule
-    from ..pipeline import stages
+    from ..pipeline import decoding
 
     summary = api.info(file)
     file.seek(0)
     layout = container.read_layout(file)
-    quantised = stages.decode_latents(file, layout)
+    quantised = decoding.read_latents(file, layout)
     payload = container.read_chunk(file, layout.payload)
     latents = quantised.latents
     channels = [

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..format import container
 from ..format.codecs import CODECS
 from ..format.eight_bit import round_levels, to_levels
-from ..pipeline import stages
-from ..pipeline.preview import preview
+from ..pipeline import decoding
+from ..pipeline.preview import preview, preview_of
 
 PANEL = 256
 """Longer side of a picture on the sheet, about; latents are enlarged by whole factors, or else reduced to this."""
@@ -35,11 +35,11 @@ def draw(file: IO[bytes], name: str) -> Image.Image:
     """
     layout = container.read_layout(file)
     header = layout.header
-    latents = stages.decode_latents(file, layout).latents
-    alpha = stages.decode_alpha(file, layout)
+    stored = decoding.prepare(file, layout)
+    latents = stored.quantised.latents
     levels = np.moveaxis(round_levels(to_levels(latents)), 0, 2)
     rgba = Image.fromarray(np.ascontiguousarray(levels))
-    thumbnail = Image.fromarray(stages.preview_samples(latents, header, alpha)).convert("RGBA")
+    thumbnail = Image.fromarray(preview_of(stored)).convert("RGBA")
     upper = [
         _Panel("the four channels as RGBA, on white", _on_white(_scaled(rgba))),
         _Panel("preview, no model", _on_squares(_scaled(thumbnail))),

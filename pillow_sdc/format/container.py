@@ -84,7 +84,7 @@ class Header(NamedTuple):
         return self.mode.endswith("A")
 
     def bits_per_pixel(self, file_bytes: int) -> float:
-        """Return the bits that a file of so many bytes takes for each pixel."""
+        """Return the bits of a file of so many bytes for each pixel of the picture."""
         return 8 * file_bytes / (self.width * self.height)
 
     @property
@@ -172,20 +172,81 @@ def check_signature(head: bytes) -> None:
         raise NotSdcError(f"not an SDC file, but {kind}" if kind else "not an SDC file")
 
 
-class EncodedFile(NamedTuple):
-    """A file that was made just now, and the header that is in it.
+class Envelope(NamedTuple):
+    """A file without its payload: checked and coded once, before the work that a payload takes.
 
     Attributes:
         header: What the picture is.
-        data: The file.
+        chunks: The coded chunks of the metadata, by their key in :data:`METADATA`, and of alpha, by ``alpha``.
     """
 
     header: Header
-    data: bytes
+    chunks: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, header: Header, metadata: Mapping[str, bytes] | None = None) -> "Envelope":
+        """Return the envelope of a picture, still without alpha.
+
+        Args:
+            header: What the picture is.
+            metadata: Contents of ancillary chunks by their key in :data:`METADATA`.
+
+        Raises:
+            ValueError: A size or the metadata exceeds the format's limits, or a key is not the format's.
+        """
+        metadata = metadata or {}
+        check_size(*header.size)
+        if not metadata.keys() <= METADATA.keys():
+            raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is not one of {', '.join(METADATA)}")
+        metadata_bytes = sum(map(len, metadata.values()))
+        if metadata_bytes > MAX_METADATA_BYTES:
+            raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
+        return cls(header, {key: _metadata_chunk(key, data) for key, data in metadata.items()})
+
+    def with_alpha(self, alpha: bytes) -> "Envelope":
+        """Return the envelope with an alpha plane, as :mod:`pillow_sdc.format.alpha` wrote it; nothing for no plane.
+
+        Raises:
+            ValueError: The plane exceeds the format's limit, or the mode has none and needs none, or lacks one.
+        """
+        _check_length("alpha", alpha, self.header, self.header.max_alpha_bytes)
+        if self.header.has_alpha != bool(alpha):
+            raise ValueError(f"mode {self.header.mode} with {len(alpha)} bytes of alpha")
+        return self._replace(chunks={**self.chunks, "alpha": _chunk(ALPHA, alpha)}) if alpha else self
+
+    def payload_room(self, file_bytes: int) -> int:
+        """Return the length of the longest payload with which the file has at most so many bytes; negative for none."""
+        room = file_bytes - HEADER_BYTES - sum(map(len, self.chunks.values()))
+        payload = room - len(_chunk(PAYLOAD, b""))
+        while payload > 0 and len(_chunk_head(PAYLOAD, payload)) + payload + _CRC.size > room:
+            payload -= 1
+        return payload
+
+    def file(self, payload: bytes) -> bytes:
+        """Return the bytes of the whole file.
+
+        Args:
+            payload: The latents, as the codec named in the header wrote them.
+
+        Raises:
+            ValueError: The payload exceeds the format's limit, or a name in the header is not the format's.
+        """
+        header = self.header
+        _check_length("payload", payload, header, header.max_payload_bytes)
+        head = _HEADER.pack(
+            SIGNATURE,
+            FORMAT_VERSION,
+            _key_of(CODECS.names, header.codec),
+            _key_of(LATENT_SPACES, header.latent_space),
+            _key_of(MODES, header.mode),
+            header.width,
+            header.height,
+        )
+        return b"".join([head, _CRC.pack(zlib.crc32(head)), *self.chunks.values(), _chunk(PAYLOAD, payload)])
 
 
 def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None = None, alpha: bytes = b"") -> bytes:
-    """Return the bytes of a whole file.
+    """Return the bytes of a whole file, of which everything is there already.
 
     Args:
         header: What the picture is.
@@ -196,55 +257,7 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
     Raises:
         ValueError: A size, the payload or the metadata exceeds the format's limits, or a name is not the format's.
     """
-    metadata = metadata or {}
-    check(header, metadata)
-    for name, data, limit in (("payload", payload, header.max_payload_bytes), ("alpha", alpha, header.max_alpha_bytes)):
-        if len(data) > limit:
-            raise ValueError(_too_long(name, len(data), header, limit))
-    if header.has_alpha != bool(alpha):
-        raise ValueError(f"mode {header.mode} with {len(alpha)} bytes of alpha")
-    chunks = [_metadata_chunk(key, data) for key, data in metadata.items()]
-    if alpha:
-        chunks.append(_chunk(ALPHA, alpha))
-    head = _HEADER.pack(
-        SIGNATURE,
-        FORMAT_VERSION,
-        _key_of(CODECS.names, header.codec),
-        _key_of(LATENT_SPACES, header.latent_space),
-        _key_of(MODES, header.mode),
-        header.width,
-        header.height,
-    )
-    return b"".join([head, _CRC.pack(zlib.crc32(head)), *chunks, _chunk(PAYLOAD, payload)])
-
-
-def payload_room(file_bytes: int, metadata: Mapping[str, bytes], alpha: bytes = b"") -> int:
-    """Return the length of the longest payload with which a file has no more than so many bytes; negative for none."""
-    room = file_bytes - HEADER_BYTES - sum(bytes_beside_payload(metadata, alpha).values())
-    payload = room - len(_chunk(PAYLOAD, b""))
-    while payload > 0 and len(_chunk_head(PAYLOAD, payload)) + payload + _CRC.size > room:
-        payload -= 1
-    return payload
-
-
-def bytes_beside_payload(metadata: Mapping[str, bytes], alpha: bytes = b"") -> dict[str, int]:
-    """Return the bytes that each chunk but the payload's takes, by its key in :data:`METADATA`, or ``alpha``."""
-    sizes = {key: len(_metadata_chunk(key, data)) for key, data in metadata.items()}
-    return sizes | ({"alpha": len(_chunk(ALPHA, alpha))} if alpha else {})
-
-
-def check(header: Header, metadata: Mapping[str, bytes]) -> None:
-    """Refuse what :func:`write` would, before the work that a payload takes.
-
-    Raises:
-        ValueError: A size or the metadata exceeds the format's limits, or a name is not the format's.
-    """
-    check_size(*header.size)
-    if not metadata.keys() <= METADATA.keys():
-        raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is none of {', '.join(METADATA)}")
-    metadata_bytes = sum(map(len, metadata.values()))
-    if metadata_bytes > MAX_METADATA_BYTES:
-        raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
+    return Envelope.of(header, metadata).with_alpha(alpha).file(payload)
 
 
 def check_size(width: int, height: int) -> None:
@@ -465,6 +478,11 @@ def _check_unique(chunk: Chunk, before: list[Chunk]) -> None:
             raise CorruptFileError(f"chunk {chr(chunk.type)!r} occurs twice")
         if chunk.type in _KEYS and _KEYS.get(other.type) == _KEYS[chunk.type]:
             raise CorruptFileError(f"chunk {chr(chunk.type)!r} holds what chunk {chr(other.type)!r} holds already")
+
+
+def _check_length(name: str, data: bytes, header: Header, limit: int) -> None:
+    if len(data) > limit:
+        raise ValueError(_too_long(name, len(data), header, limit))
 
 
 def _too_long(name: str, length: int, header: Header, limit: int) -> str:

@@ -12,8 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
-from ..format.container import EncodedFile, Header, check_signature, read_layout
-from ..registration import FORMAT
+from ..format.container import Header, check_signature, read_layout
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
 from .pictures.opening import format_of, open_picture, reads
 from .pictures.pixel_limit import pixel_limit
@@ -26,6 +25,7 @@ from .tasks import Conversion, Kind, Task
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..pipeline.encoding import EncodedImage
     from .storage.stores import Store
 
 Converted = Callable[[int, int], None]
@@ -71,14 +71,12 @@ class Item:
         name: What it is called in the sample.
         row: What is known of it so far.
         data: The file that it became, until that is written.
-        needs_model: Whether a model encodes or decodes it.
     """
 
     sample: Sample
     name: str
     row: Row
     data: bytes | None = None
-    needs_model: bool = True
 
     def note(self, **facts: Any) -> None:
         """Take down more of what is known."""
@@ -109,7 +107,7 @@ class Worker:
             source: Where pictures are; a store, where some are in shards.
             target: Where they go; a store likewise.
             conversion: What becomes of them.
-            threads: How many do it, as :mod:`pillow_sdc.batch` says.
+            threads: How many do it, as :func:`pillow_sdc.encode_batch` says.
             undivided: Gives a context, in any thread, in which a picture's file is written and reported.
         """
         self._source, self._target, self._conversion = source, target, conversion
@@ -238,7 +236,7 @@ class Worker:
 
         def put(item: Item, data: bytes, **facts: Any) -> None:
             item.data = data
-            item.note(output_bytes=len(data), model=_model() if item.needs_model else None, **facts)
+            item.note(output_bytes=len(data), **facts)
             with self._undivided():
                 sink.put(item)
                 converted(item.row.source_bytes or 0, len(data))
@@ -246,11 +244,10 @@ class Worker:
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
             item.note(remark=opened.remark)
-            item.needs_model = opened.image.format != FORMAT
             return opened.image, opened.options
 
-        def take(item: Item, file: EncodedFile) -> None:
-            put(item, file.data, **facts(file.header, len(file.data)))
+        def take(item: Item, encoded: "EncodedImage") -> None:
+            put(item, encoded.data, model=encoded.model, **facts(encoded.header, len(encoded.data)))
 
         def source_of(item: Item) -> bytes:
             data = item.read()
@@ -261,7 +258,7 @@ class Worker:
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
             data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            put(item, data, remark=remark)
+            put(item, data, model=image.info["sdc"]["model"], remark=remark)
 
         if conversion.decode:
             self._decode_each(items, source_of, take_picture)
@@ -269,18 +266,18 @@ class Worker:
             self._encode_each(items, picture_of, take)
 
     def _encode_each(
-        self, items: Sequence[Item], picture_of: PictureOf, take: Callable[[Item, EncodedFile], None]
+        self, items: Sequence[Item], picture_of: PictureOf, take: "Callable[[Item, EncodedImage], None]"
     ) -> None:
         """Encode the pictures of items.
 
         Raises:
             BatchError: Some failed.
         """
-        from .. import batch
+        from .. import api
 
         conversion = self._conversion
         size, threads = conversion.batch_size, self._threads
-        batch.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+        api.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
 
     def _decode_each(
         self, items: Sequence[Item], source_of: Callable[[Item], bytes], take: "Callable[[Item, Image.Image], None]"
@@ -290,9 +287,9 @@ class Worker:
         Raises:
             BatchError: Some failed.
         """
-        from .. import batch
+        from .. import api
 
-        batch.decode_each(items, source_of, take, batch_size=self._conversion.batch_size, threads=self._threads)
+        api.decode_each(items, source_of, take, batch_size=self._conversion.batch_size, threads=self._threads)
 
     def _url_of(self, task: Task, sample: Sample, name: str) -> str:
         if task.kind is Kind.FILES:
@@ -303,14 +300,6 @@ class Worker:
 def ends_run(error: BaseException) -> bool:
     """Tell whether an error would come again with every picture that follows."""
     return isinstance(error, ModelUnavailableError) or is_full(error)
-
-
-def _model() -> str:
-    """Return the name of the model that works: "auto" may have become another meanwhile."""
-    from .. import options
-    from ..models import get_models
-
-    return get_models(options.settings()).name
 
 
 def facts(header: Header, file_bytes: int) -> dict[str, Any]:

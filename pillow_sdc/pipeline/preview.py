@@ -8,7 +8,10 @@ that it stands for. The map was fitted by least squares (``training/fit_preview.
 import numpy as np
 from numpy.typing import NDArray
 
+from ..format import alpha as alpha_plane
 from ..format.container import PIXELS_PER_LATENT
+from .decoding import StoredImage
+from .pixels import samples_of, with_alpha
 
 REACH = 1
 """How far the map looks around a latent."""
@@ -62,6 +65,16 @@ WEIGHTS = np.array(
 # fmt: on
 """From SD-scaled latents, by channel, row and column of the window, and a constant, to red, green and blue of the
 quarters at the upper left, upper right, lower left and lower right."""
+
+
+def preview_of(stored: StoredImage, scale: int = PIXELS_PER_LATENT) -> NDArray[np.uint8]:
+    """Return the samples of a file's picture, ``scale`` (4 or 8) times reduced in width and height."""
+    header = stored.header
+    width, height = (-(-length // scale) for length in header.size)
+    samples = np.empty((height, width, len(header.mode)), np.uint8)
+    colour = samples_of(preview(stored.quantised.latents, scale)[:, :height, :width], header.mode)
+    samples[:, :, : colour.shape[2]] = colour
+    return with_alpha(samples, None if stored.alpha is None else alpha_plane.reduce(stored.alpha, scale))
 
 
 def preview(latents: NDArray[np.float32], scale: int) -> NDArray[np.float32]:

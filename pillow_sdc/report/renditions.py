@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 import pillow_sdc
 from pillow_sdc.format import container
-from pillow_sdc.format.codecs import CODECS, ContextCodec, PaletteCodec, QuantisedLatents, Uint8Codec
-from pillow_sdc.models import get_models
-from pillow_sdc.pipeline import stages
+from pillow_sdc.format.codecs import CODECS, ContextCodec, PaletteCodec, Uint8Codec
 
 from .metrics import Samples
 from .peers import Peer, PeerEncoder
@@ -64,9 +62,8 @@ class Subject:
 
     def stations(self) -> Iterator[Rendition]:
         """Yield what the article shows on the way to its codec: float latents and latents of 8 bits."""
-        float_samples = stages.decode_samples(
-            QuantisedLatents(self.latents, 0.0), self._header(Uint8Codec.name), get_models(pillow_sdc.settings())
-        )
+        height, width = self.photograph.samples.shape[:2]
+        float_samples = np.asarray(pillow_sdc.decode_latents(self.latents, size=(width, height)))
         float_bytes = self.latents.nbytes
         yield Rendition("float", "Autoencoder alone", "float latents", float_samples, float_bytes, competes=False)
         file = self.file(Uint8Codec.name)
@@ -92,8 +89,8 @@ class Subject:
         if choice.quality is not None:
             return self.context_at(choice.quality)
         size = otherwise if choice.target_size is None else choice.target_size
-        payload = ContextCodec().encode_within(self.latents, container.payload_room(size, {}, b""))
-        file = container.write(self._header(ContextCodec.name), payload)
+        envelope = container.Envelope.of(self._header(ContextCodec.name))
+        file = envelope.file(ContextCodec().encode_within(self.latents, envelope.payload_room(size)))
         return self._in_context(file, "best that fits" if len(file) <= size else "its coarsest")
 
     def context_at(self, quality: int) -> Rendition:

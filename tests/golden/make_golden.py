@@ -25,7 +25,7 @@ from pillow_sdc.format import container
 from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.format.container import Header
 from pillow_sdc.format.eight_bit import from_levels, round_levels, to_levels
-from pillow_sdc.pipeline import stages
+from pillow_sdc.pipeline import decoding
 
 EXIF = bytes.fromhex("4578696600004d4d002a00000008000101120003000000010001000000000000")  # orientation 1
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
@@ -259,7 +259,7 @@ def expected_of(name: str, path: Path) -> dict[str, Any]:
     with path.open("rb") as fp:
         layout = container.read_layout(fp)
         metadata = container.read_metadata(fp, layout)
-        quantised = stages.decode_latents(fp, layout)
+        quantised = decoding.read_latents(fp, layout)
     latents = quantised.latents
     if isinstance(sound.codec, Uint8Codec):  # lossless after rounding: take the levels from before encoding
         latents = from_levels(round_levels(to_levels(sound.latents(*layout.header.latent_shape))))
