@@ -14,8 +14,8 @@ from .. import options
 from ..errors import ModelUnavailableError, OptionError
 from ..runtime import cuda_driver, libraries
 from ..runtime.fork_safety import ForkSafeLock, in_forked_children
-from ..runtime.isolation import isolated
-from ..runtime.lazy import Once
+from ..runtime.lazy import Lazy
+from ..runtime.torch_state import isolated
 from . import compact
 from .diffusion import hub
 from .diffusion.diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
@@ -44,8 +44,8 @@ class Models:
         self.device = device
         self.dtype = dtype
         self.compiled = compiled
-        self._autoencoder = Once(partial(_prepare_autoencoder, name, device, dtype, compiled))
-        self._denoiser = Once(partial(_prepare_denoiser, name, device, dtype, compiled))
+        self._autoencoder = Lazy(partial(_prepare_autoencoder, name, device, dtype, compiled))
+        self._denoiser = Lazy(partial(_prepare_denoiser, name, device, dtype, compiled))
         self._substitute: Models | None = None
 
     @property
@@ -76,7 +76,7 @@ class Models:
         models._substitute = substitute
         return models
 
-    def _loaded(self, part_of: "Callable[[Models], Once[T]]") -> T:
+    def _loaded(self, part_of: "Callable[[Models], Lazy[T]]") -> T:
         part = part_of(self)
         try:
             return part()

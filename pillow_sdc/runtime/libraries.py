@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..errors import ModelUnavailableError
-from .isolation import isolated
+from .torch_state import isolated
 
 ONNXRUNTIME = "onnxruntime"
 """What the embedded model needs."""

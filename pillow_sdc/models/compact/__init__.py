@@ -7,7 +7,7 @@ They run on ONNX Runtime, without torch. How they were trained, on what, and wha
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.cores import cores
+from ...runtime.threads import cores
 from ..arrays import PerPicture, for_each, pictures_of, spread
 from ..failures import finite
 from ..noise_schedule import NoiseSchedule

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...options import Settings
-from ...runtime.lazy import Once
+from ...runtime.compilation import CompiledOnRecurrence
+from ...runtime.lazy import Lazy
 from ..arrays import PerPicture, for_each
 from ..failures import computing, finite, loading
 from ..noise_schedule import NoiseSchedule
 from .checkpoint import check_tensors, fill
-from .compilation import CompiledOnRecurrence
 from .hub import Part, unavailable
 from .quiet_loading import quiet_loading
 from .tensors import to_array, to_batch, to_tensor
@@ -108,7 +108,7 @@ class DiffusersAutoencoder:
 
     def __init__(self, network: Any) -> None:
         self._network = network
-        self._float32_network = Once(lambda: copy.deepcopy(network).float())
+        self._float32_network = Lazy(lambda: copy.deepcopy(network).float())
         self._encode: Callable[[Any, torch.Tensor], torch.Tensor] = _encode
         self._decode: Callable[[Any, torch.Tensor], torch.Tensor] = _decode
 
