@@ -24,6 +24,13 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"PILLOW_SDC_{name}", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_loaded() -> Iterator[None]:
+    clear_cache()
+    yield
+    clear_cache()
+
+
 def sdc(*args: str | os.PathLike[str]) -> Result:
     return CliRunner().invoke(app, [os.fspath(arg) for arg in args])
 
@@ -172,9 +179,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
         sessions.runtime.cache_clear()
 
     monkeypatch.setattr(libraries, "_first_reasons", {})
-    clear_cache()
     yield break_it
-    clear_cache()
     sessions.runtime.cache_clear()
 
 
