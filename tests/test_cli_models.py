@@ -305,6 +305,7 @@ def test_doctor_names_what_is_damaged_and_that_auto_does_without(
     assert decodes.startswith("note  decodes       compact on cpu in int8: ")
     assert DAMAGES[damage][2] in decodes
     assert "64×64 with compact" in result.stdout
+    assert result.stderr == ""  # where the warning would be the second time that it is said
 
 
 def test_doctor_names_what_only_loading_shows(hub_cache: Path, tiny_pipeline: Path) -> None:

@@ -305,7 +305,9 @@ def test_what_turns_out_not_to_work_when_it_is_loaded_gives_way_to_the_embedded_
 
 
 @pytest.mark.usefixtures("_no_cuda", "_nothing_said")
-def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model(cached_default: Path) -> None:
+def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model_and_say_so_once(
+    cached_default: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     remove_tensor_of_text_encoder(cached_default)
     models = get_models(Settings())
     barrier = Barrier(16)
@@ -314,8 +316,11 @@ def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model(cac
         barrier.wait()
         return models.denoiser
 
+    caplog.set_level(logging.INFO, "pillow_sdc")
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(use, range(16))) == {None}
+    said = [record.levelname for record in caplog.records if "using compact" in record.getMessage()]
+    assert said == ["WARNING"]
 
 
 @pytest.mark.usefixtures("_nothing_said")

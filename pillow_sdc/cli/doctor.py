@@ -37,8 +37,9 @@ _DISTRIBUTIONS = (
     *("torch", "diffusers", "transformers", "huggingface-hub"),
 )
 _SIDE = 64
+"""Width and height of the picture that is tried, in pixels."""
 _QUALITY = 20
-"""Low enough that there is noise for the denoiser."""
+"""Quality that it is encoded with: low enough that there is noise for the denoiser."""
 
 _MARKS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "fails": typer.colors.RED}
 

@@ -1,4 +1,4 @@
-"""The kinds of models, told apart by the model's name, and what each needs, finds and loads."""
+"""The kinds of models, which a model's name distinguishes, and what each needs, finds and loads."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from .fork_safety import ForkSafeLock, in_forked_children
 
 DEVICE_TYPES = "cpu", "cuda", "mps", "xpu"
-"""Those that autocast knows; ROCm's is ``cuda``."""
+"""Types of devices that autocast knows; ROCm's is ``cuda``."""
 
 
 @contextmanager

@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 NAME = "compact"
-"""The setting ``model`` that chooses it."""
+"""Name of the model, by which the setting ``model`` chooses it."""
 
 DTYPE = "int8"
-"""What it computes in, whatever the setting ``dtype``."""
+"""Name of the type that it computes in, whatever the setting ``dtype``."""
 
 
 class CompactAutoencoder:

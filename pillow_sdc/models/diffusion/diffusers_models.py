@@ -33,7 +33,7 @@ _logger = logging.getLogger("pillow_sdc")
 
 PIXELS_IN_A_PASS_ON_CUDA = 8 * 512 * 512
 PIXELS_IN_A_PASS_ELSEWHERE = 512 * 512
-"""How many pixels an autoencoder takes at a time, whatever the batch, but one picture at least.
+"""Pixels that an autoencoder takes at a time, whatever the batch, but one picture at least.
 
 At full resolution SD's needs half a gigabyte for each 512×512 of them in half precision; eight keep a GPU busy, and a
 CPU is no faster with many.
@@ -148,7 +148,7 @@ class DiffusersAutoencoder:
 
 
 class DiffusersDenoiser:
-    """A :class:`~.interfaces.Denoiser`: a U-Net that is told the empty prompt."""
+    """A :class:`~.interfaces.Denoiser`: a U-Net that is given the empty prompt."""
 
     def __init__(self, name: str, network: Any, schedule: NoiseSchedule, prompt: NDArray[np.float32]) -> None:
         self._name = name
