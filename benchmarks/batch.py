@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pillow_sdc
-from pillow_sdc.runtime.cores import cores, use_cores
+from pillow_sdc.runtime.threads import cores, use_cores
 
 SIDE = 512
 

@@ -212,19 +212,19 @@ def _watch_package(recorder: Recorder) -> None:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from pillow_sdc.format.codecs import CODECS
-    from pillow_sdc.models import loading
+    from pillow_sdc.models import kinds
     from pillow_sdc.models.diffusion import diffusers_models, empty_prompt
 
-    recorder.watch(loading, "load_autoencoder", "VAE load")
+    recorder.watch(kinds, "load_autoencoder", "VAE load")
     recorder.watch(diffusers_models.DiffusersAutoencoder, "encode", "VAE encode")
     for codec in CODECS:
         recorder.watch(codec, "encode", "latent codec encode")
         recorder.watch(codec, "decode", "latent codec decode")
-    recorder.watch(loading, "encode_empty_prompt", "encode the empty prompt")
+    recorder.watch(kinds, "encode_empty_prompt", "encode the empty prompt")
     recorder.watch(CLIPTokenizer, "from_pretrained", "tokenizer load")
     recorder.watch(empty_prompt, "fill", "text encoder load")
     recorder.watch(CLIPTextModel, "forward", "text encoder run")
-    recorder.watch(loading, "load_denoiser", "U-Net load")
+    recorder.watch(kinds, "load_denoiser", "U-Net load")
     recorder.watch(diffusers_models.DiffusersDenoiser, "predict_noise", "U-Net evaluation")
     recorder.watch(diffusers_models.DiffusersAutoencoder, "decode", "VAE decode")
 

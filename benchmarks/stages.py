@@ -27,7 +27,7 @@ from pillow_sdc.format import container
 from pillow_sdc.format.codecs import CODECS
 from pillow_sdc.models import get_models
 from pillow_sdc.options import Settings
-from pillow_sdc.runtime.cores import use_cores
+from pillow_sdc.runtime.threads import use_cores
 
 Result = TypeVar("Result")
 

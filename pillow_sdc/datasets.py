@@ -44,7 +44,7 @@ from .jobs.storage.members import Members, NamedMembers, extension_of
 from .jobs.storage.samples import Sample
 from .jobs.storage.stores import Store, found
 from .pipeline import decoding
-from .runtime.isolation import isolated
+from .runtime.torch_state import isolated
 
 __all__ = ["SdcFiles", "SdcShards"]
 

@@ -22,8 +22,7 @@ from tiny_pipeline import PROMPT_FEATURES, PROMPT_TOKENS
 import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError
 from pillow_sdc.models import Models, clear_cache, get_models
-from pillow_sdc.models.diffusion import compilation, diffusers_models, hub, tensors
-from pillow_sdc.models.diffusion.compilation import CompiledOnRecurrence
+from pillow_sdc.models.diffusion import diffusers_models, hub, tensors
 from pillow_sdc.models.diffusion.diffusers_models import (
     DiffusersAutoencoder,
     DiffusersDenoiser,
@@ -32,6 +31,8 @@ from pillow_sdc.models.diffusion.diffusers_models import (
 )
 from pillow_sdc.models.diffusion.layout import Precision
 from pillow_sdc.options import Settings
+from pillow_sdc.runtime import compilation
+from pillow_sdc.runtime.compilation import CompiledOnRecurrence
 
 Array = NDArray[np.float32]
 

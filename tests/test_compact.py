@@ -22,8 +22,10 @@ from PIL import Image
 import pillow_sdc
 from pillow_sdc.errors import ModelFailedError, ModelUnavailableError, OptionError
 from pillow_sdc.format.codecs import PaletteCodec
-from pillow_sdc.models import NoiseSchedule, clear_cache, compact, denoise, get_models, loading
+from pillow_sdc.models import NoiseSchedule, clear_cache, compact, denoise, fetch_model, get_models
 from pillow_sdc.models.compact import sessions
+from pillow_sdc.models.diffusion.layout import Precision
+from pillow_sdc.models.kinds import DIFFUSERS
 from pillow_sdc.options import Settings
 from pillow_sdc.runtime import cuda_driver
 
@@ -300,7 +302,7 @@ def test_cuda_without_onnxruntime_gpu_is_the_cpu_and_one_warning(
     for device in ("cuda", "cuda", "cuda:1"):
         models = get_models(Settings(model="compact", device=device))
         assert (models.device, models.dtype) == ("cpu", "int8")
-        loading._models.clear()
+        clear_cache()
     assert models.autoencoder.encode(noise(3, 8, 8)).shape == (4, 1, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2  # for each name
     assert "computes on the CPU, not on cuda: it needs CUDA, and onnxruntime-gpu" in caplog.records[0].getMessage()
@@ -369,8 +371,8 @@ def test_auto_without_torch_is_the_embedded_model(device: str, caplog: pytest.Lo
 def test_other_models_without_torch_say_what_to_install(device: str, tiny_pipeline: Path) -> None:
     for use in (
         lambda: get_models(Settings(model=str(tiny_pipeline), device=device)),
-        lambda: loading.check_model(str(tiny_pipeline), loading.Precision.FULL),
-        lambda: loading.fetch_model(str(tiny_pipeline)),
+        lambda: DIFFUSERS.missing_parts(str(tiny_pipeline), Precision.FULL),
+        lambda: fetch_model(str(tiny_pipeline)),
     ):
         with pytest.raises(ModelUnavailableError, match=r"needs packages .*pip install torch transformers diffusers; "):
             use()

@@ -28,7 +28,7 @@ from pillow_sdc.format.context import weights as context_weights
 from pillow_sdc.format.context.stream import STEP_UNIT
 from pillow_sdc.format.context.weighting import shrunk, stretched
 from pillow_sdc.progress import UNCOUNTED, Steps
-from pillow_sdc.runtime.blas_threads import single_threaded_blas
+from pillow_sdc.runtime.threads import single_threaded_blas
 
 VARIANTS = [ContextCodec(trellis=trellis, stretched=stretch) for trellis in (False, True) for stretch in (False, True)]
 every_variant = pytest.mark.parametrize(

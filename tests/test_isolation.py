@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pillow_sdc
 from pillow_sdc.models import clear_cache, compact
 from pillow_sdc.models.diffusion import checkpoint, diffusers_models
-from pillow_sdc.runtime.isolation import isolated
+from pillow_sdc.runtime.torch_state import isolated
 
 MODELS = "compact", "pipeline", "autoencoder"
 """The last has the embedded denoiser behind another autoencoder."""
@@ -315,6 +315,31 @@ def test_a_precision_that_was_set_for_one_library_alone_is_left_as_it_is(tiny_pi
     with reset(lambda value: setattr(backend, "fp32_precision", value), "bf16", "none"):
         load_and_use(str(tiny_pipeline))
         assert backend.fp32_precision == "bf16"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_after_torch_has_computed_in_threads_loads_and_does_not_hang() -> None:
+    """Casting large weights is a parallel region of torch's, whose workers the child does not have."""
+    weights = torch.ones(1_000_000)
+
+    def cast() -> None:
+        with isolated():
+            weights.to(torch.float16)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        weights.mul(2)  # starts the workers
+        child = multiprocessing.get_context("fork").Process(target=cast)
+        child.start()
+        child.join(30)
+        hung = child.is_alive()
+        child.kill()
+        child.join()
+    finally:
+        torch.set_num_threads(threads)
+    assert not hung
+    assert child.exitcode == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

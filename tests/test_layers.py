@@ -29,7 +29,7 @@ ALLOWED_PACKAGES = {
     "errors": set(),
     "progress": set(),
     "ranges": set(),
-    "runtime": {"numpy", "threadpoolctl", "torch"},
+    "runtime": {"numpy", "threadpoolctl", "torch", "faiss"},
     "format": {"numpy", "faiss"},
     "options": set(),
     "models": {"numpy", *HEAVY - {"faiss"}},
@@ -144,7 +144,7 @@ def test_the_embedded_model_knows_onnxruntime_alone_and_no_other_module_does() -
             assert packages & HEAVY <= {"onnxruntime"}, module
         else:
             assert "onnxruntime" not in packages, module
-        if module in ("models.arrays", "models.interfaces", "runtime.cores", "runtime.cuda_driver"):
+        if module in ("models.arrays", "models.interfaces", "runtime.cuda_driver"):
             assert not packages & HEAVY, module
 
 

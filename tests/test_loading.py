@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import pillow_sdc
 from pillow_sdc.errors import ModelUnavailableError, OptionError
-from pillow_sdc.models import Models, clear_cache, compact, denoise, fetch_model, get_models, loading
+from pillow_sdc.models import Models, clear_cache, compact, denoise, devices, fetch_model, get_models, kinds, loading
 from pillow_sdc.models.compact import sessions
 from pillow_sdc.models.diffusion.hub import DEFAULT_MODEL
 from pillow_sdc.options import Settings
@@ -73,8 +73,8 @@ def test_models_are_loaded_when_used_and_only_once(tiny_pipeline: Path) -> None:
 def test_sixteen_threads_at_once_load_once(tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[str] = []
     for name in ("load_autoencoder", "load_denoiser"):
-        load = getattr(loading, name)
-        monkeypatch.setattr(loading, name, lambda *args, load=load, name=name: (loads.append(name), load(*args))[1])
+        load = getattr(kinds, name)
+        monkeypatch.setattr(kinds, name, lambda *args, load=load, name=name: (loads.append(name), load(*args))[1])
     barrier = Barrier(16)
 
     def use(_: int) -> tuple[Models, object, object]:
@@ -154,7 +154,7 @@ class TestWithoutCuda:
             models = get_models(Settings())
         assert (models.name, models.device, models.dtype) == ("compact", "cpu", "int8")
         assert "using compact on cpu in int8, because the device is not CUDA, and" in caplog.text
-        assert get_models(Settings(model="compact")) is models
+        assert get_models(Settings(model="compact")).autoencoder is models.autoencoder
         assert any(file.suffix == ".onnx" for file in fetch_model("compact").iterdir())
 
     def test_auto_takes_stable_diffusion_from_the_hubs_cache(
@@ -305,7 +305,9 @@ def test_what_turns_out_not_to_work_when_it_is_loaded_gives_way_to_the_embedded_
 
 
 @pytest.mark.usefixtures("_no_cuda", "_nothing_said")
-def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model(cached_default: Path) -> None:
+def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model_and_say_so_once(
+    cached_default: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     remove_tensor_of_text_encoder(cached_default)
     models = get_models(Settings())
     barrier = Barrier(16)
@@ -314,8 +316,11 @@ def test_sixteen_threads_that_meet_damage_at_once_all_get_the_embedded_model(cac
         barrier.wait()
         return models.denoiser
 
+    caplog.set_level(logging.INFO, "pillow_sdc")
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(use, range(16))) == {None}
+    said = [record.levelname for record in caplog.records if "using compact" in record.getMessage()]
+    assert said == ["WARNING"]
 
 
 @pytest.mark.usefixtures("_nothing_said")
@@ -336,7 +341,7 @@ def test_auto_on_cuda_takes_the_embedded_model_where_nothing_can_be_downloaded(
     hub_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By a stand-in for CUDA, on which nothing is computed."""
-    monkeypatch.setattr(loading, "_choose_device", lambda name: "cuda")
+    monkeypatch.setattr(devices, "choose_device", lambda name: "cuda")
     monkeypatch.setattr(compact, "usable_device", lambda device: "cuda")
     monkeypatch.setattr(compact, "CompactAutoencoder", lambda device: f"on {device}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -408,7 +413,7 @@ LOAD = """
     import logging
     import pillow_sdc
     from PIL import Image
-    from pillow_sdc.models import loading
+    from pillow_sdc.models import devices
     from pillow_sdc.runtime import cuda_driver
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
@@ -465,7 +470,7 @@ def test_a_machine_with_cuda_and_no_hub_decodes_with_the_embedded_model_after_on
     code = (
         LOAD
         + """
-    loading._choose_device = lambda name: "cuda"
+    devices.choose_device = lambda name: "cuda"
     cuda_driver.is_there = lambda: True
     for _ in range(2):
         image = Image.open(file)

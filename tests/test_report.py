@@ -355,11 +355,13 @@ def test_columns_are_those_of_the_article_and_the_peers(evaluated: Evaluation) -
 
 
 def test_a_model_with_a_denoiser_shows_the_palette_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pillow_sdc.models import compact, loading
+    from pillow_sdc.models import compact, kinds, loading
 
     # The embedded autoencoder with the embedded denoiser behind it, which it does not need: as quick as it gets.
-    monkeypatch.setattr(loading, "_load_denoiser", lambda model, device, dtype: compact.CompactDenoiser(device))
-    monkeypatch.setattr(loading, "_models", {})
+    denoiser = compact.CompactDenoiser("cpu")
+    monkeypatch.setattr(kinds.EmbeddedModel, "load_denoiser", lambda *given: denoiser)
+    for cache in ("_models", "_networks"):
+        monkeypatch.setattr(loading, cache, {})
     with pillow_sdc.configure(model="compact", device="cpu", denoise_steps=2):
         renditions = list(Subject(Photograph("a", photograph(160, 160))).palette())
     assert [each.key for each in renditions] == ["palette-before-denoising", "palette"]

@@ -1,5 +1,6 @@
 """``sdc doctor``: what would decode here and why, and whether it does."""
 
+import logging
 import os
 import platform
 import subprocess
@@ -18,6 +19,7 @@ from .arguments import Debug, Device, Dtype, DtypeOption, Model
 from .messages import FAILED
 
 if TYPE_CHECKING:
+    from ..models import ModelChoice
     from ..options import Settings
 
 EXAMPLES = """[bold]Examples[/]
@@ -35,8 +37,9 @@ _DISTRIBUTIONS = (
     *("torch", "diffusers", "transformers", "huggingface-hub"),
 )
 _SIDE = 64
+"""Width and height of the picture that is tried, in pixels."""
 _QUALITY = 20
-"""Low enough that there is noise for the denoiser."""
+"""Quality that it is encoded with: low enough that there is noise for the denoiser."""
 
 _MARKS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "fails": typer.colors.RED}
 
@@ -57,7 +60,7 @@ def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None
         settings = checks.settings(given.keys())
         checks.embedded_weights()
         checks.kernel()
-        with checks.of("decodes"):
+        with checks.of("decodes"), _without_warnings():
             checks.cuda()
             checks.decoding(settings)
     if checks.failed:
@@ -167,49 +170,42 @@ class _Checks:
     def decoding(self, settings: "Settings") -> None:
         """Encode and decode a small picture, with the model of the settings if it is here, and say what decodes."""
         from ..models import compact, get_models
-        from . import local_models
 
-        choice = local_models.choose(settings)
-        if not self._libraries(choice.model, is_automatic=settings.model == "auto"):
+        models = get_models(settings)
+        choice = models.choice
+        if not self._libraries(choice):
             return
         lack = _lack_of(choice.model)
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-        if lack and offline and settings.model != "auto":
+        if lack and offline and choice.substitute is None:
             self.say("fails", "decodes", f"nothing: {lack}, and HF_HUB_OFFLINE forbids asking the hub")
             return
-        with local_models.reasons_said() as reasons:
-            self._round_trip(compact.NAME if lack and not offline else settings.model)
-        for reason in reasons:
-            self.say("note", "auto", f"{choice.model} does not work here: {reason.text}")
-        models = get_models(settings)  # which "auto" may have replaced meanwhile
-        what = f"{models.name} on {models.device} in {models.dtype}"
+        self._round_trip(compact.NAME if lack and not offline else settings.model)
+        final = models.choice  # "auto" may have turned out to stand for another
+        what = f"{final.model} on {final.device} in {final.dtype}"
         if lack and not offline:
             how = f"decoding would download it, as sdc models fetch {choice.model} does beforehand"
             self.say("note", "decodes", f"{what}, once it is here: {lack}, and {how}")
-        elif reasons:
+        elif final is not choice:
+            self.say("note", "auto", f"{choice.model} does not work here: {final.reason}")
             self.say("note", "decodes", what)
         else:
             because = f": {choice.reason}" if choice.reason else ", as the settings say"
-            self.say("note" if choice.is_amiss else "ok", "decodes", f"{what}{because}")
+            self.say("note" if choice.is_fault else "ok", "decodes", f"{what}{because}")
 
-    def _libraries(self, model: str, *, is_automatic: bool) -> bool:
+    def _libraries(self, choice: "ModelChoice") -> bool:
         """Import what a model needs; tell whether there is something to decode with."""
         from ..errors import ModelUnavailableError
-        from ..models import compact
-        from ..runtime.libraries import OF_DIFFUSERS, ONNXRUNTIME, imported
+        from ..models.kinds import kind_of
 
-        is_embedded = model == compact.NAME
+        kind = kind_of(choice.model)
         try:
-            if is_embedded:
-                compact.runtime()
-            else:
-                for library in OF_DIFFUSERS:
-                    imported(library)
+            kind.check_libraries()
         except ModelUnavailableError as error:
-            has_substitute = is_automatic and not is_embedded
+            has_substitute = choice.substitute is not None
             self.say("note" if has_substitute else "fails", "libraries", str(error))
             return has_substitute
-        self.say("ok", "libraries", f"can be imported: {', '.join((ONNXRUNTIME,) if is_embedded else OF_DIFFUSERS)}")
+        self.say("ok", "libraries", f"can be imported: {', '.join(kind.libraries)}")
         return True
 
     def _round_trip(self, model: str) -> None:
@@ -232,6 +228,17 @@ class _Checks:
             f"{_SIDE}×{_SIDE} with {report['model']}: encoded in {encoding:.2f} s, decoded in {decoding:.2f} s"
             f"{denoiser}, loading included",
         )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep warnings of the logger off the screen, where the checks say the same."""
+    logger, handler = logging.getLogger("pillow_sdc"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _lack_of(model: str) -> str | None:

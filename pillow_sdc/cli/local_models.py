@@ -1,18 +1,15 @@
-"""Which models are on this machine, and which one ``auto`` stands for; the hub is never asked."""
+"""Which models are on this machine; the hub is never asked."""
 
 import json
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import models, options
 from ..errors import ModelUnavailableError
 from ..models.diffusion import hub
 from ..models.diffusion.diffusers_models import SCALING_FACTORS
 from ..models.diffusion.layout import PIPELINE_INDEX, Precision
+from ..models.kinds import DIFFUSERS
 from ..runtime.libraries import imported
 
 _EITHER = Precision.FULL
@@ -35,34 +32,6 @@ class LocalModel(NamedTuple):
     damage: str | None = None
 
 
-class Reason(NamedTuple):
-    """Why ``auto`` stands for a model.
-
-    Attributes:
-        text: The reason.
-        is_amiss: Whether something is damaged or missing that should not be.
-    """
-
-    text: str
-    is_amiss: bool
-
-
-class Choice(NamedTuple):
-    """What settings come to on this machine.
-
-    Attributes:
-        model, device, dtype: Those that are used.
-        reason: Why, if the model was chosen for the user; else nothing.
-        is_amiss: Whether that is for something damaged or missing that should not be.
-    """
-
-    model: str
-    device: str
-    dtype: str
-    reason: str
-    is_amiss: bool
-
-
 def find_model(model: str) -> LocalModel | None:
     """Return a model in a directory or in the hub's local cache; ``None`` if its autoencoder is not here.
 
@@ -71,7 +40,7 @@ def find_model(model: str) -> LocalModel | None:
     """
     folder = hub.folder_of(model)
     try:
-        missing = models.check_model(model, _EITHER)
+        missing = DIFFUSERS.missing_parts(model, _EITHER)
     except ModelUnavailableError as error:
         return LocalModel(folder, False, (), str(error))
     autoencoder = hub.find(model, "vae", _EITHER)
@@ -102,46 +71,6 @@ def cached_models() -> list[tuple[str, LocalModel]]:
         if repository_id.count("/") == 1 and _may_be_of_the_family(folder)
     ]
     return [(name, model) for name, model in found if model is not None]
-
-
-def choose(settings: options.Settings) -> Choice:
-    """Return what the settings come to, and the reason if the model was chosen for the user.
-
-    Raises:
-        OptionError: The device's name is none.
-        ModelUnavailableError: The device cannot be used here.
-    """
-    models.clear_cache()  # the reason is logged when the choice is made, and that is once
-    with reasons_said() as reasons:
-        chosen = models.get_models(settings)
-    reason = reasons[0] if reasons else Reason("", is_amiss=False)
-    return Choice(chosen.name, chosen.device, chosen.dtype, reason.text, reason.is_amiss)
-
-
-@contextmanager
-def reasons_said() -> Iterator[list[Reason]]:
-    """Give the reasons that are logged in the block for what ``auto`` stands for."""
-    logger = logging.getLogger("pillow_sdc")
-    handler = _Listener()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield handler.reasons
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
-class _Listener(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.reasons: list[Reason] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        facts = record.__dict__
-        if "is_amiss" in facts:
-            self.reasons.append(Reason(facts["reason"], facts["is_amiss"]))
 
 
 def _may_be_of_the_family(repository: Path) -> bool:

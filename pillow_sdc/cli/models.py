@@ -61,7 +61,7 @@ def list_models(debug: Debug = False) -> None:
     with failures.of():
         import pillow_sdc
 
-        from ..models import compact
+        from ..models import choose_model, compact
         from . import local_models
 
         settings = pillow_sdc.settings()
@@ -79,7 +79,7 @@ def list_models(debug: Debug = False) -> None:
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for name, size, text in rows:
             typer.echo(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {text}")
-        choice = local_models.choose(settings._replace(model="auto"))
+        choice = choose_model(settings._replace(model="auto"))
         typer.echo(f"\nauto takes {choice.model} on {choice.device} in {choice.dtype}: {choice.reason}")
         if settings.model != "auto":
             typer.echo(f"PILLOW_SDC_MODEL names {settings.model}")

@@ -5,17 +5,19 @@ model needs, onnxruntime or torch, diffusers, transformers and huggingface_hub, 
 with this package.
 """
 
+from .choice import ModelChoice, choose_model
 from .denoising import denoise
 from .interfaces import Autoencoder, Denoiser
-from .loading import Models, check_model, clear_cache, fetch_model, get_models
+from .loading import Models, clear_cache, fetch_model, get_models
 from .noise_schedule import NoiseSchedule
 
 __all__ = [
     "Autoencoder",
     "Denoiser",
+    "ModelChoice",
     "Models",
     "NoiseSchedule",
-    "check_model",
+    "choose_model",
     "clear_cache",
     "denoise",
     "fetch_model",

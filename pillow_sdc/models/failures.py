@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelFailedError, ModelUnavailableError
-from ..runtime.forked_torch import prepare_torch
-from ..runtime.isolation import isolated
 from ..runtime.libraries import summary
+from ..runtime.torch_state import isolated
 from .diffusion.hub import Part, mend_for, unavailable
 
 
@@ -32,37 +31,16 @@ def loading(part: Part) -> Iterator[None]:
 
 @contextmanager
 def computing(what: str) -> Iterator[None]:
-    """Compute with torch in whatever process this is, isolated from the caller's, and turn its errors into one.
+    """Compute with torch, isolated from the caller's, and turn its errors into one.
 
     Raises:
         ModelFailedError: The block ran out of memory, or torch raised for another reason; the cause is attached.
     """
-    prepare_torch()
     try:
         with isolated():
             yield
     except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
         raise ModelFailedError(f"{what} failed ({summary(error)})") from error
-
-
-@contextmanager
-def compiling(network: str) -> Iterator[None]:
-    """Turn whatever keeps torch from compiling a network, which runs uncompiled, into one error.
-
-    Raises:
-        ModelUnavailableError: The block raised for another reason than want of memory; the cause is attached.
-    """
-    import torch
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # of the compilers behind torch: not all their errors are wrapped
-        raise ModelUnavailableError(
-            f"{network} cannot be compiled here ({summary(error)}); do without, by pillow_sdc.configure(compile=False)"
-            " or the environment variable PILLOW_SDC_COMPILE=0"
-        ) from error
 
 
 def finite(array: NDArray[np.float32], what: str) -> NDArray[np.float32]:

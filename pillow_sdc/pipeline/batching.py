@@ -223,7 +223,7 @@ class _Threads:
         """
         if count is not None and count < 1:
             raise ValueError(f"threads is {count}; it must be at least 1")
-        from ..runtime.cores import cores
+        from ..runtime.threads import cores
 
         available = cores()
         count = count or available
@@ -236,13 +236,11 @@ class _Threads:
     @contextmanager
     def pools(self) -> "Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]":
         """Give the threads for ``take``, ``prepare`` and ``finish``, and those for the model, which may be the same."""
-        from threadpoolctl import threadpool_limits
-
-        from ..runtime.cores import use_cores
+        from ..runtime.threads import single_threaded_blas, use_cores
 
         with ExitStack() as stack:
             # numpy's own threads gain nothing for the small products of a codec, and would fight for the cores.
-            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            stack.enter_context(single_threaded_blas())
             limit = None if self.cores is None else partial(use_cores, self.cores)
             pool = stack.enter_context(ThreadPoolExecutor(self.count, "pillow_sdc", limit))
             model_pool = pool if limit else stack.enter_context(ThreadPoolExecutor(1, "pillow_sdc_model"))

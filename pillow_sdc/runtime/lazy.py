@@ -12,7 +12,7 @@ T = TypeVar("T")
 _making = ForkSafeLock()
 
 
-class Once(Generic[T]):
+class Lazy(Generic[T]):
     """Calls ``make`` when it is first called itself, and returns the same result ever after, to every thread.
 
     A ``make`` that raises is called again the next time.

@@ -5,13 +5,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..errors import ModelUnavailableError
-from .isolation import isolated
+from .torch_state import isolated
 
 ONNXRUNTIME = "onnxruntime"
-"""What the embedded model needs."""
+"""Name of the library that the embedded model needs."""
 
 OF_DIFFUSERS = ("torch", "safetensors", "huggingface_hub", "transformers", "diffusers")
-"""What the other models need, each after those that it imports itself."""
+"""Names of the libraries that the other models need, each after those that it imports itself."""
 
 _USED = {
     "torch": ("device", "empty"),
@@ -24,10 +24,10 @@ _USED = {
 """Names that show whether a library is whole: some import a part of theirs when it is first asked for."""
 
 _PACKAGES = {"huggingface_hub": "huggingface-hub"}
-"""What pip calls a library, where that is not its own name."""
+"""Names of packages by their libraries', where the two differ."""
 
 _DISPATCHER = ". This could be because the operator doesn't exist for this backend"
-"""Where torch goes on, for some 50 lines, after it has said which device lacks an operation."""
+"""Beginning of some 50 lines in a message of torch's, after the one that says which device lacks an operation."""
 
 _first_reasons: dict[str, str] = {}
 """Why importing a library failed at first: when it is tried again, some raise something that explains nothing."""

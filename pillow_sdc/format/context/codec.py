@@ -117,7 +117,7 @@ class ContextCodec(LatentCodec):
         Returns:
             The payload, or the shortest that was found where none fits.
         """
-        from ...runtime.blas_threads import single_threaded_blas
+        from ...runtime.threads import single_threaded_blas
 
         trials = itertools.count()
 

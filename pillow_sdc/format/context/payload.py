@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...progress import UNCOUNTED, Steps
-from ...runtime.blas_threads import single_threaded_blas
+from ...runtime.threads import single_threaded_blas
 from ..codec import QuantisedLatents, check_latents
 from . import stream as context_stream
 from . import trellis

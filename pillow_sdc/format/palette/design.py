@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...progress import UNCOUNTED, Steps
+from ...runtime.threads import single_threaded_faiss
 from ..eight_bit import round_levels
-from .dithering import SEARCH_GRID, dither, faiss_search, single_threaded_faiss
+from .dithering import SEARCH_GRID, dither, faiss_search
 
 _MAX_VECTORS = 1 << 16
 """That clusters are made of; of larger pictures every second, third … is taken."""

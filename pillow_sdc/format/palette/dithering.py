@@ -6,13 +6,13 @@ Floyd and Steinberg (1976) visit pixels in raster order and hand each one's quan
 in one call and the indices are those of raster order.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...progress import UNCOUNTED, Steps, steps_of
+from ...runtime.threads import single_threaded_faiss
 
 SEARCH_GRID = 4
 """Values are searched for on a grid of 1/4 level. There every product and sum of a squared distance is a multiple of
@@ -90,19 +90,3 @@ def faiss_search(palette: NDArray[np.number]) -> Callable[[NDArray[np.float64]],
         return found
 
     return nearest
-
-
-@contextmanager
-def single_threaded_faiss() -> Iterator[None]:
-    """Keep faiss to the calling thread: for so few vectors, waking others takes longer than the search.
-
-    The number of OpenMP threads is a setting of each thread, so others are not disturbed.
-    """
-    import faiss
-
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, TypeVar
 
+from ...runtime.threads import cores, use_cores_in_process
 from ..manifest import Row
 from ..storage.stores import Store
 from ..tasks import DIED, Conversion, Task
@@ -137,7 +138,6 @@ def _places(conversion: Conversion) -> list[str]:
     import pillow_sdc
 
     from ...models import get_models
-    from ...runtime.cores import cores
     from ...runtime.libraries import imported
 
     with pillow_sdc.configure(**conversion.settings) as settings:
@@ -243,7 +243,7 @@ def _begin(
     device = devices.get()
     threads = None
     if not device.startswith("cuda"):
-        os.environ["OMP_NUM_THREADS"] = "1"  # models take no more cores then
+        use_cores_in_process(1)
         threads = 1
     from ..worker import Worker
 

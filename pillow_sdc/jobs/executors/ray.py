@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import summary_of
+from ...runtime.threads import available_cores, use_cores_in_process
 from ..manifest import Row
 from ..storage.stores import Store
 from ..tasks import DIED, Conversion, Task
@@ -180,9 +181,9 @@ class _Actor:
 
     def __init__(self, underway: Any, source: str, target: str, conversion: Conversion) -> None:
         if conversion.settings["device"].startswith("cuda"):
-            threads = os.cpu_count()  # Ray sets OMP_NUM_THREADS to 1, by which they would be too few beside a GPU
+            threads = available_cores()  # Ray sets OMP_NUM_THREADS to 1, by which they would be too few beside a GPU
         else:
-            os.environ["OMP_NUM_THREADS"] = "1"  # models take no more cores then
+            use_cores_in_process(1)
             threads = 1
         self._underway = underway
         self._work = source, target, conversion, threads

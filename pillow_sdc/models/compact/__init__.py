@@ -7,7 +7,7 @@ They run on ONNX Runtime, without torch. How they were trained, on what, and wha
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.cores import cores
+from ...runtime.threads import cores
 from ..arrays import PerPicture, for_each, pictures_of, spread
 from ..failures import finite
 from ..noise_schedule import NoiseSchedule
@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 NAME = "compact"
-"""The setting ``model`` that chooses it."""
+"""Name of the model, by which the setting ``model`` chooses it."""
 
 DTYPE = "int8"
-"""What it computes in, whatever the setting ``dtype``."""
+"""Name of the type that it computes in, whatever the setting ``dtype``."""
 
 
 class CompactAutoencoder:

@@ -22,14 +22,19 @@ from ...runtime.fork_safety import ForkSafeLock, in_forked_children
 from ...runtime.libraries import ONNXRUNTIME, imported, summary
 
 NETWORKS = ("encoder", "decoder", "denoiser")
+"""Names of the networks."""
 
 WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the networks, ``NAME.onnx`` each."""
 
 CHECKSUMS = "SHA256SUMS"
-"""What :data:`WEIGHTS` holds, as ``sha256sum`` writes it; a file other than the released one is not loaded."""
+"""Name of the file that lists the SHA-256 of each file in :data:`WEIGHTS`; others than these are not loaded."""
 
 TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""Environment variable of onnxruntime's; ``1`` turns its telemetry off."""
+
 OLDEST = (1, 20)
+"""Version of onnxruntime, major and minor, that is needed at least."""
 
 _logger = logging.getLogger("pillow_sdc")
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...options import Settings
-from ...runtime.lazy import Once
+from ...runtime.compilation import CompiledOnRecurrence
+from ...runtime.lazy import Lazy
 from ..arrays import PerPicture, for_each
 from ..failures import computing, finite, loading
 from ..noise_schedule import NoiseSchedule
 from .checkpoint import check_tensors, fill
-from .compilation import CompiledOnRecurrence
 from .hub import Part, unavailable
 from .quiet_loading import quiet_loading
 from .tensors import to_array, to_batch, to_tensor
@@ -33,7 +33,7 @@ _logger = logging.getLogger("pillow_sdc")
 
 PIXELS_IN_A_PASS_ON_CUDA = 8 * 512 * 512
 PIXELS_IN_A_PASS_ELSEWHERE = 512 * 512
-"""How many pixels an autoencoder takes at a time, whatever the batch, but one picture at least.
+"""Pixels that an autoencoder takes at a time, whatever the batch, but one picture at least.
 
 At full resolution SD's needs half a gigabyte for each 512×512 of them in half precision; eight keep a GPU busy, and a
 CPU is no faster with many.
@@ -108,7 +108,7 @@ class DiffusersAutoencoder:
 
     def __init__(self, network: Any) -> None:
         self._network = network
-        self._float32_network = Once(lambda: copy.deepcopy(network).float())
+        self._float32_network = Lazy(lambda: copy.deepcopy(network).float())
         self._encode: Callable[[Any, torch.Tensor], torch.Tensor] = _encode
         self._decode: Callable[[Any, torch.Tensor], torch.Tensor] = _decode
 
@@ -148,7 +148,7 @@ class DiffusersAutoencoder:
 
 
 class DiffusersDenoiser:
-    """A :class:`~.interfaces.Denoiser`: a U-Net that is told the empty prompt."""
+    """A :class:`~.interfaces.Denoiser`: a U-Net that is given the empty prompt."""
 
     def __init__(self, name: str, network: Any, schedule: NoiseSchedule, prompt: NDArray[np.float32]) -> None:
         self._name = name

@@ -32,6 +32,7 @@ from .layout import (
 )
 
 DEFAULT_MODEL = "CompVis/stable-diffusion-v1-4"
+"""The id of the model that ``"auto"`` prefers."""
 
 _logger = logging.getLogger("pillow_sdc")
 
@@ -114,7 +115,7 @@ def parts_here(model: str, precision: Precision) -> dict[PartName, Part | None]:
 def is_absent(model: str) -> bool:
     """Tell whether the hub's local cache surely has nothing of a repository, without importing the hub's library."""
     if "huggingface_hub" in sys.modules:
-        return False  # it may have been told another folder, and to ask it costs little now
+        return False  # it may have been given another folder, and asking it costs little now
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
     expanded = os.path.expandvars(os.path.expanduser(cache))  # noqa: PTH111 - Path's raises where there is no such home
@@ -122,7 +123,7 @@ def is_absent(model: str) -> bool:
         Path(expanded, f"models--{model.replace('/', '--')}").stat()
     except FileNotFoundError:
         return True
-    except OSError:  # something is amiss, and will be named
+    except OSError:  # something is wrong, and will be named
         return False
     return False
 

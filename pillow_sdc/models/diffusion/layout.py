@@ -24,7 +24,7 @@ REQUIRED: dict[PartName, tuple[str, ...]] = {
     "text_encoder": ("config.json",),
 }
 OPTIONAL: dict[PartName, tuple[str, ...]] = {"tokenizer": ("special_tokens_map.json", "added_tokens.json")}
-"""Files that belong to a part where the model has them."""
+"""Names of files that belong to a part where the model has them."""
 
 # Of the alternatives the first that is complete is taken.
 _VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
@@ -35,7 +35,7 @@ _WEIGHTS: dict[PartName, str] = {
 }
 
 _SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
-"""The name of a file in the index's own folder, and nothing that a hub or a file system could take for a pattern."""
+"""Names of files in the index's own folder, which no hub or file system could take for a pattern."""
 
 
 class Precision(Enum):

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
-from ...runtime.forked_torch import compiler_is_lost
-from ..failures import compiling
+from ..errors import ModelUnavailableError
+from .libraries import summary
+from .torch_state import compiler_is_lost
 
 if TYPE_CHECKING:
     import torch
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pillow_sdc")
 
 MOST_SHAPES = 8
-"""How many shapes of its input a network is compiled for; with others it runs uncompiled."""
+"""Shapes of its input that a network is compiled for, at most; with others it runs uncompiled."""
 
 RECENT_RUNS = 64
-"""Among how many uncompiled runs a shape must recur for it to be compiled."""
+"""Uncompiled runs among which a shape must recur for it to be compiled."""
 
 # What torch grants a function by default, 8, holds for all networks of a process together; ours are bounded one by one.
 _RECOMPILATIONS = 256
@@ -45,7 +46,7 @@ class CompiledOnRecurrence:
         self._compiled: dict[Any, Callable[..., torch.Tensor]] = {}
 
     def __call__(self, network: Any, *tensors: "torch.Tensor") -> "torch.Tensor":
-        """Return what the function makes of the network and the tensors.
+        """Return what the function returns for the network and the tensors.
 
         Raises:
             ModelUnavailableError: Compiling failed.
@@ -80,10 +81,30 @@ class CompiledOnRecurrence:
 
         name = type(network).__name__
         _logger.info("compiling %s for %s", name, " and ".join(str(tuple(tensor.shape)) for tensor in tensors))
-        with compiling(name), torch._dynamo.config.patch(cache_size_limit=_RECOMPILATIONS):
+        with _errors_as_unavailable(name), torch._dynamo.config.patch(cache_size_limit=_RECOMPILATIONS):
             compiled = torch.compile(self._function, fullgraph=True, dynamic=False)
             compiled(network, *tensors)  # for it is the first run that compiles
         return compiled
+
+
+@contextmanager
+def _errors_as_unavailable(network: str) -> Iterator[None]:
+    """Turn whatever keeps torch from compiling a network, which runs uncompiled, into one error.
+
+    Raises:
+        ModelUnavailableError: The block raised for another reason than want of memory; the cause is attached.
+    """
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # of the compilers behind torch: not all their errors are wrapped
+        raise ModelUnavailableError(
+            f"{network} cannot be compiled here ({summary(error)}); do without, by pillow_sdc.configure(compile=False)"
+            " or the environment variable PILLOW_SDC_COMPILE=0"
+        ) from error
 
 
 class _Turns:

@@ -1,14 +1,18 @@
-"""Torch as it is in a fresh process, whatever the caller has set, and the caller's settings as they were.
+"""Torch as it is in a fresh process, whatever the caller has set and forked, and the caller's settings as they were.
 
-Most of these torch keeps for each thread: the default device and other modes that change its functions, autocast,
+Most settings torch keeps for each thread: the default device and other modes that change its functions, autocast,
 whether gradients are recorded, transformations such as ``vmap``. Within :func:`isolated` the thread has none of them.
 
 What torch keeps for the whole process cannot be changed in one thread without disturbing the others. So the networks
 are loaded and written such that they need neither random numbers nor the default dtype, and the number of threads, the
 deterministic mode and the libraries to compute with are left to the caller: results are the same but for rounding.
 Only how exactly matrices are multiplied, and which kinds of attention are allowed, are as by default while we compute.
+
+In a forked child the workers of torch's thread pools no longer exist, and a parallel region would wait for them for
+ever. So in a child that was forked after torch was imported it computes with one thread, and compiles nothing.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -16,14 +20,14 @@ from typing import Any, NamedTuple
 from .fork_safety import ForkSafeLock, in_forked_children
 
 DEVICE_TYPES = "cpu", "cuda", "mps", "xpu"
-"""Those that autocast knows; ROCm's is ``cuda``."""
+"""Types of devices that autocast knows; ROCm's is ``cuda``."""
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
     """Use torch, in this thread, as if the caller had set nothing, and leave what the caller has set as it is.
 
-    Gradients are not recorded. It may be nested.
+    Gradients are not recorded. It may be nested. In a forked child torch has one thread from now on.
     """
     import torch
     from torch._C import _len_torch_function_stack
@@ -31,6 +35,7 @@ def isolated() -> Iterator[None]:
     from torch.overrides import _pop_mode_temporarily
     from torch.utils._python_dispatch import _disable_current_modes
 
+    _recover_threads()
     with ExitStack() as stack:
         # First what would change the calls of torch below. Torch has no public way to leave these.
         for _ in range(_len_torch_function_stack()):
@@ -44,6 +49,36 @@ def isolated() -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_process_settings.at_their_defaults())
         yield
+
+
+def compiler_is_lost() -> bool:
+    """Tell whether ``torch.compile`` would wait for the parent's workers: in a child forked after torch was imported.
+
+    What the parent has compiled is of no use either, for its number of threads is compiled into it.
+    """
+    return _torch_is_inherited
+
+
+_torch_is_inherited = False
+_threads_are_lost = False
+
+
+def _recover_threads() -> None:
+    """Give torch one thread, the calling one, where those that it counts on were lost in a fork."""
+    global _threads_are_lost
+    if _threads_are_lost:
+        import torch
+
+        torch.set_num_threads(1)
+        _threads_are_lost = False
+
+
+def _note_lost_threads() -> None:
+    global _torch_is_inherited, _threads_are_lost
+    _torch_is_inherited = _threads_are_lost = "torch" in sys.modules
+
+
+in_forked_children(_note_lost_threads)
 
 
 class _ProcessSetting(NamedTuple):

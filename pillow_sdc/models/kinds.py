@@ -1,0 +1,176 @@
+"""The kinds of models, which a model's name distinguishes, and what each needs, finds and loads."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from .. import options
+from ..errors import ModelUnavailableError
+from ..runtime import libraries
+from . import compact, devices
+from .diffusion import hub
+from .diffusion.diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
+from .diffusion.empty_prompt import encode_empty_prompt
+from .diffusion.layout import PARTS, PartName, Precision
+from .interfaces import Autoencoder, Denoiser
+
+
+class ModelKind(Protocol):
+    """What is asked of each kind of model; ``model`` is the name of one, as the user gave it."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The libraries that it computes with."""
+        ...
+
+    def check_libraries(self) -> None:
+        """Import the libraries.
+
+        Raises:
+            ModelUnavailableError: One is not installed, broken, or too old.
+        """
+        ...
+
+    def place(self, model: str, settings: options.Settings) -> tuple[str, str]:
+        """Return the device and the dtype that it computes in; it need not be here.
+
+        Raises:
+            OptionError: ``settings.device`` is not the name of a device.
+            ModelUnavailableError: The device cannot be used here, or a library is not installed.
+        """
+        ...
+
+    def missing_parts(self, model: str, precision: Precision) -> tuple[PartName, ...]:
+        """Check what is here of it, without loading it or asking the network; return the parts that are not here.
+
+        Raises:
+            ModelUnavailableError: A part is damaged or unsuitable, or a library is not installed or broken.
+        """
+        ...
+
+    def fetch(self, model: str, settings: options.Settings) -> Path:
+        """Download what is not yet here, in the precision of the settings; return the directory that holds it.
+
+        Raises:
+            ModelUnavailableError: A part is not here and cannot be had.
+            OptionError: ``settings.device`` is not the name of a device.
+        """
+        ...
+
+    def load_autoencoder(self, model: str, device: str, dtype: str) -> Autoencoder:
+        """Load the autoencoder, downloaded if it is not here.
+
+        Raises:
+            ModelUnavailableError: It cannot be had, or is not of SD v1's latent space.
+            ModelFailedError: The device has too little memory.
+        """
+        ...
+
+    def load_denoiser(self, model: str, device: str, dtype: str) -> Denoiser | None:
+        """Load the denoiser likewise; ``None`` if the decoder needs none."""
+        ...
+
+
+class EmbeddedModel:
+    """The kind of the model that comes with the package."""
+
+    libraries = (libraries.ONNXRUNTIME,)
+
+    def check_libraries(self) -> None:
+        """As :meth:`ModelKind.check_libraries`."""
+        compact.runtime()
+
+    def place(self, model: str, settings: options.Settings) -> tuple[str, str]:
+        """As :meth:`ModelKind.place`: on the CPU, or on CUDA where onnxruntime can."""
+        device = settings.device
+        if device.partition(":")[0] not in ("auto", "cpu", "cuda") and find_spec("torch") is not None:
+            devices.choose_device(device)  # refuses what is not a device, and what is not here
+        return compact.usable_device(device), compact.DTYPE
+
+    def missing_parts(self, model: str, precision: Precision) -> tuple[PartName, ...]:
+        """As :meth:`ModelKind.missing_parts`."""
+        compact.check()
+        return ()
+
+    def fetch(self, model: str, settings: options.Settings) -> Path:
+        """As :meth:`ModelKind.fetch`: it is always here."""
+        return compact.WEIGHTS
+
+    def load_autoencoder(self, model: str, device: str, dtype: str) -> Autoencoder:
+        """As :meth:`ModelKind.load_autoencoder`."""
+        return compact.CompactAutoencoder(device)
+
+    def load_denoiser(self, model: str, device: str, dtype: str) -> Denoiser | None:
+        """As :meth:`ModelKind.load_denoiser`."""
+        return None
+
+
+class DiffusersModel:
+    """The kind of models in diffusers' layout, pipelines and autoencoders alone, in a directory or on the hub."""
+
+    libraries = libraries.OF_DIFFUSERS
+
+    def check_libraries(self) -> None:
+        """As :meth:`ModelKind.check_libraries`."""
+        libraries.check_those_of_diffusers()
+
+    def place(self, model: str, settings: options.Settings) -> tuple[str, str]:
+        """As :meth:`ModelKind.place`."""
+        _check_installed(model)
+        device = devices.choose_device(settings.device)
+        return device, devices.choose_dtype(settings.dtype, device)
+
+    def missing_parts(self, model: str, precision: Precision) -> tuple[PartName, ...]:
+        """As :meth:`ModelKind.missing_parts`."""
+        if hub.is_absent(model):
+            return PARTS[:1]
+        _check_installed(model)
+        parts = hub.parts_here(model, precision)
+        if any(parts.values()):
+            self.check_libraries()
+        if vae := parts["vae"]:
+            check_autoencoder(vae)
+        if (unet := parts.get("unet")) and (scheduler := parts.get("scheduler")):
+            check_denoiser(unet, scheduler)
+        return tuple(name for name, part in parts.items() if part is None)
+
+    def fetch(self, model: str, settings: options.Settings) -> Path:
+        """As :meth:`ModelKind.fetch`."""
+        _, dtype = self.place(model, settings)
+        return hub.fetch(model, devices.precision_for(dtype))
+
+    def load_autoencoder(self, model: str, device: str, dtype: str) -> Autoencoder:
+        """As :meth:`ModelKind.load_autoencoder`."""
+        self.check_libraries()  # before anything is downloaded
+        return load_autoencoder(hub.locate(model, "vae", devices.precision_for(dtype)), device, dtype)
+
+    def load_denoiser(self, model: str, device: str, dtype: str) -> Denoiser | None:
+        """As :meth:`ModelKind.load_denoiser`: the U-Net, or the embedded denoiser behind an autoencoder alone."""
+        self.check_libraries()
+        if not hub.is_pipeline(model):
+            return compact.CompactDenoiser(compact.usable_device(device))
+        parts: tuple[PartName, ...] = "unet", "scheduler", "tokenizer", "text_encoder"
+        unet, scheduler, tokenizer, text_encoder = hub.locate_all(model, parts, devices.precision_for(dtype))
+        return load_denoiser(unet, scheduler, encode_empty_prompt(tokenizer, text_encoder), device, dtype)
+
+
+EMBEDDED = EmbeddedModel()
+DIFFUSERS = DiffusersModel()
+
+
+def kind_of(model: str) -> ModelKind:
+    """Return the kind of a model by its name; not of ``"auto"``, which stands for another."""
+    return EMBEDDED if model == compact.NAME else DIFFUSERS
+
+
+def _check_installed(model: str) -> None:
+    """Check that what a model of diffusers needs is installed; nothing is imported.
+
+    Raises:
+        ModelUnavailableError: It is not.
+    """
+    if lacking := libraries.lacking():
+        raise ModelUnavailableError(
+            f"model {model!r} needs packages that are not installed: pip install {' '.join(lacking)}; the model"
+            f" {compact.NAME!r} needs none of them"
+        )
