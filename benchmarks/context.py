@@ -51,10 +51,10 @@ from pillow_sdc.report.metrics import Samples, laplacian_ratio, psnr, structural
 Latents = NDArray[np.float32]
 
 VARIANTS = {
-    "rounded": ContextCodec(trellis=False, stretched=False),
-    "stretched": ContextCodec(trellis=False, stretched=True),
-    "trellis": ContextCodec(trellis=True, stretched=False),
-    "both": ContextCodec(trellis=True, stretched=True),
+    "rounded": ContextCodec(trellis=False, weighted=False),
+    "weighted": ContextCodec(trellis=False, weighted=True),
+    "trellis": ContextCodec(trellis=True, weighted=False),
+    "both": ContextCodec(trellis=True, weighted=True),
 }
 STEPS: list[int] = np.geomspace(FINEST, COARSEST, 2048).round().astype(int).tolist()
 """Among which the coarsest is sought; neighbours differ by 0.2 %."""
@@ -181,7 +181,7 @@ class Trial:
 
 def lossless_table(album: Album) -> Table:
     """Show what the context network and the range coder make of symbols that are nothing but rounded latents."""
-    codec = ContextCodec(trellis=False, stretched=False)
+    codec = ContextCodec(trellis=False, weighted=False)
     table = Table("step", "order-0 entropy, bytes", "payload, bytes", "ratio", title="lossless")
     for wanted in LOSSLESS_STEPS:
         step = round(wanted / STEP_UNIT)

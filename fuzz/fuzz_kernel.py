@@ -30,7 +30,7 @@ from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.format.codecs import ContextCodec
 from pillow_sdc.format.context import kernel as context_kernel
 from pillow_sdc.format.context import payload as context_payload
-from pillow_sdc.format.context.kernel import Choice, Kernel
+from pillow_sdc.format.context.kernel import Kernel, KernelSelection
 from pillow_sdc.format.context.network import BAND
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def seeds(draw: random.Random) -> list[Payload]:
     payloads = []
     for rows, columns in SHAPES:
         for step in (1, 40, 819, 3000, 10240, 16383):
-            codec = ContextCodec(trellis=draw.random() < 0.7, stretched=draw.random() < 0.5)
+            codec = ContextCodec(trellis=draw.random() < 0.7, weighted=draw.random() < 0.5)
             latents = draw.choice((0.1, 1.0, 9.0)) * noise.standard_normal((4, rows, columns)).astype(np.float32)
             payloads.append(Payload(rows, columns, codec.encode_with_step(latents, step)))
     return payloads
@@ -84,7 +84,7 @@ def mutated(payload: Payload, draw: random.Random) -> Payload:
 def outcome(payload: Payload, kernel: Kernel | None, *, truncated: bool) -> object:
     """Return what a payload decodes to, or why it does not."""
     decode = ContextCodec.decode_truncated if truncated else ContextCodec.decode
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(kernel, "")):
         try:
             decoded = decode(payload.data, payload.rows, payload.columns)
         except CorruptFileError as error:
@@ -99,18 +99,18 @@ def write_anything(kernel: Kernel, draw: random.Random) -> None:
     codec = ContextCodec(trellis=draw.random() < 0.5)
     latents = (draw.choice((0.0, 1.0, 1e3, 1e30)) * noise.standard_normal((4, rows, columns))).astype(np.float32)
     step = draw.choice((1, 100, 16383))
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(kernel, "")):
         codec.encode_with_step(latents, step)
         codec.reconstruct_with_step(latents, step)
-    numbers = noise.integers(-(1 << draw.randrange(1, 21)), 1 << 20, (4, rows, columns))
-    kernel.write(numbers, context_payload.entropy_model(codec.head(step)))
+    symbols = noise.integers(-(1 << draw.randrange(1, 21)), 1 << 20, (4, rows, columns))
+    kernel.write(symbols, context_payload.entropy_model(codec.head(step)))
 
 
 def fuzz(library: Path, runs: int, seed: int, last: Path) -> None:
     """Decode so many payloads; ``last`` is the file that holds the one in hand."""
     draw = random.Random(seed)
     kernels = [Kernel(library, path) for path in Kernel(library).paths]
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(None, "")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(None, "")):
         payloads = seeds(draw)
     tall = [payload for payload in payloads if payload.rows > BAND]
     short = [payload for payload in payloads if payload.rows <= BAND]

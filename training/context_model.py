@@ -17,7 +17,7 @@ from pillow_sdc.format.context.network import (
     CHANNELS,
     COLUMNS_BESIDE,
     CONDITIONS,
-    LARGEST,
+    MAX_INT8,
     OUTPUTS,
     RIGHT_ABOVE,
     ROWS_ABOVE,
@@ -38,7 +38,7 @@ def rounded(x: Tensor) -> Tensor:
 
 def whole_weights(weights: Tensor) -> Tensor:
     """Return weights rounded to what eight bits hold."""
-    return rounded((weights / WEIGHT_UNIT).clamp(-LARGEST, LARGEST)) * WEIGHT_UNIT
+    return rounded((weights / WEIGHT_UNIT).clamp(-MAX_INT8, MAX_INT8)) * WEIGHT_UNIT
 
 
 def window_mask() -> Tensor:
@@ -65,13 +65,13 @@ class ContextModel(nn.Module):
         before = torch.tril(torch.ones(CHANNELS, CHANNELS), -1).repeat_interleave(hidden, 0)
         self.register_buffer("before", before[:, :, None, None], persistent=False)
 
-    def forward(self, values: Tensor, steps: Tensor, stretched: Tensor) -> Tensor:
-        """Return the mixtures; ``stretched`` ``(n,)`` is 1 where the values are those of stretched latents, else 0."""
-        seen = rounded((values / INPUT_UNIT).clamp(-LARGEST, LARGEST)) * INPUT_UNIT
+    def forward(self, values: Tensor, steps: Tensor, weighted: Tensor) -> Tensor:
+        """Return the mixtures; ``weighted`` ``(n,)`` is 1 where the values are those of weighted latents, else 0."""
+        seen = rounded((values / INPUT_UNIT).clamp(-MAX_INT8, MAX_INT8)) * INPUT_UNIT
         inside = torch.ones_like(seen[:, :1])
         padded = functional.pad(torch.cat([seen, inside], 1), (COLUMNS_BESIDE, COLUMNS_BESIDE, ROWS_ABOVE, 0))
         told = rounded((steps / REFERENCE_STEP).log() / STEP_UNIT)
-        told = torch.stack([told, (told.square() * STEP_UNIT).floor(), stretched / STEP_UNIT], 1)
+        told = torch.stack([told, (told.square() * STEP_UNIT).floor(), weighted / STEP_UNIT], 1)
         x = functional.conv2d(padded, whole_weights(self.window.weight) * self.seen)
         x = x + functional.conv2d(seen, whole_weights(self.here.weight) * self.before)
         x = hidden_values(x + bias(self.window, INPUT_UNIT, self.conditions[0], told))
@@ -112,7 +112,7 @@ def bias(layer: Any, unit: float, condition: Tensor | None = None, told: Tensor 
 
 def hidden_values(x: Tensor) -> Tensor:
     """Return what is kept of a layer's output: rectified, rounded, at most 127 units."""
-    return rounded((x / HIDDEN_UNIT).clamp(0, LARGEST)) * HIDDEN_UNIT
+    return rounded((x / HIDDEN_UNIT).clamp(0, MAX_INT8)) * HIDDEN_UNIT
 
 
 def grouped(layer: Any, x: Tensor) -> Tensor:

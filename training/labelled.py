@@ -28,7 +28,7 @@ TOGETHER = 3**2
 """Crops that are labelled as one square, for a palette is of as many latents as in a picture."""
 
 PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
-CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(stretched=False))
+CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(weighted=False))
 """Codecs, and how often each is drawn."""
 
 STEPS = (FINEST, LARGEST_STEP)

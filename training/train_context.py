@@ -2,7 +2,7 @@
 
     python -m training.train_context PHOTOS TEACHER RUN [--steps N]
 
-Steps are drawn anew for each crop; half of the crops are stretched, and a quarter of either rounded to the nearest
+Steps are drawn anew for each crop; half of the crops are weighted, and a quarter of either rounded to the nearest
 values, the others quantised along a trellis.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pillow_sdc.format.context import trellis
-from pillow_sdc.format.context.weighting import stretched
+from pillow_sdc.format.context.weighting import to_weighted
 
 from .context_model import ContextModel, bits
 from .labelled import Pool
@@ -83,7 +83,7 @@ def main() -> None:
         for i, (latents, step) in enumerate(drawn):
             quantise = quantised_along_trellis if i % 4 else quantised
             stretches.append(i // 4 % 2)
-            values.append(quantise(stretched(latents).astype(np.float32) if stretches[-1] else latents, step))
+            values.append(quantise(to_weighted(latents).astype(np.float32) if stretches[-1] else latents, step))
         batch, told = (torch.from_numpy(array).float().to(run.device) for array in (np.stack(values), steps))
         return {"bits": bits(run.network(batch, told, torch.tensor(stretches, device=run.device)), batch, told).mean()}
 
