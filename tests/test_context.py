@@ -85,8 +85,8 @@ def test_constriction_agrees_about_the_length(codec: ContextCodec) -> None:
     for start, frequency in context_stream._coded_intervals(
         context_payload.quantise(latents, codec.head(step)), context_payload.entropy_model(codec.head(step)), UNCOUNTED
     ):
-        shares = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
-        encoder.encode(1, constriction.stream.model.Categorical(shares, perfect=True))
+        probabilities = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
+        encoder.encode(1, constriction.stream.model.Categorical(probabilities, perfect=True))
     assert len(payload) - 3 == pytest.approx(4 * len(encoder.get_compressed()), rel=0.005)
 
 

@@ -55,7 +55,7 @@ class AlteredCrops:
     Half are of another scale, as are all of photographs that are too small; half are recoloured, half mirrored, and, if
     they may be ``turned``, all by 0 to 3 right angles. A share of them is ``dyed``, which makes any colour as likely as
     those of skin, sky and leaves; a share ``veiled``, which makes smooth and very dark places more likely; and a share
-    ``grainy``, as photographs are that were neither from_weighted nor compressed.
+    ``grainy``, as photographs are that were neither downscaled nor compressed.
     """
 
     def __init__(
