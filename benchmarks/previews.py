@@ -75,9 +75,9 @@ def main() -> None:
             choices.append(KernelSelection(None, "Python"))
         for choice in choices:
             with mock.patch.object(context_kernel, "selection", return_value=choice), threadpool_limits(1):
-                spans = [f"{milliseconds(act, files):,.1f}" for act in ACTS.values()]
+                durations = [f"{milliseconds(act, files):,.1f}" for act in ACTS.values()]
             name = f"{codec} ({choice.reason.partition(':')[0]})" if codec == "context" else codec
-            table.add_row(size, name, f"{statistics.mean(map(len, files)):,.0f}", *spans)
+            table.add_row(size, name, f"{statistics.mean(map(len, files)):,.0f}", *durations)
     console.print(table)
 
 

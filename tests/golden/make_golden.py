@@ -1,7 +1,7 @@
-"""Writes the golden files: small ``.sdc`` files, sound and damaged, and what a decoder must make of them.
+"""Writes the golden files: small ``.sdc`` files, sound and damaged, and the results that a decoder must give.
 
 They were written once and are frozen. The script adds files for entries that are new and leaves every file and every
-expectation that exists as it is; with nothing to add it says so and fails. From the repository's root:
+existing expectation as it is; with nothing to add it fails with a message. From the repository's root:
 
     PYTHONPATH=. python tests/golden/make_golden.py
 """
