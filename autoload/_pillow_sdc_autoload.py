@@ -2,7 +2,7 @@
 
 ``pillow_sdc.pth`` and ``pillow_sdc.start``, which are installed beside this module, call :func:`install` when Python
 starts. All that this does is to add a finder, which has the import of ``PIL.Image`` end with registering the plugin. It
-stays, for a program may reload ``PIL.Image``, or have Pillow imported anew.
+stays, because a program may reload ``PIL.Image``, or import Pillow again.
 
 Python starts more often than pictures are opened, so this module imports nothing that is not loaded by then: not the
 package, which imports Pillow, nor ``typing`` or ``logging``.

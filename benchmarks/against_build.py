@@ -48,7 +48,7 @@ PRINT_PEAK = f"{TIMING}\nprint(json.dumps({{'peak MiB': peak_memory()}}))"
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """A program that prints its figures as JSON, and whether its own wall time is one of them."""
 
     name: str
@@ -60,9 +60,9 @@ class Row:
 
 
 ROWS = (
-    Row("fresh process, open and load", FRESH + PRINT_PEAK, "photo.sdc", wall=True),
-    Row("the same of an AVIF file", FRESH + PRINT_PEAK, "photo.avif", wall=True),
-    Row(
+    Measurement("fresh process, open and load", FRESH + PRINT_PEAK, "photo.sdc", wall=True),
+    Measurement("the same of an AVIF file", FRESH + PRINT_PEAK, "photo.avif", wall=True),
+    Measurement(
         "compact, 512×512",
         TIMING
         + """
@@ -77,7 +77,7 @@ encode, decode = milliseconds(lambda: compact.encode(pixels), 5), milliseconds(l
 print(json.dumps({"encode ms": encode, "decode ms": decode, "both ms": encode + decode}))
 """,
     ),
-    Row(
+    Measurement(
         "context, latents",
         TIMING
         + LATENTS
@@ -94,7 +94,7 @@ print(json.dumps(found))
 """,
         runs=3,
     ),
-    Row(
+    Measurement(
         "palette, latents 64×64",
         TIMING
         + LATENTS
@@ -109,7 +109,7 @@ print(json.dumps(found | {"MSE": sum(errors) / len(errors), "bytes": sum(sizes) 
 """,
         runs=3,
     ),
-    Row(
+    Measurement(
         "datasets.SdcFiles, latents, one worker",
         TIMING
         + """
@@ -119,12 +119,12 @@ from pillow_sdc.datasets import SdcFiles
 loader = DataLoader(SdcFiles(sys.argv[1]), batch_size=None, num_workers=1)
 iterator = iter(loader)
 next(iterator)
-span, count = timed(lambda: sum(1 for _ in iterator))
-print(json.dumps({"ms a file": 1000 * span / count}))
+duration, count = timed(lambda: sum(1 for _ in iterator))
+print(json.dumps({"ms a file": 1000 * duration / count}))
 """,
         "archive",
     ),
-    Row(
+    Measurement(
         "24 megapixels, quality 50, encode and decode, two cores",
         TIMING
         + """
@@ -133,15 +133,15 @@ from PIL import Image
 import pillow_sdc
 with Image.open(sys.argv[1]) as photo:
     large = photo.convert("RGB").resize((6000, 4000), Image.Resampling.BICUBIC)
-span = seconds(lambda: pillow_sdc.decode(pillow_sdc.encode(large, model="compact", quality=50)))
-print(json.dumps({"s": span}))
+duration = seconds(lambda: pillow_sdc.decode(pillow_sdc.encode(large, model="compact", quality=50)))
+print(json.dumps({"s": duration}))
 """,
         "photo.png",
         threads=2,
         runs=1,
     ),
-    Row("sdc batch, encode, two workers", "", "pictures", threads=2, wall=True, runs=1),
-    Row("sdc batch, decode, two workers", "", "archive", threads=2, wall=True, runs=1),
+    Measurement("sdc batch, encode, two workers", "", "pictures", threads=2, wall=True, runs=1),
+    Measurement("sdc batch, decode, two workers", "", "archive", threads=2, wall=True, runs=1),
 )
 
 
@@ -158,7 +158,7 @@ def build(revision: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", tree], check=True)
 
 
-def measure(tree: Path, row: Row, data: Path) -> dict[str, float]:
+def measure(tree: Path, row: Measurement, data: Path) -> dict[str, float]:
     """Run a row's program with a tree's package."""
     threads = {"OMP_NUM_THREADS": str(row.threads), "OPENBLAS_NUM_THREADS": str(row.threads)}
     environment = (
@@ -207,7 +207,7 @@ def prepare(folder: Path, data: Path) -> None:
             target.write_bytes((data / "archive" / f"{number % len(photos):02}.sdc").read_bytes())
 
 
-def report(rows: Sequence[Row], before: Path, data: Path, runs: int) -> Table:
+def report(rows: Sequence[Measurement], before: Path, data: Path, runs: int) -> Table:
     table = Table("", "", "before", "now", "ratio", "times")
     for row in rows:
         results: dict[Path, list[dict[str, float]]] = {before: [], ROOT: []}

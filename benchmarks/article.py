@@ -1,4 +1,4 @@
-"""The article's codecs on a folder of photographs, and what Pillow's own formats make of the same bytes.
+"""The article's codecs on a folder of photographs, and Pillow's own formats at the same bytes.
 
     python benchmarks/article.py FOLDER --model DIRECTORY_OR_HUB_ID
 

@@ -113,7 +113,7 @@ def compare_all(
 def compare(
     photo: Samples, teacher: Settings, compact: Settings, denoiser: Denoiser
 ) -> tuple[dict[str, Samples], dict[str, float]]:
-    """Return what each way of encoding and decoding makes of a photograph, and mean squared errors of latents."""
+    """Return the metrics of a photograph for each pair of encoder and decoder, and mean squared errors of latents."""
     latents, own = encode_latents(photo, teacher), encode_latents(photo, compact)
     noisy, own_noisy = quantise(latents), quantise(own)
     cleaned = {steps: denoise(noisy.latents, noisy.noise_variance, denoiser, steps) for steps in (1, 4)}

@@ -51,10 +51,10 @@ from pillow_sdc.report.metrics import Samples, laplacian_ratio, psnr, structural
 Latents = NDArray[np.float32]
 
 VARIANTS = {
-    "rounded": ContextCodec(trellis=False, stretched=False),
-    "stretched": ContextCodec(trellis=False, stretched=True),
-    "trellis": ContextCodec(trellis=True, stretched=False),
-    "both": ContextCodec(trellis=True, stretched=True),
+    "rounded": ContextCodec(trellis=False, weighted=False),
+    "weighted": ContextCodec(trellis=False, weighted=True),
+    "trellis": ContextCodec(trellis=True, weighted=False),
+    "both": ContextCodec(trellis=True, weighted=True),
 }
 STEPS: list[int] = np.geomspace(FINEST, COARSEST, 2048).round().astype(int).tolist()
 """Among which the coarsest is sought; neighbours differ by 0.2 %."""
@@ -131,7 +131,7 @@ def decode(photo: Samples, quantised: QuantisedLatents, settings: Settings) -> S
 
 
 class Album:
-    """Photographs, a model's latents of them, and what codecs make of these; nothing is computed twice."""
+    """Photographs, a model's latents of them, and their round trips through codecs; nothing is computed twice."""
 
     def __init__(self, photos: list[Samples], settings: Settings, variants: Iterable[str] = VARIANTS) -> None:
         self.photos, self.settings, self.variants = photos, settings, list(variants)
@@ -181,8 +181,8 @@ class Trial:
 
 
 def lossless_table(album: Album) -> Table:
-    """Show what the context network and the range coder make of symbols that are nothing but rounded latents."""
-    codec = ContextCodec(trellis=False, stretched=False)
+    """Show the bits of plainly rounded latents under the context network and the range coder."""
+    codec = ContextCodec(trellis=False, weighted=False)
     table = Table("step", "order-0 entropy, bytes", "payload, bytes", "ratio", title="lossless")
     for wanted in LOSSLESS_STEPS:
         step = round(wanted / STEP_UNIT)
@@ -281,17 +281,21 @@ def target_size_table(album: Album) -> Table:
     table = Table("bytes asked for", "met by", "unused, mean", "unused, most", "search, s", title="target size")
     for size in TARGET_SIZES:
         room = container.Envelope.of(container.Header(512, 512, "RGB", ContextCodec.name)).payload_room(size)
-        span, payloads = timed(lambda: [ContextCodec().encode_within(latents, room) for latents in album.latents])  # noqa: B023
+        duration, payloads = timed(lambda: [ContextCodec().encode_within(latents, room) for latents in album.latents])  # noqa: B023
         unused = np.array([room - len(payload) for payload in payloads if len(payload) <= room]) / size
         met = f"{len(unused)} of {len(payloads)}"
-        table.add_row(f"{size:,}", met, f"{unused.mean():.2%}", f"{unused.max():.2%}", f"{span / len(payloads):.2f}")
+        table.add_row(
+            f"{size:,}", met, f"{unused.mean():.2%}", f"{unused.max():.2%}", f"{duration / len(payloads):.2f}"
+        )
     return table
 
 
 def smallest_table(album: Album) -> Table:
     """Tabulate the photographs' files; the error is that of latents, beside what the decoder takes it to be."""
     codec = ContextCodec()
-    table = Table("photograph", "bytes at quality 1", "at the largest step", "error", "as told", title="smallest files")
+    table = Table(
+        "photograph", "bytes at quality 1", "at the largest step", "error", "estimated error", title="smallest files"
+    )
     sizes = []
     for number, (photo, latents) in enumerate(zip(album.photos, album.latents, strict=True)):
         files = [file_of(photo, codec, codec.encode_with_step(latents, step)) for step in (COARSEST, LARGEST_STEP)]

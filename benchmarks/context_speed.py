@@ -35,7 +35,7 @@ from timing import Clock, seconds
 import pillow_sdc
 from pillow_sdc.format.codecs import ContextCodec
 from pillow_sdc.format.context import kernel as context_kernel
-from pillow_sdc.format.context.kernel import Choice, Kernel
+from pillow_sdc.format.context.kernel import Kernel, KernelSelection
 
 Latents = NDArray[np.float32]
 
@@ -67,7 +67,7 @@ def paths_table(pictures: list[Latents], rounds: int) -> Table:
     for _ in range(rounds):
         for latents, payload in zip(pictures, payloads, strict=True):
             for kernel in kernels:
-                with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "")):
+                with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(kernel, "")):
                     times[kernel, "decode"].append(milliseconds(lambda: decode(payload, latents.shape)))  # noqa: B023
                     times[kernel, "encode"].append(milliseconds(lambda: CODEC.encode(latents)))  # noqa: B023
     table = Table("path", "decode, ms", "times as fast", "encode, ms", "times as fast", title="64×64 latents")

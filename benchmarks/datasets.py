@@ -5,7 +5,7 @@ python benchmarks/datasets.py FOLDER [--pictures N] [--rounds N] [--treated MODE
 Each picture of the folder is made 512×512 pixels. Latents are ready for a U-Net; pixels have yet to be encoded. Seconds
 are those that the core computed, without those in which it was another program's.
 
-With --treated it shows instead how far latents that are cropped or mirrored are from those that the model makes of
+With --treated it shows instead how far latents that are cropped or mirrored are from those that the model encodes from
 pixels so treated, as mean squared errors, beside what the codec ``palette`` leaves.
 """
 

@@ -152,7 +152,7 @@ class Recorder:
     def _memory(self) -> Memory:
         info = self._process.memory_info()
         torch = _torch_on_gpu()
-        # "shared", the pages of mapped files and of shared memory, is told by Linux only.
+        # "shared", the pages of mapped files and of shared memory, is reported by Linux only.
         private = info.rss - getattr(info, "shared", 0)
         return Memory(info.rss, private, torch.cuda.memory_allocated() if torch else 0)
 
@@ -256,8 +256,8 @@ def _peak_resident(recorder: Recorder) -> str:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
-    told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return f"{sampled}, {told / MIB:,.0f} MiB as the system tells"
+    reported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"{sampled}, {reported / MIB:,.0f} MiB as the system reports"
 
 
 def _machine(device: str) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 SIDE = 512
 DTYPES = ("float32", "float16")
 PARAMETERS = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
-"""Of CompVis/stable-diffusion-v1-4."""
+"""Numbers of parameters of the parts of CompVis/stable-diffusion-v1-4."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ the palette codec in between. Ours are the models' interfaces between pixels and
 decode_batch between pictures and files. Everything begins and ends in the memory of the CPU.
 
 Multiplied with the arithmetic of the networks, attention included, which torch counts, pictures a second are a rate
-that the device computes at; it is shown as a share of that at which it multiplies large random matrices in bfloat16.
+that the device computes at; it is shown as a fraction of that at which it multiplies large random matrices in bfloat16.
 
 The weights are random (benchmarks/full_size_pipeline.py makes them, once): only times mean something.
 
@@ -40,7 +40,7 @@ from pillow_sdc.models import Models, denoise, get_models
 STEPS = 4
 NOISE_VARIANCE = 0.035
 PLAIN_SCHEDULE = 90
-"""Of so many steps over all timesteps the last four are 34, 23, 12 and 1, about those of the noise variance."""
+"""Number of steps over all timesteps with which the last four are 34, 23, 12 and 1, about those of real pictures."""
 
 WARM_UPS = 3
 """Runs before a measurement; with --compile the second or third compiles."""
@@ -222,7 +222,7 @@ def measure(directory: Path, arguments: argparse.Namespace) -> None:
     peak = matrix_rate(models.device)
     headings = ["plain way", *(f"batches of {batch}" for batch in arguments.batches)]
     rates = Table("pictures a second (times the plain way's)", *headings)
-    shares = Table("% of the matrix rate", *headings, "TFLOP a picture")
+    fractions = Table("% of the matrix rate", *headings, "TFLOP a picture")
     for work in works(plain, models, arguments.side, pictures):
         plainly = pictures / seconds(partial(work.plainly, 0), partial(one_by_one, work.plainly, pictures))
         together = []
@@ -232,9 +232,9 @@ def measure(directory: Path, arguments: argparse.Namespace) -> None:
             together.append(count / seconds(warm_up, act))
         rates.add_row(work.name, f"{plainly:.2f}", *(f"{rate:.2f} ({rate / plainly:.2f})" for rate in together))
         percent = (f"{100 * rate * work.flops / peak:.1f}" for rate in (plainly, *together))
-        shares.add_row(work.name, *percent, f"{work.flops / 1e12:.3g}")
+        fractions.add_row(work.name, *percent, f"{work.flops / 1e12:.3g}")
     console = Console() if sys.stdout.isatty() else Console(width=OUTPUT_WIDTH)
-    console.print(rates, shares)
+    console.print(rates, fractions)
     compiled = ", compiled" if models.compiled else ""
     console.print(
         f"{pictures} pictures of {arguments.side}×{arguments.side}, {models.dtype}{compiled}", highlight=False

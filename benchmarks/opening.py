@@ -72,7 +72,7 @@ def encoded(picture: Image.Image, file_format: str) -> bytes:
 
 def opening(files: dict[str, bytes], folder: Path) -> Table:
     table = Table("3000×2000", "file, bytes", "open, ms", "over SDC's", "from memory, ms", "bytes read")
-    spans = {}
+    durations = {}
     for file_format, data in files.items():
         path = folder / f"picture.{file_format.lower()}"
         path.write_bytes(data)
@@ -83,11 +83,11 @@ def opening(files: dict[str, bytes], folder: Path) -> Table:
         def open_memory(data: bytes = data) -> None:
             Image.open(io.BytesIO(data)).close()
 
-        spans[file_format] = [milliseconds(act, 501) for act in (open_path, open_memory)]
-    for file_format, (by_path, from_memory) in spans.items():
+        durations[file_format] = [milliseconds(act, 501) for act in (open_path, open_memory)]
+    for file_format, (by_path, from_memory) in durations.items():
         fp = CountingFile(files[file_format])
         Image.open(fp)
-        row = f"{by_path:.3f}", f"{by_path / spans['SDC'][0]:.2f}", f"{from_memory:.3f}", f"{fp.count:,}"
+        row = f"{by_path:.3f}", f"{by_path / durations['SDC'][0]:.2f}", f"{from_memory:.3f}", f"{fp.count:,}"
         table.add_row(file_format, f"{len(files[file_format]):,}", *row)
     return table
 
@@ -119,7 +119,7 @@ def thumbnails(picture: Image.Image, folder: Path) -> Table:
 
 
 def flipped_bits_found(data: bytes, file_format: str) -> float:
-    """Return the share of flipped bits, of a sample, at which opening or verifying raises."""
+    """Return the fraction of flipped bits, of a sample, at which opening or verifying raises."""
     random = np.random.default_rng(0)
     positions = random.choice(8 * len(data), min(FLIPS, 8 * len(data)), replace=False)
     found = 0

@@ -26,7 +26,7 @@ from timing import seconds
 
 import pillow_sdc
 from pillow_sdc.format.context import kernel as context_kernel
-from pillow_sdc.format.context.kernel import Choice
+from pillow_sdc.format.context.kernel import KernelSelection
 
 SIZES = {"0.4": (768, 512), "6": (3000, 2000), "24": (6000, 4000)}
 CODECS: dict[str, dict[str, Any]] = {"palette": {}, "context": {"quality": 40}}
@@ -70,14 +70,14 @@ def main() -> None:
     rows = [(size, codec) for size in SIZES for codec in CODECS]
     for size, codec in track(rows, transient=True):
         files = [pillow_sdc.encode(photo.resize(SIZES[size]), **CODECS[codec]) for photo in photos]
-        choices = [context_kernel.choice()]
+        choices = [context_kernel.selection()]
         if codec == "context" and size in WITHOUT_KERNEL and choices[0].kernel:
-            choices.append(Choice(None, "Python"))
+            choices.append(KernelSelection(None, "Python"))
         for choice in choices:
-            with mock.patch.object(context_kernel, "choice", return_value=choice), threadpool_limits(1):
-                spans = [f"{milliseconds(act, files):,.1f}" for act in ACTS.values()]
+            with mock.patch.object(context_kernel, "selection", return_value=choice), threadpool_limits(1):
+                durations = [f"{milliseconds(act, files):,.1f}" for act in ACTS.values()]
             name = f"{codec} ({choice.reason.partition(':')[0]})" if codec == "context" else codec
-            table.add_row(size, name, f"{statistics.mean(map(len, files)):,.0f}", *spans)
+            table.add_row(size, name, f"{statistics.mean(map(len, files)):,.0f}", *durations)
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""What the codec ``context`` makes of a folder of photographs at each quality, beside ``palette`` and Pillow's formats.
+"""Rate and distortion of the codec ``context`` on a folder of photographs, beside ``palette`` and Pillow's formats.
 
     python benchmarks/rate_distortion.py FOLDER --model DIRECTORY_OR_HUB_ID [--markdown FILE] [--sheets FOLDER]
 
@@ -50,7 +50,7 @@ COLUMNS = {
     "Laplacian": ".2f",
     "texture": ".2f",
 }
-"""Of the tables, and how their numbers are printed; in the order of a score."""
+"""Columns of the tables, and the format of their numbers, in the order of a score's fields."""
 
 SHEET_SIZES = (1500, 2000, 3000, 5000)
 SHEET_ROWS = 4
@@ -98,7 +98,7 @@ def context_rows(album: Album) -> Iterator[Row]:
 
 
 def other_rows(album: Album) -> Iterator[Row]:
-    """Yield what the codec ``palette`` makes of the photographs, and what the model does without any codec."""
+    """Yield the figures of the codec ``palette``, and those of the model without any codec."""
     yield "palette", score_of(album.in_palette)
     pairs = zip(album.photos, album.latents, strict=True)
     pictures = ((photo, decode(photo, QuantisedLatents(latents, 0.0), album.settings)) for photo, latents in pairs)
@@ -150,7 +150,7 @@ def cells(figures: Score) -> list[str]:
 
 
 def markdown(groups: Iterable[list[Row]], album: Album, model: str) -> str:
-    """Return the table as a page; of a model in a directory, only the directory's name is told."""
+    """Return the table as a page, with only the directory's name of a model in a directory."""
     name = Path(model).name if Path(model).is_dir() else model
     sizes = ", ".join(sorted({f"{photo.shape[1]}×{photo.shape[0]}" for photo in album.photos}))
     lines = [

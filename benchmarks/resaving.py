@@ -76,7 +76,7 @@ def encoding(files: dict[str, bytes], folder: Path) -> Table:
         source, png = folder / f"{name}.sdc", folder / f"{name}.png"
         source.write_bytes(data)
         pillow_sdc.decode(data).save(png)
-        spans = {}
+        durations = {}
         for path in (png, source):
             command = [sys.executable, "-m", "pillow_sdc", "encode", str(path), "-o", str(folder / "out.sdc")]
             command += ["--quality", "30", "--force", "--quiet", "--model", "compact"]
@@ -87,10 +87,12 @@ def encoding(files: dict[str, bytes], folder: Path) -> Table:
             def encode(path: Path = path) -> None:
                 pillow_sdc.encode(path, quality=30)
 
-            spans[path] = milliseconds(encode, TIMES), milliseconds(run, COMMANDS)
-            shares = (f"{before / now:.1f}" for before, now in zip(spans[png], spans[path], strict=True))
+            durations[path] = milliseconds(encode, TIMES), milliseconds(run, COMMANDS)
+            shares = (f"{before / now:.1f}" for before, now in zip(durations[png], durations[path], strict=True))
             cells = [
-                cell for pair in zip((f"{span:.0f}" for span in spans[path]), shares, strict=True) for cell in pair
+                cell
+                for pair in zip((f"{duration:.0f}" for duration in durations[path]), shares, strict=True)
+                for cell in pair
             ]
             table.add_row(f"{name}, {path.suffix}", *cells)
     return table

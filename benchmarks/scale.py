@@ -66,11 +66,11 @@ def write_noise(folder: Path, count: int) -> None:
 def measured(source: Path, engine: Engine) -> tuple[float, int]:
     """Return how many seconds a run into a fresh folder takes, and the bytes of its manifest."""
     with tempfile.TemporaryDirectory() as target:
-        span, progress = timed(lambda: run(str(source), target, ENCODING, engine))
+        duration, progress = timed(lambda: run(str(source), target, ENCODING, engine))
         manifest = sum(path.stat().st_size for path in Path(target, FOLDER).glob("*.parquet"))
     if progress.failed:
         raise RuntimeError(f"{progress.failed} pictures failed: {progress.errors}")
-    return span, manifest
+    return duration, manifest
 
 
 def seconds(source: Path, engine: Engine) -> float:
@@ -137,11 +137,11 @@ def compare_memory(console: Console, folder: Path, counts: list[int]) -> None:
         source = folder / str(count)
         write_noise(source, count)
         with sampled_memory() as samples:
-            span, manifest = measured(source, LocalEngine(WORKERS))
+            duration, manifest = measured(source, LocalEngine(WORKERS))
         peak = max(samples)
         first = first or peak
         share = f"{manifest / count:.0f}"
-        table.add_row(f"{count:,}", f"{span:.1f}", f"{peak / 1e6:.0f}", f"{peak / first:.3f}", share)
+        table.add_row(f"{count:,}", f"{duration:.1f}", f"{peak / 1e6:.0f}", f"{peak / first:.3f}", share)
     console.print(table)
 
 

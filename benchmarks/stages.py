@@ -2,7 +2,7 @@
 
 All is computed by one thread. The model is the embedded one, measured here. What a GPU does with Stable Diffusion v1.4
 is arithmetic (1.12 TFLOP to encode 512×512 pixels, 2.51 to decode them, 0.80 for each of the U-Net's four evaluations,
-as ``benchmarks/gpu.py`` counts them) over the rate that it is told, unless rates are given that were measured.
+as ``benchmarks/gpu.py`` counts them) over the given rate, unless measured rates are given.
 
 python benchmarks/stages.py FOLDER [--pictures N] [--tflops RATE] [--gpu-encodes PER_SECOND] [--gpu-decodes PER_SECOND]
 """
@@ -39,11 +39,11 @@ class Clock:
     """Gathers the milliseconds that stages take, picture by picture."""
 
     def __init__(self) -> None:
-        self.spans: dict[str, list[float]] = defaultdict(list)
+        self.durations: dict[str, list[float]] = defaultdict(list)
 
     def __call__(self, stage: str, act: Callable[[], Result]) -> Result:
-        span, result = timed(act)
-        self.spans[stage].append(1e3 * span)
+        duration, result = timed(act)
+        self.durations[stage].append(1e3 * duration)
         return result
 
 
@@ -98,8 +98,8 @@ def main() -> None:
     encodes = arguments.gpu_encodes or arguments.tflops / ENCODE_TFLOP
     decodes = arguments.gpu_decodes or arguments.tflops / DECODE_TFLOP
     table = Table("stage", "ms", "pictures an hour and core", "core-hours a million", "cores for one GPU")
-    for stage, spans in clock.spans.items():
-        milliseconds = statistics.mean(spans)
+    for stage, durations in clock.durations.items():
+        milliseconds = statistics.mean(durations)
         rate = decodes if "decode" in stage or "write" in stage else encodes
         cores = "" if "embedded" in stage else f"{rate * milliseconds / 1000:.1f}"
         hourly = 3.6e6 / milliseconds

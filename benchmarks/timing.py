@@ -70,12 +70,12 @@ def run(
     Raises:
         SystemExit: It failed; with what it wrote to standard error.
     """
-    span, done = timed(
+    duration, done = timed(
         lambda: subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     )
     if done.returncode:
         raise SystemExit(f"{command[0]} ended with code {done.returncode}:\n{done.stderr}")
-    return Finished(span, done.stdout)
+    return Finished(duration, done.stdout)
 
 
 def peak_memory() -> float:

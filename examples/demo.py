@@ -27,7 +27,7 @@ from pillow_sdc.report.peers import AVIF, PeerEncoder
 
 PHOTOGRAPHS = {"coffee": coffee, "astronaut": astronaut}
 HEIGHT = 400
-"""Of what is shown of each photograph, its middle."""
+"""Height of the middle part shown of each photograph, in pixels."""
 
 OPEN_AND_SAVE = """
 import sys

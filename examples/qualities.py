@@ -23,7 +23,7 @@ from pillow_sdc.report.peers import AVIF, AVIF_AT_HALF_SIZE, PeerEncoder
 os.environ.setdefault("PILLOW_SDC_MODEL", "compact")
 QUALITIES = 20, 40, 70
 DETAILS = {"cat": (chelsea, (96, 32)), "coffee": (coffee, (200, 120)), "astronaut": (astronaut, (152, 40))}
-"""Of photographs, and the upper left corners of what is shown."""
+"""Photographs, and the upper left corner of the part that is shown of each, in pixels."""
 SIDE, SCALE, CAPTION = 176, 1.5, 24
 
 

@@ -30,7 +30,7 @@ SIDE, CROP, BATCH = 256, 16, 16
 
 
 class Block(nn.Module):
-    """A residual block, told of the time."""
+    """A residual block, conditioned on the time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

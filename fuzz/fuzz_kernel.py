@@ -2,8 +2,8 @@
 
     python fuzz/fuzz_kernel.py [--runs N] [--seed K]
 
-The addresses of all reads and writes are checked, and all arithmetic is held against what C defines. The kernel is
-built for that in a temporary folder; the installed one is not touched. Each payload goes through one of the paths that
+All memory accesses are checked, and all arithmetic for undefined behaviour. The kernel is built for that in a temporary
+folder; the installed one is not touched. Each payload goes through one of the paths that
 the processor can take, and one in some goes through the reference, too, which must give the same. A payload that breaks
 something is kept in the working directory, as ``crash-SHA256.payload``.
 """
@@ -30,20 +30,20 @@ from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.format.codecs import ContextCodec
 from pillow_sdc.format.context import kernel as context_kernel
 from pillow_sdc.format.context import payload as context_payload
-from pillow_sdc.format.context.kernel import Choice, Kernel
+from pillow_sdc.format.context.kernel import Kernel, KernelSelection
 from pillow_sdc.format.context.network import BAND
 
 ROOT = Path(__file__).resolve().parent.parent
 
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 LIBRARY = "PILLOW_SDC_FUZZ_LIBRARY"
-"""Environment variable that has the fuzzing done in this process, with a kernel that was built before."""
+"""Environment variable: path of a kernel built before; if set, this process fuzzes it."""
 
 SHAPES = [(1, 1), (1, 7), (7, 1), (2, 3), (3, 2), (4, 5), (6, 6), (3, 12), (130, 1)]
 TALL = 0.01
-"""Share of the runs with more rows than a band has."""
+"""Fraction of the runs with more rows than a band."""
 COMPARED = 50
-"""One in so many also goes through the reference."""
+"""One in this many payloads also goes through the reference."""
 
 
 class Payload(NamedTuple):
@@ -58,14 +58,14 @@ def seeds(draw: random.Random) -> list[Payload]:
     payloads = []
     for rows, columns in SHAPES:
         for step in (1, 40, 819, 3000, 10240, 16383):
-            codec = ContextCodec(trellis=draw.random() < 0.7, stretched=draw.random() < 0.5)
+            codec = ContextCodec(trellis=draw.random() < 0.7, weighted=draw.random() < 0.5)
             latents = draw.choice((0.1, 1.0, 9.0)) * noise.standard_normal((4, rows, columns)).astype(np.float32)
             payloads.append(Payload(rows, columns, codec.encode_with_step(latents, step)))
     return payloads
 
 
 def mutated(payload: Payload, draw: random.Random) -> Payload:
-    """Return a payload that resembles another, most of the time of the same shape; its network's number is right."""
+    """Return a mutated payload, most of the time of the same shape, with the same network."""
     head, stream = bytearray(payload.data[:3]), payload.data[3:]
     match draw.randrange(8):
         case 0:
@@ -82,9 +82,9 @@ def mutated(payload: Payload, draw: random.Random) -> Payload:
 
 
 def outcome(payload: Payload, kernel: Kernel | None, *, truncated: bool) -> object:
-    """Return what a payload decodes to, or why it does not."""
+    """Return the result of decoding a payload, or the message of the error."""
     decode = ContextCodec.decode_truncated if truncated else ContextCodec.decode
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(kernel, "")):
         try:
             decoded = decode(payload.data, payload.rows, payload.columns)
         except CorruptFileError as error:
@@ -93,24 +93,24 @@ def outcome(payload: Payload, kernel: Kernel | None, *, truncated: bool) -> obje
 
 
 def write_anything(kernel: Kernel, draw: random.Random) -> None:
-    """Have latents and symbols written that no picture has."""
+    """Encode latents and symbols that no picture has."""
     noise = np.random.default_rng(draw.randrange(1 << 32))
     rows, columns = draw.choice(SHAPES[:-1])
     codec = ContextCodec(trellis=draw.random() < 0.5)
     latents = (draw.choice((0.0, 1.0, 1e3, 1e30)) * noise.standard_normal((4, rows, columns))).astype(np.float32)
     step = draw.choice((1, 100, 16383))
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(kernel, "")):
         codec.encode_with_step(latents, step)
         codec.reconstruct_with_step(latents, step)
-    numbers = noise.integers(-(1 << draw.randrange(1, 21)), 1 << 20, (4, rows, columns))
-    kernel.write(numbers, context_payload.entropy_model(codec.head(step)))
+    symbols = noise.integers(-(1 << draw.randrange(1, 21)), 1 << 20, (4, rows, columns))
+    kernel.write(symbols, context_payload.entropy_model(codec.head(step)))
 
 
 def fuzz(library: Path, runs: int, seed: int, last: Path) -> None:
-    """Decode so many payloads; ``last`` is the file that holds the one in hand."""
+    """Decode ``runs`` payloads; the file ``last`` always contains the current one."""
     draw = random.Random(seed)
     kernels = [Kernel(library, path) for path in Kernel(library).paths]
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(None, "")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(None, "")):
         payloads = seeds(draw)
     tall = [payload for payload in payloads if payload.rows > BAND]
     short = [payload for payload in payloads if payload.rows <= BAND]

@@ -224,7 +224,7 @@ def check(file: bytes, outcomes: Counter[str], *, timed: bool = True) -> None:
 
 def compare(file: bytes) -> bool:
     """Decode a file's payload by the kernel and by the reference, if it is one of theirs; return whether it is."""
-    kernel = context_kernel.choice().kernel
+    kernel = context_kernel.selection().kernel
     try:
         layout = container.read_layout(io.BytesIO(file))
     except pillow_sdc.SdcError:
@@ -236,7 +236,8 @@ def compare(file: bytes) -> bool:
     payload = file[start : start + layout.payload.length]
     for decode in (ContextCodec.decode, ContextCodec.decode_truncated):
         by_kernel = latents_or_error(decode, payload, header)
-        with mock.patch.object(context_kernel, "choice", return_value=context_kernel.Choice(None, "to compare")):
+        reference = context_kernel.KernelSelection(None, "to compare")
+        with mock.patch.object(context_kernel, "selection", return_value=reference):
             by_reference = latents_or_error(decode, payload, header)
         if by_kernel != by_reference:
             raise AssertionError(f"{decode.__name__}: the kernel and the reference differ")

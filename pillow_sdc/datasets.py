@@ -1,21 +1,20 @@
-"""Training samples for PyTorch straight from ``.sdc`` files: latents, which take no model, or pixels.
+"""PyTorch datasets of ``.sdc`` files: latents, for which no model is needed, or pixels.
 
 files ─ SdcFiles ─▶ stored samples, by index ─ decode ─▶ samples ─ transform ─▶
 shards ─ SdcShards: rank, worker ─▶ stored samples ─ shuffle buffer ─ decode ─▶ samples ─ transform ─▶
 
 A sample is a dictionary, as in WebDataset:
 
-- ``__key__``: what it is called: a file's path below the folder, without the suffix (the whole path if files were
-  listed one by one); in a tar shard what its files' names have in common; in a Parquet file the number of its row.
-- ``__url__``: the file or shard that it is from.
+- ``__key__``: its name. For a file, the path below the folder without the suffix (the whole path if files were listed
+  one by one); in a tar shard, the common part of its files' names; in a Parquet file, the number of its row.
+- ``__url__``: the file or shard that contains it.
 - ``latents``: float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled, and ``noise_variance``: float32 ``()``, the mean square of what
   quantisation added to them; or
-- ``pixels``: float32 ``(3, H, W)`` in [−1, 1], decoded by the settings that hold where the dataset is made; no alpha.
-- What goes along in a shard: the other columns of a Parquet file, and the other files of a tar shard's sample, by their
-  suffixes without the dot. Bytes called ``txt``, ``json`` or ``cls`` become a text, what the JSON says, a whole number.
+- ``pixels``: float32 ``(3, H, W)`` in [−1, 1], decoded with the settings at the time the dataset is created; no alpha.
+- Its companions in a shard: the other columns of a Parquet file, or the other files of a tar shard's sample, by their
+  suffixes without the dot. Bytes named ``txt``, ``json`` or ``cls`` are parsed: to a string, a JSON value, an integer.
 
-``import pillow_sdc`` does not import this module, for it imports torch. Files are read by what the extra ``batch``
-installs.
+``import pillow_sdc`` does not import this module, because it imports torch. It needs the extra ``batch``.
 """
 
 import io
@@ -48,8 +47,8 @@ from .runtime.torch_state import isolated
 
 __all__ = ["SdcFiles", "SdcShards"]
 
-Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-"""A folder, a file or a pattern, by path or by a URL that fsspec knows; or files one by one, taken as they are."""
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""A folder, a file or a pattern, as a path or a URL that fsspec supports; or an iterable of files."""
 
 Content = Literal["latents", "pixels"]
 OnError = Literal["raise", "skip"]
@@ -59,39 +58,39 @@ Item = TypeVar("Item")
 SUFFIX = ".sdc"
 
 CORRUPT = CorruptFileError, NotSdcError
-"""What ``on_error`` is about. A file that is out of reach, or a model that is, is no fault of the sample."""
+"""Errors that ``on_error`` applies to. An unreachable file or model is not a fault of the sample."""
 
 PARSERS: Mapping[str, Callable[[bytes], Any]] = {"txt": bytes.decode, "json": json.loads, "cls": int}
-"""What makes of the files that go along what they hold, by the last part of their names."""
+"""Parsers of companions, by the last part of their names."""
 
 ROWS = 16
-"""Of a Parquet file that are read at a time."""
+"""Number of rows of a Parquet file read at a time."""
 
 _log = logging.getLogger("pillow_sdc")
 
 
 class SdcFiles(Dataset[Any]):
-    """A map-style dataset of ``.sdc`` files; an index takes its file alone, whatever their number.
+    """A map-style dataset of ``.sdc`` files; each index reads one file.
 
-    With ``on_error="skip"`` a batch of a ``DataLoader`` is smaller by the corrupt files among its own, and a warning
-    names each. ``dataset[index]`` itself has nothing to give in their place, and raises.
+    With ``on_error="skip"`` a batch of a ``DataLoader`` lacks its corrupt files, and a warning names each. A corrupt
+    file still raises in ``dataset[index]``, which has nothing to return in its place.
 
     Args:
-        source: A folder, a file or a pattern, by path or by a URL that fsspec knows; or an iterable of files, which are
-            taken as they are. Of a folder's files those called ``.sdc`` are taken, in the order of their names.
+        source: A folder, a file or a pattern, as a path or a URL that fsspec supports; or an iterable of files. A
+            folder's files with the suffix ``.sdc`` are taken, sorted by name.
         content: ``"latents"`` or ``"pixels"``.
-        transform: Makes of a sample what is given in its place.
-        on_error: What a corrupt file does: ``"raise"``, or ``"skip"`` with a warning on the logger ``pillow_sdc``.
+        transform: A function of a sample whose result replaces the sample.
+        on_error: On a corrupt file ``"raise"``, or ``"skip"`` it with a warning on the logger ``pillow_sdc``.
 
     Raises:
         FileNotFoundError: There is no such folder or file, or nothing matches.
         OSError: The folder cannot be read.
-        ValueError: None of its files is called ``.sdc``, or ``content`` or ``on_error`` is none of these.
+        ValueError: No file has the suffix ``.sdc``, or ``content`` or ``on_error`` is not one of the values above.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Paths,
         *,
         content: Content = "latents",
         transform: Transform | None = None,
@@ -108,9 +107,9 @@ class SdcFiles(Dataset[Any]):
         """Return a file's sample.
 
         Raises:
-            IndexError: There are not so many.
+            IndexError: The index is out of range.
             CorruptFileError: The file is damaged (also an ``OSError``).
-            NotSdcError: It is no SDC file (also a ``SyntaxError``).
+            NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
             OSError: It cannot be read, or the model is unavailable or failed.
         """
         stored = self._stored(index)
@@ -120,10 +119,11 @@ class SdcFiles(Dataset[Any]):
             _raise_named(stored.name, error)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return the samples of a batch, but for those that are skipped; ``DataLoader`` calls this.
+        """Return the samples of a batch without skipped ones; called by ``DataLoader``.
 
         Raises:
-            CorruptFileError: All of them are corrupt, or one is that is not skipped; else as above.
+            CorruptFileError: A file is corrupt and not skipped, or all files of the batch were skipped.
+            OSError, NotSdcError: As for :meth:`__getitem__`.
         """
         samples = list(self._decoder.samples(map(self._stored, indices)))
         if indices and not samples:
@@ -140,41 +140,41 @@ class SdcFiles(Dataset[Any]):
 class SdcShards(IterableDataset[Any]):
     """An iterable dataset of tar shards (WebDataset's layout) and Parquet files, such as ``sdc batch`` writes.
 
-    The workers of a ``DataLoader`` and the ranks of a distributed training share the shards: each sample is given once
-    an epoch, whatever their number. Where there are fewer shards than workers in all, some workers share a shard, and
-    each passes by what is for the others. Ranks need not get equally many samples.
+    The shards are split among the workers of a ``DataLoader`` and the ranks of a distributed training: each sample is
+    yielded once an epoch, whatever their number. If there are fewer shards than workers in all, some workers read the
+    same shard, and each skips the samples of the others. Ranks may get different numbers of samples.
 
-    With one seed, epoch, and number of workers and ranks, the order is the same in every run. Like PyTorch's
+    The order is determined by the seed, the epoch, and the number of workers and ranks. Like PyTorch's
     ``DistributedSampler``, a dataset repeats its order until :meth:`set_epoch` is called.
 
-    A sample that has no picture, as one of which ``sdc batch`` reports that it failed, is corrupt.
+    A sample without a picture, such as one that failed in ``sdc batch``, counts as corrupt.
 
     Args:
-        source: A folder, a file or a pattern, by path or by a URL that fsspec knows; or an iterable of files, which are
-            taken as they are. Those are taken that are called ``.tar``, ``.tar.gz``, ``.tgz`` or ``.parquet``.
+        source: A folder, a file or a pattern, as a path or a URL that fsspec supports; or an iterable of files. A
+            folder's files with the suffixes ``.tar``, ``.tar.gz``, ``.tgz`` and ``.parquet`` are taken.
         content: ``"latents"`` or ``"pixels"``.
-        column: Which column of a Parquet file holds the pictures; unless given, the one that is an image by the table's
-            metadata, or is called ``image``. Of a tar shard's samples, the suffix of the picture's file, such as
-            ``"sdc"``, ``"edited.sdc"`` or just ``"edited"``; the only SDC file's unless given.
-        transform: Makes of a sample what is given in its place.
-        shuffle_buffer: From how many samples the next is drawn at random; the shards come in random order, too. They
-            wait as they are stored, in some kilobytes each. 0 gives all in the order in which it is stored.
-        seed: Of that order; 0 or more.
-        rank: Which part of ``world_size`` is to be given here. Unless both are given, ``torch.distributed`` is asked,
-            and must be initialised before the dataset is made.
-        world_size: Into how many parts the dataset is divided.
-        on_error: What a corrupt sample does: ``"raise"``, or ``"skip"`` with a warning on the logger ``pillow_sdc``. Of
-            a shard that is damaged itself the rest is skipped.
+        column: The column of a Parquet file with the pictures; by default the one that is an image according to the
+            table's metadata, or is named ``image``. For a tar shard, the suffix of the pictures' files, such as
+            ``"sdc"``, ``"edited.sdc"`` or just ``"edited"``; by default that of the only SDC file of the sample.
+        transform: A function of a sample whose result replaces the sample.
+        shuffle_buffer: Number of samples in the buffer from which the next one is drawn at random; the order of shards
+            is then random too. The buffer holds undecoded samples of some kilobytes each. 0 keeps the stored order.
+        seed: Seed of the random order; 0 or more.
+        rank: The part of ``world_size`` that this dataset yields. By default both come from ``torch.distributed``,
+            which must be initialised before the dataset is created.
+        world_size: Number of parts into which the dataset is split.
+        on_error: On a corrupt sample ``"raise"``, or ``"skip"`` it with a warning on the logger ``pillow_sdc``. If a
+            shard itself is damaged, its remaining samples are skipped.
 
     Raises:
         FileNotFoundError: There is no such folder or file, or nothing matches.
         OSError: The folder cannot be read.
-        ValueError: None of its files is called like a shard, or an argument makes no sense.
+        ValueError: No file has the suffix of a shard, or an argument is invalid.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Paths,
         *,
         content: Content = "latents",
         column: str | None = None,
@@ -195,23 +195,23 @@ class SdcShards(IterableDataset[Any]):
         self._rank, self._world_size = _place(rank, world_size) if self._place_is_given else _distributed() or (0, 1)
         with isolated():
             self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        """In shared memory, so that workers that stay from one epoch to the next learn of it."""
+        """The epoch, in shared memory, so that persistent workers see changes."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the next iteration take another order: that of an epoch, 0 or more; 0 to begin with."""
+        """Set the epoch, 0 or more, that determines the order of the next iteration; initially 0."""
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; it must be at least 0")
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Any]:
-        """Give the samples that are for this rank and worker.
+        """Yield the samples of this rank and worker.
 
         Raises:
             CorruptFileError: A sample or a shard is damaged (also an ``OSError``).
-            NotSdcError: A picture is no SDC file (also a ``SyntaxError``).
+            NotSdcError: A picture is not an SDC file (also a ``SyntaxError``).
             OSError: A shard cannot be read, or the model is unavailable or failed.
-            ValueError: There is no such column, it is not clear which is meant, or one is called as what samples hold.
-            RuntimeError: ``torch.distributed`` was initialised after the dataset was made.
+            ValueError: The column is missing or ambiguous, or a column has the name of one of a sample's own fields.
+            RuntimeError: ``torch.distributed`` was initialised after the dataset was created.
         """
         if not self._place_is_given and _distributed() not in (None, (self._rank, self._world_size)):
             raise RuntimeError("make the dataset after torch.distributed is initialised, or give rank and world_size")
@@ -222,7 +222,7 @@ class SdcShards(IterableDataset[Any]):
         if self._shuffle_buffer:
             order = np.random.default_rng((self._seed, epoch)).permutation(len(shards))
             shards = [shards[index] for index in order]
-        stored = self._stored(_shares(shards, part, parts))
+        stored = self._stored(_splits(shards, part, parts))
         if self._shuffle_buffer:
             stored = _shuffled(stored, self._shuffle_buffer, np.random.default_rng((self._seed, epoch, part)))
         return self._decoder.samples(stored)
@@ -231,8 +231,8 @@ class SdcShards(IterableDataset[Any]):
         self.__dict__ = state
         self._epoch.share_memory_()
 
-    def _stored(self, shares: "Iterable[_Share]") -> "Iterator[_Stored]":
-        for url, first, step in shares:
+    def _stored(self, splits: "Iterable[_Split]") -> "Iterator[_Stored]":
+        for url, first, step in splits:
             folder, name = _folder_and_name(url)
             read = _read_tar if name.lower().endswith(tar_shards.SUFFIXES) else _read_parquet
             with Store(folder).opened(name) as file:
@@ -240,11 +240,11 @@ class SdcShards(IterableDataset[Any]):
                 try:
                     yield from (stored for number, stored in samples if number % step == first)
                 except CorruptFileError as error:
-                    self._decoder.pass_by(url, error)
+                    self._decoder.skip(url, error)
 
 
-class _Share(NamedTuple):
-    """Every so many samples of a shard, from one of the first."""
+class _Split(NamedTuple):
+    """The samples of a shard that one worker takes: every ``step``-th, starting with ``first``."""
 
     url: str
     first: int
@@ -253,13 +253,13 @@ class _Share(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """A sample as it is stored.
+    """A sample before decoding.
 
     Attributes:
-        url: Of the file or shard.
-        key: What it is called.
-        picture: The SDC file; ``None`` if there is none.
-        companions: What goes along, by its name.
+        url: URL of the file or shard.
+        key: Name of the sample.
+        picture: Bytes of the SDC file; ``None`` if there is none.
+        companions: The other data of the sample, by name.
     """
 
     url: str
@@ -269,12 +269,12 @@ class _Stored:
 
     @property
     def name(self) -> str:
-        """What to call it before users."""
+        """The sample's name in messages."""
         return self.url if self.url.lower().endswith(SUFFIX) else f"{self.url}::{self.key}"
 
 
 class _Decoder:
-    """Makes of stored samples what users get, by the settings that hold where it is made."""
+    """Decodes stored samples, with the settings at the time it is created."""
 
     def __init__(self, content: Content, transform: Transform | None, on_error: OnError) -> None:
         for name, value, known in (("content", content, Content), ("on_error", on_error, OnError)):
@@ -284,12 +284,12 @@ class _Decoder:
         self._settings = options.settings()
 
     def samples(self, stored: Iterable[_Stored]) -> Iterator[Any]:
-        """Give samples, without those that are corrupt if these are skipped."""
+        """Yield decoded samples, without corrupt ones if they are skipped."""
         for one in stored:
             try:
                 sample = self.sample(one)
             except CORRUPT as error:
-                self.pass_by(one.name, error)
+                self.skip(one.name, error)
             else:
                 yield sample
 
@@ -297,9 +297,9 @@ class _Decoder:
         """Return a sample.
 
         Raises:
-            CorruptFileError: The picture, or what goes along with it, is damaged, or there is none.
-            NotSdcError: The picture is no SDC file.
-            ValueError: What goes along is called as something is that samples hold.
+            CorruptFileError: The picture or a companion is damaged, or there is no picture.
+            NotSdcError: The picture is not an SDC file.
+            ValueError: A companion has the name of one of the sample's own fields.
         """
         if stored.picture is None:
             raise CorruptFileError("there is no picture in it")
@@ -311,8 +311,8 @@ class _Decoder:
         sample |= {name: _parsed(name, value) for name, value in stored.companions.items()}
         return sample if self._transform is None else self._transform(sample)
 
-    def pass_by(self, name: str, error: Exception) -> None:
-        """Say what is skipped, or raise the error."""
+    def skip(self, name: str, error: Exception) -> None:
+        """Log a skipped sample, or raise the error."""
         if self._on_error == "raise":
             _raise_named(name, error)
         _log.warning("skipped %s: %s", name, summary_of(error))
@@ -369,7 +369,7 @@ def _picture_of(sample: Sample) -> bytes | None:
 
 
 def _shuffled(items: Iterable[Item], size: int, rng: np.random.Generator) -> Iterator[Item]:
-    """Give items in an order drawn from a buffer."""
+    """Yield items in an order drawn from a buffer."""
     buffer: list[Item] = []
     for item in items:
         if len(buffer) < size:
@@ -381,12 +381,12 @@ def _shuffled(items: Iterable[Item], size: int, rng: np.random.Generator) -> Ite
     yield from (buffer[index] for index in rng.permutation(len(buffer)))
 
 
-def _shares(shards: Sequence[str], part: int, parts: int) -> list[_Share]:
-    """Return which part of the shards is one of so many; part k takes its own shards, or its share of one."""
+def _splits(shards: Sequence[str], part: int, parts: int) -> list[_Split]:
+    """Return one of several parts of the shards: whole shards, or part of one if there are more parts than shards."""
     if len(shards) >= parts:
-        return [_Share(url, 0, 1) for url in shards[part::parts]]
+        return [_Split(url, 0, 1) for url in shards[part::parts]]
     first, shard = divmod(part, len(shards))
-    return [_Share(shards[shard], first, len(range(shard, parts, len(shards))))]
+    return [_Split(shards[shard], first, len(range(shard, parts, len(shards))))]
 
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
@@ -396,17 +396,17 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
 
 
 def _distributed() -> tuple[int, int] | None:
-    """Return this process's rank and the number of ranks, if the training is distributed."""
+    """Return this process's rank and the number of ranks, or ``None`` if the training is not distributed."""
     if not distributed.is_available() or not distributed.is_initialized():
         return None
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def _listed(source: Source, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
-    """Return which files a user means: what their URLs have in common, and the rest of each.
+def _listed(source: Paths, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Return the files of a source: the common prefix of their URLs, and the rest of each.
 
     Raises:
-        ValueError: None of them has one of the suffixes, or one that was listed has another.
+        ValueError: No file of a folder has one of the suffixes, or a listed file has another suffix.
     """
     if isinstance(source, str | os.PathLike):
         store, entries = found(os.fspath(source))
@@ -423,7 +423,7 @@ def _listed(source: Source, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
 
 
 def _is_aside(path: str) -> bool:
-    """Tell whether a file is hidden, or the manifest of ``sdc batch``."""
+    """Return whether a file is hidden, or the manifest of ``sdc batch``."""
     return any(part.startswith(".") or part == MANIFEST for part in PurePosixPath(path).parts)
 
 

@@ -27,11 +27,11 @@ class TruncatedFileError(CorruptFileError):
 
 
 class UnsupportedFileError(SdcError, OSError):
-    """The file is intact as far as can be told, but needs a newer version of this package."""
+    """The file seems intact, but needs a newer version of this package."""
 
 
 class ModelUnavailableError(SdcError, OSError):
-    """The model that the settings ask for is not here and cannot be had."""
+    """The model that the settings ask for cannot be found or loaded."""
 
 
 class ModelFailedError(SdcError, OSError):
@@ -39,15 +39,15 @@ class ModelFailedError(SdcError, OSError):
 
 
 class InsufficientMemoryError(SdcError, OSError):
-    """The picture is larger than the memory that there is for it."""
+    """There is not enough memory for the picture."""
 
 
 class BatchError(SdcError):
-    """Some of many pictures failed.
+    """Some pictures of a batch failed.
 
     Attributes:
-        results: The result of each, in their order; ``None`` for those that failed.
-        errors: What went wrong, by the index of those that failed.
+        results: The result of each picture, in order; ``None`` for those that failed.
+        errors: The error of each picture that failed, by its index.
     """
 
     def __init__(self, results: Sequence[Any], errors: Mapping[int, Exception]) -> None:
@@ -66,12 +66,12 @@ class OptionError(SdcError, ValueError):
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error says that there is no room for a file: each that follows would fail likewise."""
+    """Return whether an error means that the storage is full, so that every later write would fail too."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def summary_of(error: BaseException) -> str:
-    """Return an error's message in one line, without the path that is said anyway."""
+    """Return an error's message in one line, without the path, which the caller names."""
     if type(error).__name__ == "UnidentifiedImageError":
         return "not a picture that Pillow can read"
     if isinstance(error, OSError) and error.strerror:

@@ -1,7 +1,7 @@
 """Settings: which model decodes, on which device, with how many denoising steps, and which codec a plain save uses.
 
-They come, the later over the earlier, from the defaults, from environment variables, from :func:`configure`, and
-from the options of a single call such as ``save``.
+Sources of settings, each overriding those before it: the defaults (:class:`Settings`), environment variables,
+:func:`configure`, and the options of a single call such as ``save``.
 """
 
 import itertools
@@ -35,21 +35,21 @@ _TRUTH_VALUES = {"0": False, "false": False, "1": True, "true": True}
 
 
 class Settings(NamedTuple):
-    """What decides how pictures become latents and latents pictures.
+    """The settings, with their defaults.
 
     Attributes:
-        model: ``"auto"`` (Stable Diffusion v1.4 where there is CUDA or where it is in the local cache, if it works;
-            else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, whose ``~`` is
-            expanded, or the id of a repository on the Hugging Face hub.
-        device: ``"auto"`` (CUDA where there is one, else the CPU) or the name of a torch device; the embedded model
-            computes on CUDA only with onnxruntime-gpu, and else on the CPU.
+        model: ``"auto"`` (Stable Diffusion v1.4 if CUDA is available or the model is in the local cache, and if it
+            works; else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, whose
+            ``~`` is expanded, or the id of a repository on the Hugging Face hub.
+        device: ``"auto"`` (CUDA if available, else the CPU) or the name of a torch device; the embedded model runs on
+            CUDA only with onnxruntime-gpu, and otherwise on the CPU.
         dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``; the
             embedded model always computes in 8 bits.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
-        compile: Whether torch compiles the networks, for shapes of batches that recur; the embedded ones need none.
-        codec: What ``save`` writes where it is given neither a codec nor an option of one: ``"palette"``,
-            ``"context"`` or ``"uint8"``; ``None`` is ``"context"`` where there is a quality, else ``"palette"``.
-        quality: That of such a file, 1 to 100, for ``"context"`` alone; ``None`` is the codec's own.
+        compile: Whether torch compiles the networks for recurring shapes; no effect on the embedded model.
+        codec: The codec of a ``save`` without ``codec`` and without an option of a codec: ``"palette"``, ``"context"``
+            or ``"uint8"``; ``None`` means ``"context"`` if a quality is set, else ``"palette"``.
+        quality: The quality of such a file, 1 to 100, for ``"context"`` only; ``None`` means the codec's default.
     """
 
     model: str = "auto"
@@ -62,7 +62,7 @@ class Settings(NamedTuple):
 
     @property
     def codec_options(self) -> dict[str, Any]:
-        """The options of ``save`` that hold where it is given none of a codec."""
+        """The options of a ``save`` that is given no option of a codec."""
         options = {"codec": self.codec, "quality": self.quality}
         return {name: value for name, value in options.items() if value is not None}
 
@@ -82,9 +82,9 @@ class Changes(TypedDict, total=False):
 class configure:  # noqa: N801 - reads as the verb that it is, with or without ``with``
     """Change settings from now on, or, in a ``with`` statement, until its end.
 
-    A plain call holds for the whole process, threads started later and earlier included. Within a ``with`` block the
-    changes belong to the block's own thread or task and do not disturb others; a plain call made inside such a block
-    ends with it. Of a codec and a quality that exclude each other the one that was set last holds.
+    A plain call affects the whole process, including threads already started. In a ``with`` statement, the changes
+    affect only the thread or task of the block; a plain call inside such a block ends with the block. If a codec and a
+    quality exclude each other, the one set last wins.
 
     >>> configure(device="cpu")  # doctest: +SKIP
     >>> with configure(denoise_steps=8):  # doctest: +SKIP
@@ -127,7 +127,7 @@ class configure:  # noqa: N801 - reads as the verb that it is, with or without `
 
 
 def settings() -> Settings:
-    """Return the settings that hold here and now."""
+    """Return the current settings."""
     within_block = _block_settings.get()
     return within_block if within_block is not None else _process.settings()
 
@@ -135,7 +135,7 @@ def settings() -> Settings:
 def override(base: Settings, changes: Changes) -> Settings:
     """Return ``base`` with some fields changed.
 
-    A codec without a quality takes that of ``base`` away, and a quality the codec of ``base`` that has none.
+    A codec without a quality removes the quality of ``base``; a quality removes a codec of ``base`` that has none.
 
     Raises:
         OptionError: A value is outside its range, or the codec has no quality.
@@ -144,7 +144,7 @@ def override(base: Settings, changes: Changes) -> Settings:
 
 
 def _changed(base: Settings, changes: Mapping[str, Any], called: Mapping[str, str]) -> Settings:
-    """Do as :func:`override`, with what the user calls each field."""
+    """Return the result of :func:`override`; ``called`` gives the user's name of each field, for errors."""
     fields = {name: _checked(name, value, called[name]) for name, value in changes.items()}
     changed = base._replace(**fields)
     if changed.quality is None or changed.codec in (None, *(codec.name for codec in CODECS.takers("quality"))):
@@ -157,12 +157,12 @@ def _changed(base: Settings, changes: Mapping[str, Any], called: Mapping[str, st
 
 
 def _checked(field: str, value: Any, called: str) -> Any:
-    """Return a value of a field as it is kept.
+    """Validate and normalise the value of a field.
 
     Args:
-        field: One of :class:`Settings`.
+        field: A field of :class:`Settings`.
         value: The value.
-        called: What the user calls the field.
+        called: The user's name of the field, for errors.
 
     Raises:
         OptionError: The value is outside its range.
@@ -200,11 +200,11 @@ _RANGES: dict[str, tuple[Callable[[object], bool], Callable[[], str]]] = {
     "codec": (_is_codec, lambda: f"one of {', '.join(CODECS.names.values())}"),
     "quality": (_is_quality, lambda: str(CODECS.options["quality"].range)),
 }
-"""By field: what tells whether a value is allowed, and what returns in words which values are."""
+"""By field: the test of a value, and a function that returns the allowed values in words."""
 
 
 class _ProcessSettings:
-    """What plain calls of :class:`configure` have set for the whole process, the later over the earlier.
+    """The settings made by plain calls of :class:`configure`, for the whole process; later calls override earlier ones.
 
     A call cannot know whether a ``with`` statement follows. So its changes stay *pending*, in force but revocable,
     until the same thread calls again; ``__enter__`` withdraws them and makes them the block's own.
@@ -223,7 +223,7 @@ class _ProcessSettings:
             self._pending[thread] = next(self._calls), changes
 
     def withdraw(self, changes: Changes) -> bool:
-        """Take back this thread's last call; tell whether that is the one that made ``changes``."""
+        """Revoke this thread's last call if it is the one that made ``changes``; return whether it was."""
         thread = threading.get_ident()
         with self._lock:
             _, last = self._pending.get(thread, (0, None))
@@ -242,7 +242,7 @@ class _ProcessSettings:
         return settings
 
     def _in_force(self, *threads: int) -> dict[str, tuple[int, Any]]:
-        """Return what is kept together with what is pending of some threads."""
+        """Return the kept changes together with the pending ones of some threads."""
         in_force = dict(self._kept)
         for number, changes in (self._pending[thread] for thread in threads if thread in self._pending):
             for field, value in changes.items():
@@ -252,10 +252,10 @@ class _ProcessSettings:
 
 
 def _from_environment() -> Settings:
-    """Return the settings that environment variables make; an empty one is as good as none.
+    """Return the settings from environment variables; an empty variable counts as unset.
 
     Raises:
-        OptionError: The value of a variable is outside its range, or the codec of one has not the quality of another.
+        OptionError: A variable has a value outside its range, or sets a quality that the codec of another lacks.
     """
     values: dict[str, Any] = {}
     for field, variable in _ENVIRONMENT.items():
@@ -265,7 +265,7 @@ def _from_environment() -> Settings:
 
 
 def _parsed(field: str, text: str) -> Any:
-    """Return what the text of a variable stands for, or the text itself, which is refused, if that is nothing."""
+    """Return the parsed value of a variable; text that cannot be parsed is returned as it is, and refused later."""
     if field == "compile":
         return _TRUTH_VALUES.get(text.lower(), text)
     if field in _WHOLE_NUMBERS:

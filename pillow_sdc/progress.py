@@ -1,4 +1,4 @@
-"""How far the work on one picture is: counted in steps, given to whoever asks, and logged where it takes long.
+"""Progress of the work on one picture: counted in steps, passed to a callback, and logged if it takes long.
 
 A step is one tile of a picture through a network, or :data:`ROWS` rows of latents through one pass of a codec.
 """
@@ -8,46 +8,46 @@ import time
 from collections.abc import Callable
 
 ProgressCallback = Callable[[int, int], object]
-"""Called with the steps that are done and the steps that there are, as far as is known."""
+"""Called with the number of steps done and the number of steps in all, as far as it is known."""
 
 ROWS = 128
-"""Rows of latents, 1,024 rows of pixels, of a step in a codec."""
+"""Number of rows of latents (1,024 rows of pixels) in a step of a codec."""
 
 LOG_SECONDS = 5.0
-"""How long work goes on before a line is logged, and how long after that the next one."""
+"""Seconds before the first line is logged, and between two lines."""
 
 _logger = logging.getLogger("pillow_sdc")
 
 
 class Steps:
-    """Steps that nobody counts."""
+    """The interface for counting progress; this base class counts nothing."""
 
     def expect(self, count: int) -> None:
-        """Take in that there are more steps than was known."""
+        """Add a number of steps to the total."""
 
     def done(self) -> None:
-        """Take in that one more step is done."""
+        """Count one step as done."""
 
 
 UNCOUNTED = Steps()
 
 
 class CountedSteps(Steps):
-    """Steps that a callback, where one is given, and the logger ``pillow_sdc`` learn of, in the thread that works."""
+    """Counts steps, and reports them to a callback and to the logger ``pillow_sdc``, in the thread that works."""
 
     def __init__(self, work: str, progress: ProgressCallback | None = None) -> None:
-        """Begin to count.
+        """Start counting.
 
         Args:
-            work: What is being done, for people to read.
-            progress: Called after each step. What it raises ends the work.
+            work: Description of the work for people, such as ``encoding 6000×4000``.
+            progress: Called after each step. An exception from it ends the work.
         """
         self._work, self._progress = work, progress
         self._done = self._total = 0
         self._begun = self._logged = time.monotonic()
 
     def expect(self, count: int) -> None:
-        """Raise the total."""
+        """Add a number of steps to the total."""
         self._total += count
 
     def done(self) -> None:
@@ -61,12 +61,12 @@ class CountedSteps(Steps):
             self._progress(self._done, self._total)
 
     def finish(self) -> None:
-        """Report the end, also where fewer steps were needed than expected."""
+        """Report the end, even if fewer steps were needed than expected."""
         if self._progress is not None and self._done < self._total:
             self._progress(self._total, self._total)
         self._done = self._total
 
 
 def steps_of(rows: int) -> int:
-    """Return the steps of one pass of a codec over so many rows of latents."""
+    """Return the number of steps of one pass of a codec over some rows of latents."""
     return -(-rows // ROWS)

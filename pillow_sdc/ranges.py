@@ -1,4 +1,4 @@
-"""The ranges of numbers that options and settings take: whether a value is within one, and how errors name it."""
+"""Ranges of numbers that options and settings allow, and their wording in error messages."""
 
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -8,7 +8,7 @@ class Range(NamedTuple):
     """Numbers from one to another, both included.
 
     Attributes:
-        type: ``int`` for whole numbers, which a ``bool`` is not; ``float`` for all numbers.
+        type: ``int`` for integers, without ``bool``; ``float`` for all numbers.
         lowest, highest: The ends.
     """
 
@@ -17,7 +17,7 @@ class Range(NamedTuple):
     highest: float
 
     def allows(self, value: object) -> bool:
-        """Tell whether a value, of whatever type, is such a number; those of numpy are."""
+        """Return whether a value of any type is a number in the range; numpy's numbers count."""
         if self.type is int:
             is_number = isinstance(value, Integral) and not isinstance(value, bool)
         else:

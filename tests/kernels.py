@@ -6,12 +6,12 @@ from functools import cache
 from unittest import mock
 
 from pillow_sdc.format.context import kernel as context_kernel
-from pillow_sdc.format.context.kernel import LIBRARY, Choice, Kernel
+from pillow_sdc.format.context.kernel import LIBRARY, Kernel, KernelSelection
 
 
 @contextmanager
 def computing(kernel: Kernel | None) -> Iterator[None]:
-    with mock.patch.object(context_kernel, "choice", return_value=Choice(kernel, "for a test")):
+    with mock.patch.object(context_kernel, "selection", return_value=KernelSelection(kernel, "for a test")):
         yield
 
 

@@ -1,6 +1,6 @@
 """A decoder of SDC files as far as the latents, written from ``docs/format.md`` alone, without code of the package.
 
-Standard library only and plain loops: what it says is what the specification says. Every departure from the
+It uses the standard library and plain loops only, so that it reads like the specification. Every departure from the
 specification is a ``ValueError``. The codec ``context`` is in ``reference_context.py``, alpha in
 ``reference_alpha.py``.
 """

@@ -17,7 +17,7 @@ import hatch_build
 from pillow_sdc.format.context.kernel import Kernel
 
 NAME = hatch_build.LIBRARY.as_posix()
-REASON = "from pillow_sdc.format.context import kernel; print(kernel.choice().reason)"
+REASON = "from pillow_sdc.format.context import kernel; print(kernel.selection().reason)"
 
 with_compiler = pytest.mark.skipif(hatch_build.compiler_command() is None, reason="there is no C compiler")
 

@@ -125,7 +125,7 @@ def test_the_quality_is_the_one_that_was_asked_for(quality: int) -> None:
     assert told["quality"] == quality
     assert told["step"] == step_of(quality) / 4096
     assert told["trellis"]
-    assert told["stretched"]
+    assert told["weighted"]
 
 
 def test_steps_that_are_coarser_than_any_quality_have_one_below_1() -> None:
@@ -137,9 +137,9 @@ def test_steps_that_are_coarser_than_any_quality_have_one_below_1() -> None:
 
 def test_the_flags_of_the_codec_context_are_told() -> None:
     latents = np.zeros((4, 2, 2), np.float32)
-    told = ContextCodec.describe(ContextCodec(trellis=False, stretched=False).encode(latents))
+    told = ContextCodec.describe(ContextCodec(trellis=False, weighted=False).encode(latents))
     assert not told["trellis"]
-    assert not told["stretched"]
+    assert not told["weighted"]
 
 
 def test_the_palette_is_that_of_the_latents() -> None:

@@ -26,14 +26,12 @@ from pillow_sdc.format.context import payload as context_payload
 from pillow_sdc.format.context import stream as context_stream
 from pillow_sdc.format.context import weights as context_weights
 from pillow_sdc.format.context.stream import STEP_UNIT
-from pillow_sdc.format.context.weighting import shrunk, stretched
+from pillow_sdc.format.context.weighting import from_weighted, to_weighted
 from pillow_sdc.progress import UNCOUNTED, Steps
 from pillow_sdc.runtime.threads import single_threaded_blas
 
-VARIANTS = [ContextCodec(trellis=trellis, stretched=stretch) for trellis in (False, True) for stretch in (False, True)]
-every_variant = pytest.mark.parametrize(
-    "codec", VARIANTS, ids=lambda c: f"trellis{c.trellis:d}-stretched{c.stretched:d}"
-)
+VARIANTS = [ContextCodec(trellis=trellis, weighted=stretch) for trellis in (False, True) for stretch in (False, True)]
+every_variant = pytest.mark.parametrize("codec", VARIANTS, ids=lambda c: f"trellis{c.trellis:d}-weighted{c.weighted:d}")
 
 
 def waves(rows: int, columns: int, seed: int = 0, size: float = 1.0) -> NDArray[np.float32]:
@@ -74,8 +72,8 @@ def test_the_reference_decoder_reads_the_same(
     expected, noise_variance = reference_context.decode(payload, rows, columns)
     np.testing.assert_array_equal(decoded.latents, np.array(expected).astype(np.float32))
     assert decoded.noise_variance == noise_variance
-    # Half a step and, along a trellis, half a step more, on each side; twice that where it was stretched.
-    clamped = latents.clip(-context_payload.LARGEST_LATENT, context_payload.LARGEST_LATENT)
+    # Half a step and, along a trellis, half a step more, on each side; twice that where it was weighted.
+    clamped = latents.clip(-context_payload.MAX_LATENT, context_payload.MAX_LATENT)
     assert np.abs(decoded.latents - clamped).max() <= 2.5 * step * STEP_UNIT + 1e-5
 
 
@@ -84,11 +82,11 @@ def test_constriction_agrees_about_the_length(codec: ContextCodec) -> None:
     latents, step = waves(32, 32), 2500
     payload = codec.encode_with_step(latents, step)
     encoder = constriction.stream.queue.RangeEncoder()
-    for start, frequency in context_stream._shares(
+    for start, frequency in context_stream._coded_intervals(
         context_payload.quantise(latents, codec.head(step)), context_payload.entropy_model(codec.head(step)), UNCOUNTED
     ):
-        shares = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
-        encoder.encode(1, constriction.stream.model.Categorical(shares, perfect=True))
+        probabilities = np.array([start, frequency, 2**16 - start - frequency], np.float32) / 2**16
+        encoder.encode(1, constriction.stream.model.Categorical(probabilities, perfect=True))
     assert len(payload) - 3 == pytest.approx(4 * len(encoder.get_compressed()), rel=0.005)
 
 
@@ -252,7 +250,7 @@ def test_few_payloads_are_tried(rows: int, columns: int, most: int, monkeypatch:
 
 def test_stretching_is_undone() -> None:
     latents = waves(9, 8).astype(np.float64)
-    np.testing.assert_allclose(shrunk(stretched(latents)), latents, atol=1e-12)
+    np.testing.assert_allclose(from_weighted(to_weighted(latents)), latents, atol=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 300), (300, 1), (140, 33)])

@@ -25,7 +25,7 @@ from pillow_sdc.format.context import payload as context_payload
 from pillow_sdc.format.context import stream as context_stream
 from pillow_sdc.format.context import trellis
 from pillow_sdc.format.context.kernel import LIBRARY, Kernel
-from pillow_sdc.format.context.stream import EntropyModel, Symbols
+from pillow_sdc.format.context.stream import EntropyModel, SymbolPlanes
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="the kernel was not built")
 
@@ -54,7 +54,7 @@ def picture(random: np.random.Generator, rows: int, columns: int, deviation: flo
     deviation=st.sampled_from([0.0, 0.3, 1.0, 5.0]),
     far=st.booleans(),
     seed=st.integers(0, 1000),
-    stretched=st.booleans(),
+    weighted=st.booleans(),
     along_trellis=st.booleans(),
     size=st.sampled_from([20.0, 40.0, 127.0]),
 )
@@ -64,20 +64,20 @@ def test_the_kernel_does_what_the_reference_does(
     deviation: float,
     far: bool,
     seed: int,
-    stretched: bool,
+    weighted: bool,
     along_trellis: bool,
     size: float,
 ) -> None:
     latents = picture(np.random.default_rng(seed), *shape, deviation, far)
-    codec = ContextCodec(trellis=along_trellis, stretched=stretched)
-    model = EntropyModel(network(seed % 3, size), step, stretched=stretched, trellis=along_trellis)
+    codec = ContextCodec(trellis=along_trellis, weighted=weighted)
+    model = EntropyModel(network(seed % 3, size), step, weighted=weighted, trellis=along_trellis)
     with computing(None):
         symbols = context_payload.quantise(latents, codec.head(step))
         stream = context_stream.write(symbols, model)
         expected, variance = context_stream.reconstruct(symbols, model)
     for kernel in kernels():
         with computing(kernel):
-            np.testing.assert_array_equal(context_payload.quantise(latents, codec.head(step)).numbers, symbols.numbers)
+            np.testing.assert_array_equal(context_payload.quantise(latents, codec.head(step)).symbols, symbols.symbols)
             assert context_stream.write(symbols, model) == stream
             for found in (context_stream.reconstruct(symbols, model), context_stream.read(stream, *shape, model)):
                 np.testing.assert_array_equal(found[0], expected)
@@ -98,7 +98,7 @@ def outcome(stream: bytes, rows: int, columns: int, model: EntropyModel, *, whol
 def test_the_kernel_finds_the_same_damage(data: st.DataObject, seed: int, along_trellis: bool, whole: bool) -> None:
     rows, columns = data.draw(st.sampled_from([(6, 7), (1, 1), (131, 2)]))
     step = data.draw(st.sampled_from([300, 2000, 16383]))
-    model = EntropyModel(network(0, 40.0), step, stretched=False, trellis=along_trellis)
+    model = EntropyModel(network(0, 40.0), step, weighted=False, trellis=along_trellis)
     random = np.random.default_rng(seed)
     with computing(None):
         symbols = context_payload.quantise(
@@ -122,13 +122,13 @@ def test_the_kernel_finds_the_same_damage(data: st.DataObject, seed: int, along_
 
 
 def test_streams_of_symbols_with_long_escapes_find_room() -> None:
-    numbers = np.full((4, 5, 6), 1 << 19)
-    numbers[:, ::2] *= -1
-    symbols = Symbols(numbers, trellis.values(numbers) - 2 * numbers)
-    model = EntropyModel(network(0, 40.0), 700, stretched=False, trellis=True)
+    far = np.full((4, 5, 6), 1 << 19)
+    far[:, ::2] *= -1
+    symbols = SymbolPlanes(far, trellis.values(far) - 2 * far)
+    model = EntropyModel(network(0, 40.0), 700, weighted=False, trellis=True)
     with computing(None):
         stream = context_stream.write(symbols, model)
-    assert len(stream) > 2 * numbers.size + 64
+    assert len(stream) > 2 * far.size + 64
     for kernel in kernels():
         with computing(kernel):
             assert context_stream.write(symbols, model) == stream
@@ -140,7 +140,7 @@ def test_threads_share_a_kernel() -> None:
     jobs = []
     for number in range(8):
         step = 800 + 400 * number
-        model = EntropyModel(network(number % 2, 40.0), step, stretched=False, trellis=True)
+        model = EntropyModel(network(number % 2, 40.0), step, weighted=False, trellis=True)
         with computing(None):
             symbols = context_payload.quantise(picture(random, 20, 30 - number, 1.0, False), ContextCodec().head(step))
             jobs.append((symbols, model, context_stream.write(symbols, model)))
@@ -162,11 +162,11 @@ def run(code: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-REASON = "from pillow_sdc.format.context.kernel import choice; print(choice().reason)"
+REASON = "from pillow_sdc.format.context.kernel import selection; print(selection().reason)"
 
 
 def test_the_environment_chooses() -> None:
-    assert run(REASON, PILLOW_SDC_KERNEL="0").strip() == "Python, for PILLOW_SDC_KERNEL is 0"
+    assert run(REASON, PILLOW_SDC_KERNEL="0").strip() == "Python, because PILLOW_SDC_KERNEL is 0"
     assert run(REASON, PILLOW_SDC_KERNEL="portable").strip() == "compiled, portable"
     assert run(REASON).strip() == f"compiled, {Kernel().paths[-1]}"
 
@@ -174,7 +174,7 @@ def test_the_environment_chooses() -> None:
 def test_an_unknown_path_leaves_the_reference_and_is_warned_of() -> None:
     said = run(REASON, PILLOW_SDC_KERNEL="x87")
     assert (
-        f"PILLOW_SDC_KERNEL='x87' is none of the paths that this processor can take: {', '.join(Kernel().paths)}"
+        f"PILLOW_SDC_KERNEL='x87' is not one of the paths that this processor supports: {', '.join(Kernel().paths)}"
         in said
     )
     assert said.count("the codec context runs in Python") == 1
@@ -202,7 +202,7 @@ def test_a_kernel_that_does_not_load_leaves_the_reference_and_is_warned_of_once(
 
 
 def test_where_no_kernel_was_built_nothing_is_warned_of(tmp_path: Path) -> None:
-    said = elsewhere(tmp_path / "absent", "print(context_kernel.choice().reason)")
+    said = elsewhere(tmp_path / "absent", "print(context_kernel.selection().reason)")
     assert said == "Python: the installation found no C compiler, and has no compiled kernel\n"
 
 
@@ -231,7 +231,7 @@ def test_a_network_of_other_sizes_goes_through_the_reference() -> None:
     assert Kernel().takes(network(0, 40.0))
     assert not Kernel().takes(arrays(units=8))
     symbols = context_payload.quantise(picture(np.random.default_rng(0), 5, 6, 1.0, False), ContextCodec().head(2000))
-    model = EntropyModel(arrays(units=8), 2000, stretched=False, trellis=True)
+    model = EntropyModel(arrays(units=8), 2000, weighted=False, trellis=True)
     with computing(None):
         stream = context_stream.write(symbols, model)
     with computing(Kernel()):
@@ -242,19 +242,19 @@ def test_a_network_of_other_sizes_goes_through_the_reference() -> None:
 
 def test_the_doctor_says_what_computes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def line() -> str:
-        context_kernel._choice.cache_clear()
+        context_kernel._select.cache_clear()
         doctor._Checks(debug=False).kernel()
         return " ".join(capsys.readouterr().out.split())
 
     monkeypatch.setenv("PILLOW_SDC_KERNEL", "portable")
     assert line() == "ok context codec compiled, portable"
     monkeypatch.setenv("PILLOW_SDC_KERNEL", "0")
-    assert line() == "note context codec Python, for PILLOW_SDC_KERNEL is 0"
+    assert line() == "note context codec Python, because PILLOW_SDC_KERNEL is 0"
     monkeypatch.delenv("PILLOW_SDC_KERNEL")
     monkeypatch.setattr(context_kernel, "LIBRARY", Path(__file__))
     assert "the compiled kernel does not load" in line()
     monkeypatch.undo()
-    context_kernel._choice.cache_clear()
+    context_kernel._select.cache_clear()
 
 
 def test_the_structures_have_the_size_that_the_kernel_takes_them_to_have() -> None:

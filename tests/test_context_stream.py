@@ -9,15 +9,15 @@ from random_networks import arrays
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.format.context import stream as context_stream
 from pillow_sdc.format.context import trellis
-from pillow_sdc.format.context.stream import STEP_UNIT, EntropyModel, Symbols
+from pillow_sdc.format.context.stream import STEP_UNIT, EntropyModel, SymbolPlanes
 
 
-def quantised(latents: np.ndarray, step: int, *, along_trellis: bool) -> Symbols:
+def quantised(latents: np.ndarray, step: int, *, along_trellis: bool) -> SymbolPlanes:
     if along_trellis:
-        numbers = trellis.quantise(latents.astype(np.float32), step * STEP_UNIT / 2)
-        return Symbols(numbers, trellis.values(numbers) - 2 * numbers)
-    numbers = np.rint(latents / (step * STEP_UNIT)).astype(np.int64)
-    return Symbols(numbers, np.zeros_like(numbers))
+        symbols = trellis.quantise(latents.astype(np.float32), step * STEP_UNIT / 2)
+        return SymbolPlanes(symbols, trellis.values(symbols) - 2 * symbols)
+    symbols = np.rint(latents / (step * STEP_UNIT)).astype(np.int64)
+    return SymbolPlanes(symbols, np.zeros_like(symbols))
 
 
 @settings(max_examples=60, deadline=None)
@@ -27,22 +27,22 @@ def quantised(latents: np.ndarray, step: int, *, along_trellis: bool) -> Symbols
     step=st.integers(64, 32767),
     deviation=st.sampled_from([0.0, 0.3, 1.0, 5.0]),
     seed=st.integers(0, 1000),
-    stretched=st.booleans(),
+    weighted=st.booleans(),
     along_trellis=st.booleans(),
 )
 def test_what_is_read_is_what_was_written(
-    rows: int, columns: int, step: int, deviation: float, seed: int, stretched: bool, along_trellis: bool
+    rows: int, columns: int, step: int, deviation: float, seed: int, weighted: bool, along_trellis: bool
 ) -> None:
     latents = np.random.default_rng(seed).normal(0, deviation, (4, rows, columns))
     symbols = quantised(latents, step, along_trellis=along_trellis)
-    model = EntropyModel(arrays(seed % 5), step, stretched=stretched, trellis=along_trellis)
+    model = EntropyModel(arrays(seed % 5), step, weighted=weighted, trellis=along_trellis)
     stream = context_stream.write(symbols, model)
     found, variance = context_stream.read(stream, rows, columns, model)
     reconstructed = context_stream.reconstruct(symbols, model)
     np.testing.assert_array_equal(reconstructed[0], found)
     assert reconstructed[1] == variance
     width = step * STEP_UNIT
-    middles = (symbols.numbers + symbols.odd / 2) * width
+    middles = (symbols.symbols + symbols.odd / 2) * width
     assert np.abs(found - middles).max() <= width / 2
     assert 0 < variance < width**2 / 4
 
@@ -51,7 +51,7 @@ def test_what_is_read_is_what_was_written(
 def test_bands_see_the_rows_above_them(monkeypatch: pytest.MonkeyPatch, along_trellis: bool) -> None:
     latents = np.random.default_rng(0).normal(0, 1, (4, 14, 5))
     symbols = quantised(latents, 2000, along_trellis=along_trellis)
-    model = EntropyModel(arrays(), 2000, stretched=False, trellis=along_trellis)
+    model = EntropyModel(arrays(), 2000, weighted=False, trellis=along_trellis)
     whole = context_stream.read(context_stream.write(symbols, model), 14, 5, model)
     monkeypatch.setattr(context_stream, "BAND", 6)
     monkeypatch.setattr(context_stream, "_CHUNK", 7)
@@ -64,7 +64,7 @@ def test_bands_see_the_rows_above_them(monkeypatch: pytest.MonkeyPatch, along_tr
 def test_symbols_far_out_are_escaped() -> None:
     latents = np.zeros((4, 3, 3))
     latents[0, 1, 1], latents[3, 2, 2] = 900.0, -900.0
-    model = EntropyModel(arrays(), 300, stretched=False, trellis=False)
+    model = EntropyModel(arrays(), 300, weighted=False, trellis=False)
     symbols = quantised(latents, 300, along_trellis=False)
     found, _ = context_stream.read(context_stream.write(symbols, model), 3, 3, model)
     assert np.abs(found - latents).max() < 300 * STEP_UNIT
@@ -72,7 +72,7 @@ def test_symbols_far_out_are_escaped() -> None:
 
 def test_a_damaged_stream_is_found_or_read_as_other_latents() -> None:
     latents = np.random.default_rng(0).normal(0, 1, (4, 6, 6))
-    model = EntropyModel(arrays(), 2000, stretched=False, trellis=True)
+    model = EntropyModel(arrays(), 2000, weighted=False, trellis=True)
     stream = context_stream.write(quantised(latents, 2000, along_trellis=True), model)
     refused = 0
     for place in range(len(stream)):

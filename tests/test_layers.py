@@ -33,7 +33,7 @@ ALLOWED_PACKAGES = {
     "format": {"numpy", "faiss"},
     "options": set(),
     "models": {"numpy", *HEAVY - {"faiss"}},
-    "pipeline": {"numpy", "threadpoolctl"},
+    "pipeline": {"numpy"},
     "colour_profiles": {"PIL"},
     "originals": {"PIL"},
     "plugin": {"PIL", "numpy"},

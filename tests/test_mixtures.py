@@ -29,7 +29,7 @@ def below(values: Outputs, position: NDArray[np.float64]) -> NDArray[np.float64]
 @given(outputs)
 def test_probabilities_are_those_of_the_formula(values: Outputs) -> None:
     positions = np.linspace(-6, 6, 49)
-    found = mixtures.probabilities_below(in_integers([values]), np.rint(positions / POSITION_UNIT).astype(int)[None])
+    found = mixtures.cdf(in_integers([values]), np.rint(positions / POSITION_UNIT).astype(int)[None])
     # Logits and logarithms of scales are rounded down to sixteenths, which is all that they differ by.
     np.testing.assert_allclose(found[0] / 2**24, below(values, positions), atol=0.013)
 
@@ -37,15 +37,15 @@ def test_probabilities_are_those_of_the_formula(values: Outputs) -> None:
 @given(st.lists(st.tuples(*[st.integers(-(2**20), 2**20)] * 5), min_size=1, max_size=5), st.integers(1, 2**14))
 def test_no_symbol_is_impossible(raw: list[tuple[int, ...]], spacing: int) -> None:
     found = mixtures.from_outputs(np.array(raw))
-    edges = mixtures.middles(found)[:, None] + spacing * np.arange(-6, 7)
-    starts = mixtures.frequencies_below(found, edges, np.arange(1, 14), 14)
+    edges = mixtures.mixture_means(found)[:, None] + spacing * np.arange(-6, 7)
+    starts = mixtures.cumulative_frequencies(found, edges, np.arange(1, 14), 14)
     assert starts.shape == (len(raw), 13)
     assert (np.diff(starts, axis=1, prepend=0, append=2**16) > 0).all()
 
 
 def test_the_middle_is_the_mean() -> None:
     found = in_integers([(0.0, 1.0, -2.0, 0.0, 0.0), (50.0, 1.0, -2.0, 0.0, 0.0)])
-    np.testing.assert_allclose(mixtures.middles(found) * POSITION_UNIT, [-0.5, 1.0], atol=0.002)
+    np.testing.assert_allclose(mixtures.mixture_means(found) * POSITION_UNIT, [-0.5, 1.0], atol=0.002)
 
 
 @given(outputs, st.integers(-6 * 8192, 6 * 8192), st.integers(512, 16384))
@@ -81,9 +81,9 @@ def test_no_entry_of_a_table_is_a_matter_of_its_last_bits() -> None:
         return 1 / (1 + np.exp(-x))
 
     for table, exact in (
-        (mixtures.WEIGHTS, logistic(mixtures.LOGITS) * 2**16),
+        (mixtures.MIXTURE_WEIGHTS, logistic(mixtures.LOGITS) * 2**16),
         (mixtures.INVERSE_SCALES, POSITION_UNIT * 256 * 2**20 * np.exp(-mixtures.LOG_SCALES)),
-        (mixtures.PROBABILITIES, logistic(mixtures.STANDARD_DEVIATES) * 2**24),
+        (mixtures.LOGISTIC_CDF, logistic(mixtures.STANDARD_DEVIATES) * 2**24),
     ):
         np.testing.assert_array_equal(table, np.rint(exact))
         to_middle = np.abs(exact - np.floor(exact) - 0.5)

@@ -19,7 +19,7 @@ from pillow_sdc import progress
 from pillow_sdc.cli import progress as bars
 from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.format.context import kernel as context_kernel
-from pillow_sdc.format.context.kernel import Choice, Kernel
+from pillow_sdc.format.context.kernel import Kernel, KernelSelection
 
 Call = tuple[int, int]
 
@@ -54,7 +54,7 @@ def test_each_tile_and_each_band_is_a_step(
         if not context_kernel.LIBRARY.exists():
             pytest.skip("no kernel is built")
         chosen = Kernel()
-    monkeypatch.setattr(context_kernel, "choice", lambda: Choice(chosen, ""))
+    monkeypatch.setattr(context_kernel, "selection", lambda: KernelSelection(chosen, ""))
     calls: list[Call] = []
     data = encoded(blocks(TALL, 16), codec, models(), lambda *call: calls.append(call))
     assert calls == counted(4 + encoding)

@@ -56,7 +56,7 @@ def test_the_stream_is_as_long_as_the_symbols_information_and_at_most_a_byte_mor
     assert len(encode(coded)) <= bits / 8 + 1.001
 
 
-def test_carries_run_through_bytes_that_have_left() -> None:
+def test_carries_propagate_through_bytes_already_written() -> None:
     # Halving the interval upwards for ever leaves bytes of ones, through which the last symbol carries or does not.
     ascending: list[Coded] = [([1, TOTAL - 1], 1)] * 3 + [([TOTAL // 2, TOTAL // 2], 1)] * 400
     for last in (0, 1):
@@ -97,8 +97,8 @@ def test_real_distributions_cost_their_entropy() -> None:
     random = np.random.default_rng(0)
     frequencies = np.maximum(1, np.round(np.exp(-0.5 * ((np.arange(31) - 15) / 3) ** 2) * 8000)).astype(int)
     frequencies[15] += TOTAL - frequencies.sum()
-    shares = frequencies / TOTAL
-    symbols = random.choice(31, 20_000, p=shares)
+    probabilities = frequencies / TOTAL
+    symbols = random.choice(31, 20_000, p=probabilities)
     coded = [(frequencies.tolist(), int(symbol)) for symbol in symbols]
-    ideal = -np.log2(shares[symbols]).sum() / 8
+    ideal = -np.log2(probabilities[symbols]).sum() / 8
     assert len(encode(coded)) == pytest.approx(ideal, rel=2e-4)

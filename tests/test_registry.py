@@ -257,7 +257,7 @@ def test_codecs_are_values() -> None:
     assert len({codec, PaletteCodec(16, 0.5), Uint8Codec(), Uint8Codec()}) == 2
     assert repr(codec) == "PaletteCodec(palette_size=16, dither=0.5)"
     assert pickle.loads(pickle.dumps(codec)) == copy.deepcopy(codec) == codec
-    with pytest.raises(AttributeError, match="PaletteCodec does not change"):
+    with pytest.raises(AttributeError, match="PaletteCodec is immutable"):
         codec.dither = 1.0  # type: ignore[misc]
 
 

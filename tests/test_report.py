@@ -29,7 +29,7 @@ from pillow_sdc.report.evaluation import METRICS, Evaluation, Result, Scores, be
 from pillow_sdc.report.metrics import Samples
 from pillow_sdc.report.peers import PEERS, PeerEncoder
 from pillow_sdc.report.photographs import Photograph, crop_centre, read_photograph
-from pillow_sdc.report.renditions import Choice, Subject
+from pillow_sdc.report.renditions import RateTarget, Subject
 from pillow_sdc.runtime import libraries
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}\udcff\n.png"
@@ -51,7 +51,7 @@ def evaluated() -> Evaluation:
         Photograph(HOSTILE.encode("utf-8", "replace").decode(), photograph(64, 64, 1)),
     ]
     with pillow_sdc.configure(model="compact", device="cpu"):
-        return evaluation.evaluate(pictures, Choice(), [20, 60])
+        return evaluation.evaluate(pictures, RateTarget(), [20, 60])
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_peer_that_fails_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Image.Image, "save", save)
     monkeypatch.setattr(evaluation, "load_peers", lambda: (list(PEERS[:2]), []))
     with pillow_sdc.configure(model="compact", device="cpu"):
-        judged = evaluation.evaluate([Photograph("a.png", photograph(32, 32))], Choice(), [50])
+        judged = evaluation.evaluate([Photograph("a.png", photograph(32, 32))], RateTarget(), [50])
     assert [each.key for each in judged.pictures[0].results][-2:] == ["context", "jpeg"]
     assert "WebP is left out of a.png: WebP cannot hold this picture: too large" in judged.notes
 
@@ -205,14 +205,14 @@ def test_our_files_are_those_that_save_writes(codec: dict[str, str | int]) -> No
 def test_context_takes_no_more_than_its_target(size: int) -> None:
     samples = photograph(128, 128)
     with pillow_sdc.configure(model="compact", device="cpu"):
-        rendition = Subject(Photograph("a", samples)).context(Choice(target_size=size), otherwise=1)
+        rendition = Subject(Photograph("a", samples)).context(RateTarget(target_size=size), default_size=1)
         assert rendition.file_bytes == len(pillow_sdc.encode(samples, target_size=size)) <= size
 
 
 def test_context_that_does_not_fit_is_as_small_as_it_can_be() -> None:
     with pillow_sdc.configure(model="compact", device="cpu"):
         subject = Subject(Photograph("a", photograph()))
-        rendition = subject.context(Choice(target_size=30), otherwise=1)
+        rendition = subject.context(RateTarget(target_size=30), default_size=1)
         assert 30 < rendition.file_bytes < subject.context_at(1).file_bytes
     assert rendition.note == "its coarsest"
 
@@ -330,7 +330,7 @@ def test_cross_hatch_is_a_pattern_along_rows_and_columns() -> None:
 def test_small_and_flat_pictures_lack_the_metrics_that_they_are_too_small_for(size: tuple[int, int]) -> None:
     samples = np.full((*size, 3), 7, np.uint8)
     with pillow_sdc.configure(model="compact", device="cpu"):
-        judged = evaluation.evaluate([Photograph("tiny", samples)], Choice(), [])
+        judged = evaluation.evaluate([Photograph("tiny", samples)], RateTarget(), [])
     for each in judged.pictures[0].results:
         assert each.scores.ms_ssim is None
         assert each.scores.laplacian_ratio is None
@@ -376,7 +376,7 @@ def test_of_a_large_picture_the_middle_is_shown_and_judged_by_what_takes_long(
     samples = photograph(192, 160)
     monkeypatch.setattr(evaluation, "load_peers", lambda: ([], []))
     with pillow_sdc.configure(model="compact", device="cpu"):
-        (picture,) = evaluation.evaluate([Photograph("a", samples)], Choice(), []).pictures
+        (picture,) = evaluation.evaluate([Photograph("a", samples)], RateTarget(), []).pictures
     assert np.array_equal(picture.shown, samples[16:144, 32:160])
     for each in picture.results:
         assert each.shown is not None

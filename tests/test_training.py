@@ -18,7 +18,7 @@ from locations import ROOT
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pillow_sdc.format.context.network import RIGHT_ABOVE, ContextNetwork, SeenLatents, wavefronts
+from pillow_sdc.format.context.network import RIGHT_ABOVE, CodedLatents, ContextNetwork, wavefronts
 from pillow_sdc.models import compact
 from pillow_sdc.models.compact import CHECKSUMS, sessions
 from pillow_sdc.pipeline import preview
@@ -506,8 +506,8 @@ def test_the_context_network_sees_only_what_was_coded_before() -> None:
     values = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0))
     changed = values.clone()
     changed[0, 2, 6, 6] += 0.5
-    told = torch.tensor([0.5]), torch.zeros(1)
-    difference = (network(changed, *told) - network(values, *told))[0].abs().sum(1)
+    inputs = torch.tensor([0.5]), torch.zeros(1)
+    difference = (network(changed, *inputs) - network(values, *inputs))[0].abs().sum(1)
     touched = {tuple(place) for place in difference.nonzero().tolist()}
     assert touched
     for channel, row, column in touched:
@@ -524,15 +524,15 @@ def test_the_context_network_in_integers_is_the_one_that_was_trained() -> None:
     for parameter in network.parameters():
         parameter.data = torch.randn_like(parameter) * 0.3
     values = (torch.randn(1, 4, 9, 13) * 32).round() / 32
-    for step, stretched in ((0.3, False), (0.6, True), (1.1, True)):
-        told = torch.tensor([step]), torch.tensor([stretched])
-        expected = network(values, *told)[0].permute(0, 2, 3, 1).detach().numpy() * 1024
-        frozen = ContextNetwork(network.frozen(), round(np.log(step / REFERENCE_STEP) * 256), stretched=stretched)
-        seen = SeenLatents(9, 13)
+    for step, weighted in ((0.3, False), (0.6, True), (1.1, True)):
+        inputs = torch.tensor([step]), torch.tensor([weighted])
+        expected = network(values, *inputs)[0].permute(0, 2, 3, 1).detach().numpy() * 1024
+        frozen = ContextNetwork(network.frozen(), round(np.log(step / REFERENCE_STEP) * 256), weighted=weighted)
+        seen = CodedLatents(9, 13)
         for ys, xs in wavefronts(9, 13):
-            started = frozen.start(seen.around(ys, xs))
+            sums = frozen.window_sums(seen.windows(ys, xs))
             for channel in range(4):
-                outputs = frozen.finish(channel, started[:, channel], seen.at(ys, xs))
+                outputs = frozen.outputs(channel, sums[:, channel], seen.at(ys, xs))
                 np.testing.assert_array_equal(outputs, expected[channel, ys, xs])
                 seen.put(channel, ys, xs, values[0, channel, ys, xs].double().numpy())
 

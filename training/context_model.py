@@ -1,8 +1,8 @@
-"""The context network as it is trained: the integers of the one that decodes, with gradients through the rounding.
+"""The context network for training: the same integers as in the codec, with straight-through gradients for rounding.
 
-Latents are coded row by row, in each place channel by channel. For each the network sees the values before it, as
-integers in units of 1/32, and says a mixture of two logistic distributions. Weights are whole numbers of 1/64, inner
-values of 1/16 from 0 to 127/16, so that all products are sums of 8-bit integers and exact wherever they are computed.
+Latents are coded row by row, at each place channel by channel. For each latent the network gets those before it, as
+integers in units of 1/32, and predicts a mixture of two logistic distributions. Weights are multiples of 1/64, and the
+activations multiples of 1/16 from 0 to 127/16, so all sums are of products of 8-bit integers, exact on any machine.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from pillow_sdc.format.context.network import (
     CHANNELS,
     COLUMNS_BESIDE,
     CONDITIONS,
-    LARGEST,
+    MAX_INT8,
     OUTPUTS,
     RIGHT_ABOVE,
     ROWS_ABOVE,
@@ -25,24 +25,24 @@ from pillow_sdc.format.context.network import (
 
 INPUT_UNIT, WEIGHT_UNIT, HIDDEN_UNIT = 1 / 32, 1 / 64, 1 / 16
 STEP_UNIT = 1 / 256
-MIXED = 2
-"""Logistic distributions that are mixed."""
+COMPONENTS = 2
+"""Number of logistic distributions in a mixture."""
 
 REFERENCE_STEP = 0.6
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Return x rounded to whole numbers, halves upwards; its gradient is that of x."""
+    """Return x rounded to integers, halves upwards; its gradient is that of x."""
     return x + ((x + 0.5).floor() - x).detach()
 
 
 def whole_weights(weights: Tensor) -> Tensor:
-    """Return weights rounded to what eight bits hold."""
-    return rounded((weights / WEIGHT_UNIT).clamp(-LARGEST, LARGEST)) * WEIGHT_UNIT
+    """Return weights rounded and clamped to eight bits."""
+    return rounded((weights / WEIGHT_UNIT).clamp(-MAX_INT8, MAX_INT8)) * WEIGHT_UNIT
 
 
 def window_mask() -> Tensor:
-    """Return which places ``(5, 9)`` of the window are seen; the last row is that of the latent itself."""
+    """Return the mask ``(5, 9)`` of the places in the window; the last row is that of the latent itself."""
     mask = torch.ones(ROWS_ABOVE + 1, 2 * COLUMNS_BESIDE + 1)
     mask[-1, COLUMNS_BESIDE:] = 0
     mask[-2, COLUMNS_BESIDE + 1 + RIGHT_ABOVE :] = 0
@@ -65,18 +65,18 @@ class ContextModel(nn.Module):
         before = torch.tril(torch.ones(CHANNELS, CHANNELS), -1).repeat_interleave(hidden, 0)
         self.register_buffer("before", before[:, :, None, None], persistent=False)
 
-    def forward(self, values: Tensor, steps: Tensor, stretched: Tensor) -> Tensor:
-        """Return the mixtures; ``stretched`` ``(n,)`` is 1 where the values are those of stretched latents, else 0."""
-        seen = rounded((values / INPUT_UNIT).clamp(-LARGEST, LARGEST)) * INPUT_UNIT
+    def forward(self, values: Tensor, steps: Tensor, weighted: Tensor) -> Tensor:
+        """Return the mixtures; ``weighted`` ``(n,)`` is 1 where the values are those of weighted latents, else 0."""
+        seen = rounded((values / INPUT_UNIT).clamp(-MAX_INT8, MAX_INT8)) * INPUT_UNIT
         inside = torch.ones_like(seen[:, :1])
         padded = functional.pad(torch.cat([seen, inside], 1), (COLUMNS_BESIDE, COLUMNS_BESIDE, ROWS_ABOVE, 0))
-        told = rounded((steps / REFERENCE_STEP).log() / STEP_UNIT)
-        told = torch.stack([told, (told.square() * STEP_UNIT).floor(), stretched / STEP_UNIT], 1)
+        conditions = rounded((steps / REFERENCE_STEP).log() / STEP_UNIT)
+        conditions = torch.stack([conditions, (conditions.square() * STEP_UNIT).floor(), weighted / STEP_UNIT], 1)
         x = functional.conv2d(padded, whole_weights(self.window.weight) * self.seen)
         x = x + functional.conv2d(seen, whole_weights(self.here.weight) * self.before)
-        x = hidden_values(x + bias(self.window, INPUT_UNIT, self.conditions[0], told))
+        x = activations(x + bias(self.window, INPUT_UNIT, self.conditions[0], conditions))
         for layer, condition in zip(self.inner, list(self.conditions)[1:], strict=True):
-            x = hidden_values(grouped(layer, x) + bias(layer, HIDDEN_UNIT, condition, told))
+            x = activations(grouped(layer, x) + bias(layer, HIDDEN_UNIT, condition, conditions))
         x = grouped(self.last, x) + bias(self.last, HIDDEN_UNIT)
         return x.unflatten(1, (CHANNELS, OUTPUTS))
 
@@ -100,33 +100,33 @@ class ContextModel(nn.Module):
         return {name: array if array.dtype == np.int8 else array.astype(np.int32) for name, array in arrays.items()}
 
 
-def bias(layer: Any, unit: float, condition: Tensor | None = None, told: Tensor | None = None) -> Tensor:
-    """Return a layer's bias ``(n, units, 1, 1)`` in whole units of its products, under what is told."""
+def bias(layer: Any, unit: float, condition: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
+    """Return a layer's bias ``(n, units, 1, 1)`` under the conditions, in integer multiples of the products' unit."""
     unit *= WEIGHT_UNIT
     total = rounded(layer.bias / unit)[None]
-    if condition is not None and told is not None:
-        exact = told @ rounded(condition / unit).T * STEP_UNIT
+    if condition is not None and conditions is not None:
+        exact = conditions @ rounded(condition / unit).T * STEP_UNIT
         total = total + exact + (exact.floor() - exact).detach()
     return (total * unit)[:, :, None, None]
 
 
-def hidden_values(x: Tensor) -> Tensor:
-    """Return what is kept of a layer's output: rectified, rounded, at most 127 units."""
-    return rounded((x / HIDDEN_UNIT).clamp(0, LARGEST)) * HIDDEN_UNIT
+def activations(x: Tensor) -> Tensor:
+    """Return the activations of a layer's output: rectified, rounded, at most 127 units."""
+    return rounded((x / HIDDEN_UNIT).clamp(0, MAX_INT8)) * HIDDEN_UNIT
 
 
 def grouped(layer: Any, x: Tensor) -> Tensor:
-    """Return what a layer's whole weights make of x, the channels' parts apart from each other."""
+    """Return the output of a layer with integer weights, where each channel has its own inputs and units."""
     return functional.conv2d(x, whole_weights(layer.weight), groups=CHANNELS)
 
 
 def bits(mixtures: Tensor, values: Tensor, steps: Tensor) -> Tensor:
-    """Return the bits ``(n, 4, h, w)`` that tell each value from others a step apart."""
-    logit, means, log_scales = mixtures.float().split([1, MIXED, MIXED], 2)
+    """Return the bits ``(n, 4, h, w)`` of the values, each with a bin of one step."""
+    logit, means, log_scales = mixtures.float().split([1, COMPONENTS, COMPONENTS], 2)
     half = steps[:, None, None, None, None] / 2
     away = (values[:, :, None] - means).abs()
-    # The farther edge first: in the tail both are about 1 the other way round, and their difference would be lost.
+    # Evaluated on the side where both CDFs are small: in the other tail both are about 1, and cancellation loses all.
     scales = log_scales.clamp(-5, 2).exp()
     inside = torch.sigmoid((half - away) / scales) - torch.sigmoid((-half - away) / scales)
-    shares = torch.cat([torch.sigmoid(logit), torch.sigmoid(-logit)], 2)
-    return -(shares * inside).sum(2).clamp_min(2**-16).log2()
+    weights = torch.cat([torch.sigmoid(logit), torch.sigmoid(-logit)], 2)
+    return -(weights * inside).sum(2).clamp_min(2**-16).log2()

@@ -17,22 +17,22 @@ from .teacher import Teacher, own_encoder
 
 SIDE, CROPS = 16, 4
 TOGETHER = 16
-"""Crops that are quantised as one square."""
+"""Number of crops that are quantised as one square."""
 KEPT, FIRST, EVERY = 3200, 25, 12
 """Crops in the pool, times that it is added to before the first step, and steps between later additions."""
 OWN = 0.4
-"""Share of the crops that our own encoder encodes in place of the teacher."""
+"""Fraction of the crops encoded by our own encoder in place of the teacher."""
 DYED, VEILED, GRAINY = 0.6, 0.25, 0.5
-"""Shares of the crops in other colours, near to one colour, and with a sensor's noise. Without the first purple cloth
-and deep blue were wrong by ten levels and more; without the last every smooth place was that had not been compressed,
-for a little noise moves its latents far."""
+"""Fractions of the crops in other colours, near to one colour, and with a sensor's noise. Without the first, purple and
+deep blue were wrong by ten levels and more; without the last, so were all smooth places of uncompressed pictures, whose
+latents a little noise changes much."""
 
 JUDGED = 6
 """Photographs of those held out that each evaluation decodes."""
 
 
 def parser(description: str | None, steps: int) -> argparse.ArgumentParser:
-    """Return the parser of what these trainings are told."""
+    """Return the command line parser of the decoder's trainings."""
     parser = running.parser(description, steps)
     parser.add_argument("--encoder", type=Path, metavar="SAFETENSORS", help="our own, in place of the package's")
     parser.add_argument("--side", type=int, default=SIDE, help="of a crop, in latents")
@@ -72,7 +72,7 @@ class DecoderCrops:
 
 
 def whole_photographs(crops: DecoderCrops, run: Run[Decoder]) -> Callable[[], dict[str, float]]:
-    """Return what tells, for each kind of latents, the PSNR of held-out photographs to the teacher's pictures."""
+    """Return a function that computes, by kind of latents, the PSNR of held-out photographs to the teacher's output."""
     teacher = crops.teacher
     held_out = labelled_photographs(crops.held_out[:JUDGED], teacher, crops.workers)
     pictures = [[teacher.decode(whole.latents[:, i]) for i in range(len(KINDS))] for whole in held_out]

@@ -1,4 +1,4 @@
-"""Distil the teacher's decoder, unit by unit: each learns from what the teacher's own makes of the same input.
+"""Distil the teacher's decoder unit by unit: each learns the output of the teacher's counterpart for the same input.
 
     python -m training.distil_decoder PHOTOS TEACHER RUN [--steps N] [--side LATENTS] [--crops N]
 
@@ -40,23 +40,23 @@ def main() -> None:
         errors = []
         with mixed_precision(run.device):
             for unit in UNITS:
-                before, wanted = activations[unit[0]], activations[unit[-1] + 1]
-                made = run.network.layers[unit[0] : unit[-1] + 1](before).float()
+                before, target = activations[unit[0]], activations[unit[-1] + 1]
+                output = run.network.layers[unit[0] : unit[-1] + 1](before).float()
                 if unit != UNITS[-1]:
-                    errors.append(relative_error(made, wanted, before if len(unit) == 1 else None))
-        made, wanted = to_pixels(made), to_pixels(wanted)
-        picture = closeness(laplacian_pyramid(made), laplacian_pyramid(wanted), PICTURE_WEIGHTS)
+                    errors.append(relative_error(output, target, before if len(unit) == 1 else None))
+        output, target = to_pixels(output), to_pixels(target)
+        picture = closeness(laplacian_pyramid(output), laplacian_pyramid(target), PICTURE_WEIGHTS)
         return {
             "units": torch.stack(errors).sum(),
-            "picture": picture + PICTURE_ERROR * relative_error(made, wanted),
+            "picture": picture + PICTURE_ERROR * relative_error(output, target),
         }
 
     run.train(losses, evaluate)
 
 
-def relative_error(made: Tensor, wanted: Tensor, before: Tensor | None = None) -> Tensor:
-    """Return the squared error over the variance of what was to be made, or of what was to be added to ``before``."""
-    return (made - wanted).square().mean() / (wanted if before is None else wanted - before).var()
+def relative_error(output: Tensor, target: Tensor, before: Tensor | None = None) -> Tensor:
+    """Return the squared error over the variance of the target, or of the difference between target and ``before``."""
+    return (output - target).square().mean() / (target if before is None else target - before).var()
 
 
 if __name__ == "__main__":

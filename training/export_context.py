@@ -1,4 +1,4 @@
-"""Put a trained context network into the package: its integers, in the file that payloads name by number.
+"""Put a trained context network into the package: its integers, in the file whose number payloads give.
 
     python -m training.export_context RUN NUMBER
 

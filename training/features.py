@@ -1,4 +1,4 @@
-"""What layers make on the way: from a quarter of the resolution on, the encoder has as many, as wide, as the teacher.
+"""Feature distillation: from a quarter of the resolution on, the encoder has as many layers, as wide, as the teacher.
 
 So each layer has a counterpart to learn from (Romero et al. 2015, "FitNets"), which tells it far more than the output
 alone, and leaves it less to learn by heart.
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 WEIGHT = 0.5
 
 LAYERS = range(-9, -1)
-"""Counted from the end, for the student has fewer at its beginning."""
+"""Indices of the layers, counted from the end, because the student has fewer at its beginning."""
 
 UNTIL = 0.8
-"""Share of the steps over which the weight falls."""
+"""Fraction of the steps over which the weight falls to 0."""
 
 
 @contextmanager
@@ -41,5 +41,5 @@ def distance(features: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
 
 
 def weight(progress: float) -> float:
-    """Return the weight of features at that share of the steps; it falls to nothing, for in the end latents count."""
+    """Return the weight of features after a fraction of the steps; it falls to 0, as only latents matter in the end."""
     return WEIGHT * max(0.0, 1 - progress / UNTIL)

@@ -1,4 +1,4 @@
-"""What an encoder, and codecs after it, make of crops; labelled on the way, so that they have no end."""
+"""An endless stream of crops and their labels: latents of an encoder, before and after a round trip through codecs."""
 
 import itertools
 import math
@@ -22,30 +22,30 @@ from .workers import in_order
 Latents = NDArray[np.float32]
 
 SIDE = 24
-"""Of labelled crops, in latents."""
+"""Side of labelled crops, in latents."""
 
 TOGETHER = 3**2
-"""Crops that are labelled as one square, for a palette is of as many latents as in a picture."""
+"""Number of crops quantised as one square, so that a palette has about as many latents as in a picture."""
 
 PALETTES = (PaletteCodec(), PaletteCodec(), PaletteCodec(dither=0.0))
-CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(stretched=False))
-"""Codecs, and how often each is drawn."""
+CONTEXTS = (ContextCodec(), ContextCodec(), ContextCodec(weighted=False))
+"""The codecs that are drawn from; one that occurs twice is drawn twice as often."""
 
 STEPS = (FINEST, LARGEST_STEP)
-"""Between which that of the codec ``context`` is drawn."""
+"""Range from which the step of the codec ``context`` is drawn."""
 
 KINDS = ("clean", "palette", "context")
-"""Of latents: the encoder's, and as these codecs bring them back."""
+"""Kinds of latents: those of the encoder, and those after a round trip through each codec."""
 
 
 class Labelled(NamedTuple):
-    """Crops, or a photograph.
+    """Crops, or a photograph, with labels.
 
     Attributes:
         photo: uint8 ``(n, 8h, 8w, 3)``.
-        latents: Of each kind, float32 ``(n, 3, 4, h, w)``.
-        noise_variance: Of each kind, float32 ``(n, 3)``.
-        own: Whether our own encoder has encoded them in place of the teacher, bool ``(n,)``.
+        latents: Latents of each kind, float32 ``(n, 3, 4, h, w)``.
+        noise_variance: Noise variance of each kind, float32 ``(n, 3)``.
+        own: Whether our own encoder encoded them in place of the teacher, bool ``(n,)``.
     """
 
     photo: Tensor
@@ -55,7 +55,7 @@ class Labelled(NamedTuple):
 
 
 class Pool:
-    """Rows of tensors that are drawn from at random; once it is full, new rows take the place of old ones."""
+    """Rows of tensors to draw from at random; when it is full, new rows replace random old ones."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -74,7 +74,7 @@ class Pool:
             kept[places] = new
 
     def draw(self, count: int) -> tuple[Tensor, ...]:
-        """Return so many rows."""
+        """Return ``count`` random rows."""
         places = torch.randint(self._filled, (count,), device=self._kept[0].device)
         return tuple(kept[places] for kept in self._kept)
 
@@ -96,17 +96,17 @@ def labelled_crops(
         teacher: Encodes them.
         together: A square number.
         seed: The crops follow from it, whatever the number of workers.
-        own: Share of the crops that another encoder encodes in place of the teacher, and that encoder.
+        own: Fraction of the crops that another encoder encodes in place of the teacher, and that encoder.
         groups: Worth more than one where a wait for the device costs much.
         workers: Processes that draw crops, and as many that quantise latents.
     """
-    share, own_encode = own or (0.0, teacher.encode)
+    fraction, own_encode = own or (0.0, teacher.encode)
     encoded: deque[tuple[Tensor, bool]] = deque()
 
     def squares() -> Iterator[tuple[Latents, tuple[int, ...]]]:
         draw = partial(numbered_crops, photos, together * groups, (*seed, 0))
         for number, drawn in enumerate(in_order(draw, itertools.count(), workers)):
-            is_own = bool(np.random.default_rng([*seed, 1, number]).random() < share)
+            is_own = bool(np.random.default_rng([*seed, 1, number]).random() < fraction)
             photo = torch.from_numpy(drawn).to(teacher.device)
             latents = (own_encode if is_own else teacher.encode)(pixels(photo)).cpu().numpy()
             encoded.extend((one, is_own) for one in photo.split(together))
@@ -119,7 +119,7 @@ def labelled_crops(
 
 
 def labelled_photographs(photos: list[Samples], teacher: Teacher, workers: int = 0) -> list[Labelled]:
-    """Return whole photographs, as the teacher encodes them and codecs do by default."""
+    """Return whole photographs, encoded by the teacher and quantised by codecs with their defaults."""
     whole = [torch.from_numpy(photo[None]).to(teacher.device) for photo in photos]
     encoded = [teacher.encode(pixels(photo)).cpu().numpy() for photo in whole]
     return [
@@ -133,11 +133,11 @@ def labelled_photographs(photos: list[Samples], teacher: Teacher, workers: int =
 
 
 def noisy_batch(latents: Tensor, noise_variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Return latents ``(n, 4, h, w)``, each of a kind at random, and the variances ``(n,)`` of the noise in them.
+    """Return latents ``(n, 4, h, w)``, each of a random kind, and their noise variances ``(n,)``.
 
     Args:
-        latents: Of each kind, ``(n, 3, 4, h, w)``.
-        noise_variance: Of each kind, ``(n, 3)``.
+        latents: Latents of each kind, ``(n, 3, 4, h, w)``.
+        noise_variance: Noise variance of each kind, ``(n, 3)``.
     """
     count, kinds = noise_variance.shape
     each, kind = torch.arange(count, device=latents.device), torch.randint(kinds, (count,), device=latents.device)

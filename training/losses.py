@@ -1,4 +1,4 @@
-"""What a decoded picture is judged by: closeness at every scale, and contrast at fine ones.
+"""Losses of decoded pictures: closeness at every scale, and contrast at fine ones.
 
 Errors alone are least for a blur wherever the latents leave texture open.
 """
@@ -9,9 +9,9 @@ from torch.nn import functional
 
 LEVELS = 4
 PICTURE_WEIGHTS = 4.0, 2.0, 2.0, 2.0, 4.0
-"""Of the pyramid's levels, the finest first, in the closeness to the teacher's picture."""
+"""Weights of the pyramid's levels, the finest first, in the closeness to the teacher's picture."""
 CONTRASTS = 3
-"""Levels, from the finest on, of which contrast is compared."""
+"""Number of levels, from the finest on, whose contrast is compared."""
 BLOCK = 8
 
 

@@ -26,7 +26,7 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus what the two convolutions make of it."""
+        """Return x plus the output of the two convolutions."""
         return x + self.second(functional.relu(self.first(x)))  # type: ignore[no-any-return]
 
 
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self.third = nn.Conv2d(hidden, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x plus what the three convolutions make of it, where it is positive."""
+        """Return the ReLU of x plus the output of the three convolutions."""
         hidden = functional.relu(self.second(functional.relu(self.first(x))))
         return functional.relu(x + self.third(hidden))
 
@@ -123,7 +123,7 @@ class Denoiser(nn.Module):
 
 
 def with_noise_level(latents: Tensor, noise_variance: Tensor) -> Tensor:
-    """Return latents ``(n, 5, h, w)`` whose fifth channel tells how much noise is in them.
+    """Return latents ``(n, 5, h, w)`` whose fifth channel is a measure of the noise in them.
 
     It is 0 for none, and grows with the logarithm of the variance to about 1 at 0.1.
     """
@@ -137,5 +137,5 @@ def soft_clipped(latents: Tensor) -> Tensor:
 
 
 def to_pixels(output: Tensor) -> Tensor:
-    """Return what the last layer puts out, in [0, 1], as pixels in [−1, 1]."""
+    """Return the output of the last layer, in [0, 1], as pixels in [−1, 1]."""
     return 2 * output - 1

@@ -1,4 +1,4 @@
-"""A folder of photographs: what is trained on, what is held out, and altered crops without end."""
+"""A folder of photographs: the training set, the held-out set, and an endless stream of augmented crops."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Samples = NDArray[np.uint8]
 
 HELD_OUT = 1 / 57
-"""Share of the photographs, the last by name, that are never trained on but looked at during training."""
+"""Fraction of the photographs, the last by name, that are held out for evaluation."""
 
 
 def read_photos(folder: Path) -> list[Samples]:
@@ -32,7 +32,7 @@ def read_photos(folder: Path) -> list[Samples]:
 
 
 def split(photographs: list[Item]) -> tuple[list[Item], list[Item]]:
-    """Return what to train on, and what is held out."""
+    """Return the training set and the held-out set."""
     first_held_out = len(photographs) - max(1, round(len(photographs) * HELD_OUT))
     return photographs[:first_held_out], photographs[first_held_out:]
 
@@ -46,16 +46,16 @@ LUMA_AND_CHROMA = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.2
 """YIQ of RGB: in its second and third rows' plane hue is an angle, and saturation a radius."""
 
 MAGNIFIED = 2.5
-"""How much a crop is enlarged at most. Small photographs have few of the smooth places that fill large ones."""
+"""Largest factor by which a crop is enlarged. Small photographs lack the smooth regions that fill large ones."""
 
 
 class AlteredCrops:
     """Squares of ``side`` latents' width from photographs chosen by their area.
 
     Half are of another scale, as are all of photographs that are too small; half are recoloured, half mirrored, and, if
-    they may be ``turned``, all by 0 to 3 right angles. A share of them is ``dyed``, which makes any colour as likely as
-    those of skin, sky and leaves; a share ``veiled``, which makes smooth and very dark places more likely; and a share
-    ``grainy``, as photographs are that were neither shrunk nor compressed.
+    they may be ``turned``, all by 0 to 3 right angles. A part is ``dyed``, so that all colours are as likely as those
+    of skin, sky and leaves; a part ``veiled``, so that smooth and very dark places are more likely; and a part
+    ``grainy``, like photographs that were neither downscaled nor compressed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class AlteredCrops:
 
 
 def numbered_crops(photos: AlteredCrops, count: int, seed: tuple[int, ...], number: int) -> Samples:
-    """Return so many crops, the same for the same seed and number in whichever process."""
+    """Return ``count`` crops that depend only on the seed and the number, not on the process."""
     return photos.draw(count, np.random.default_rng([*seed, number]))
 
 

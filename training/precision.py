@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 import torch
 
 FAST = bool(torch.cpu.get_capabilities().get("amx_bf16"))
-"""Whether it is the processor's faster one. With AVX-512's instructions for it, a step took half as long again as in
-float32; processors that only emulate it take ten times as long."""
+"""Whether bfloat16 is the faster one on this CPU. With AVX-512's instructions for it, a step took half as long again as
+in float32; CPUs that only emulate it take ten times as long."""
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[None]:

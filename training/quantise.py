@@ -41,10 +41,10 @@ from onnxruntime.quantization import (
 )
 
 PICTURES = 32
-"""Photographs that ranges are measured on, whole: of small squares they are too narrow for large pictures."""
+"""Number of photographs for calibration, whole: the ranges of small squares are too narrow for large pictures."""
 
 NOISE_VARIANCES = 0.0, 0.03, 0.1, 0.3
-"""Of the noise in the latents on which those of decoder and denoiser are measured: none, and what codecs leave."""
+"""Noise variances of the latents for calibrating decoder and denoiser: none, and those of codecs."""
 
 METADATA = {"licence": "MIT", "source": "pillow-sdc, see training/MODEL_CARD.md"}
 

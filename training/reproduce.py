@@ -29,7 +29,7 @@ from .photographs import SUFFIXES
 
 RECIPE = Path(__file__).with_name("recipe.toml")
 SOURCES = "SOURCES.tsv"
-"""Of a folder of photographs, tab-separated with a heading: file, repository, path, licence."""
+"""Name of the list in a folder of photographs, tab-separated with a heading: file, repository, path, licence."""
 
 Stage = Mapping[str, Any]
 
@@ -103,7 +103,7 @@ def run(module: str, *words: object, log: Any = None) -> None:
 
 
 def photographs(folder: Path) -> dict[str, Any]:
-    """Return how many photographs a folder has and, if it says so, from which sources, by which licences."""
+    """Return the number of photographs in a folder and, if it has a list, their sources and licences."""
     count = sum(path.suffix in SUFFIXES for path in folder.iterdir())
     try:
         with (folder / SOURCES).open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""A training run: steps, learning rate, averaged weights, log and checkpoints; a run that was cut off goes on."""
+"""A training run: steps, learning rate, averaged weights, log, and checkpoints to resume from."""
 
 import argparse
 import copy
@@ -20,7 +20,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def parser(description: str | None, steps: int) -> argparse.ArgumentParser:
-    """Return the parser of what every training is told."""
+    """Return the command line parser that all trainings share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder of photographs")
     parser.add_argument("teacher", type=Path, help="diffusers directory of an AutoencoderTiny of SD v1's latent space")
@@ -122,11 +122,11 @@ class Run(Generic[NetworkT]):
     """Trains a network at a learning rate that warms up and then falls along a cosine.
 
     The network to be used is the exponential moving average of the trained one. The folder holds ``log.jsonl`` and
-    ``checkpoint.pt``, with which a run that is started again goes on.
+    ``checkpoint.pt``, from which a run that is started again resumes.
     """
 
     def __init__(self, network: Callable[[], NetworkT], arguments: argparse.Namespace) -> None:
-        """Build the network and begin, or go on from the folder's checkpoint; ``arguments`` are :func:`parser`'s."""
+        """Build the network, or load the folder's checkpoint; ``arguments`` are those of :func:`parser`."""
         torch.set_num_threads(arguments.threads)
         # Momentum of kernels that get no gradient any more decays to numbers that processors are slow with.
         torch.set_flush_denormal(True)
@@ -154,11 +154,11 @@ class Run(Generic[NetworkT]):
 
     @property
     def progress(self) -> float:
-        """The share of the steps that has been taken."""
+        """The fraction of the steps done."""
         return self.step / self.steps
 
     def save(self) -> None:
-        """Write the checkpoint, in one move."""
+        """Write the checkpoint atomically."""
         state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts().items()}
         partial = self.folder / "checkpoint.partial"
         torch.save({**state, "step": self.step}, partial)

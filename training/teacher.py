@@ -1,4 +1,4 @@
-"""The autoencoder that the networks learn from, and the encoder that has learned from it already."""
+"""The teacher, the autoencoder that the networks learn from, and our own trained encoder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,11 @@ from .networks import Encoder
 from .precision import mixed_precision
 
 Encode = Callable[[Tensor], Tensor]
-"""From pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)``."""
+"""A function from pixels ``(n, 3, 8h, 8w)`` to latents ``(n, 4, h, w)``."""
 
 
 class Teacher:
-    """An AutoencoderTiny. In bfloat16 it is off by a mean square of 1e-4, far less than a student can learn."""
+    """An AutoencoderTiny. In bfloat16 its mean squared error is 1e-4, far below what a student can reach."""
 
     def __init__(self, directory: Path, device: torch.device) -> None:
         network = AutoencoderTiny.from_pretrained(directory, local_files_only=True)
@@ -55,11 +55,11 @@ class Teacher:
 
 
 def own_encoder(device: torch.device, weights: Path | None = None) -> Encode:
-    """Return the function that our own encoder is, without gradients.
+    """Return our own encoder as a function without gradients.
 
     Args:
-        device: Of pixels and latents.
-        weights: Exported ones; without, the encoder is the package's, in 8 bits.
+        device: Device of pixels and latents.
+        weights: Exported weights; by default the package's encoder in 8 bits.
     """
     if weights is None:
         autoencoder = compact.CompactAutoencoder(compact.usable_device(str(device)))

@@ -2,8 +2,8 @@
 
     python -m training.train_context PHOTOS TEACHER RUN [--steps N]
 
-Steps are drawn anew for each crop; half of the crops are stretched, and a quarter of either rounded to the nearest
-values, the others quantised along a trellis.
+A step is drawn for each crop. Half of the crops are weighted; a quarter of either half is rounded to the nearest
+values, the rest quantised with a trellis.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pillow_sdc.format.context import trellis
-from pillow_sdc.format.context.weighting import stretched
+from pillow_sdc.format.context.weighting import to_weighted
 
 from .context_model import ContextModel, bits
 from .labelled import Pool
@@ -26,14 +26,14 @@ from .workers import in_order
 
 CROPS, FIRST, KEPT = 8, 64, 1500
 NEW_EVERY = 4
-"""Steps between new crops: to label one costs more than a step."""
+"""Training steps between new crops: labelling a crop takes longer than a step."""
 
 OWN = 0.25
-"""Share of the crops that the embedded encoder encodes, whose latents are smoother, in place of the teacher."""
+"""Fraction of the crops encoded by the embedded encoder, whose latents are smoother, in place of the teacher."""
 
 SIDE = 28
 STEPS = (0.15, 3.0)
-JUDGED = (0.35, 0.5, 0.7, 1.0)
+EVALUATED = (0.35, 0.5, 0.7, 1.0)
 
 
 def quantised(latents: NDArray[np.float32], step: float) -> NDArray[np.float32]:
@@ -42,12 +42,12 @@ def quantised(latents: NDArray[np.float32], step: float) -> NDArray[np.float32]:
 
 
 def quantised_along_trellis(latents: NDArray[np.float32], step: float) -> NDArray[np.float32]:
-    """Return latents quantised along a trellis where the values that symbols choose between are ``step`` apart."""
+    """Return latents after trellis-coded quantisation, with ``step`` between the values that a state allows."""
     return trellis.values(trellis.quantise(latents, step / 2)).astype(np.float32) * np.float32(step / 2)
 
 
 def order_0_bits(values: Tensor, step: float) -> float:
-    """Return the bits in all that a channel's symbols cost when only their frequencies are known."""
+    """Return the total bits of the symbols under order-0 coding with each channel's own frequencies."""
     total = 0.0
     for channel in (values / step).round().int():
         counts = torch.unique(channel, return_counts=True)[1].float()
@@ -60,7 +60,7 @@ def main() -> None:
     teacher, own_encode = Teacher(arguments.teacher, run.device), own_encoder(run.device)
     training, held_out_photos = split(read_photos(arguments.photos))
     held_out = [teacher.encode(pixels(photo[None]).to(run.device))[0].cpu().numpy() for photo in held_out_photos]
-    # Upright, as photographs are: what is above may say other things than what is beside.
+    # Not rotated: photographs are upright, and the rows above may predict differently from the columns beside.
     times = arguments.times
     draw = partial(numbered_crops, AlteredCrops(training, SIDE, turned=False), times, run.seed)
     crops = in_order(draw, itertools.count(), arguments.workers)
@@ -78,19 +78,19 @@ def main() -> None:
         if run.step % NEW_EVERY == 0:
             label()
         steps = np.exp(random.uniform(*np.log(STEPS), CROPS * times))
-        values, stretches = [], []
+        values, flags = [], []
         drawn = zip(pool.draw(CROPS * times)[0].numpy(), steps.tolist(), strict=True)
         for i, (latents, step) in enumerate(drawn):
             quantise = quantised_along_trellis if i % 4 else quantised
-            stretches.append(i // 4 % 2)
-            values.append(quantise(stretched(latents).astype(np.float32) if stretches[-1] else latents, step))
-        batch, told = (torch.from_numpy(array).float().to(run.device) for array in (np.stack(values), steps))
-        return {"bits": bits(run.network(batch, told, torch.tensor(stretches, device=run.device)), batch, told).mean()}
+            flags.append(i // 4 % 2)
+            values.append(quantise(to_weighted(latents).astype(np.float32) if flags[-1] else latents, step))
+        batch, sizes = (torch.from_numpy(array).float().to(run.device) for array in (np.stack(values), steps))
+        return {"bits": bits(run.network(batch, sizes, torch.tensor(flags, device=run.device)), batch, sizes).mean()}
 
     def evaluate() -> dict[str, float]:
         figures = {}
         with torch.inference_mode():
-            for step in JUDGED:
+            for step in EVALUATED:
                 steps, ours, order_0, count = torch.tensor([step], device=run.device), 0.0, 0.0, 0
                 for latents in held_out:
                     values = torch.from_numpy(quantised(latents, step))[None].to(run.device)

@@ -1,4 +1,4 @@
-"""Train the denoiser to see the noise that quantisation left in latents.
+"""Train the denoiser to predict quantisation noise in latents.
 
 python -m training.train_denoiser PHOTOS TEACHER RUN [--steps N]
 """
@@ -36,7 +36,7 @@ def main() -> None:
                 pool.add(*next(crops))
         batch = Labelled(*pool.draw(CROPS * times))
         noisy, variance = noisy_batch(batch.latents, batch.noise_variance)
-        # Crops that came clean take white noise, so that any timestep up to 200 can be asked for.
+        # Clean crops get white noise, so that all timesteps up to 200 are trained.
         any_variance = torch.exp(torch.empty_like(variance).uniform_(np.log(0.0008), np.log(0.35)))
         clean = variance == 0
         variance = torch.where(clean, any_variance, variance)

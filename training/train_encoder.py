@@ -1,4 +1,4 @@
-"""Train the encoder to give the teacher's latents.
+"""Train the encoder to produce the teacher's latents.
 
     python -m training.train_encoder PHOTOS TEACHER RUN [--steps N]
 
@@ -24,7 +24,7 @@ from .workers import in_order
 CROPS, NEW, FIRST, KEPT = 6, 2, 16, 1500
 
 SENSITIVE = torch.tensor([-0.52, -0.28, -0.32, 0.74])
-"""The direction of latent space that matters most to decoders: about five times as much as those across it."""
+"""The direction of latent space to which decoders are most sensitive: about five times as much as to the others."""
 ALONG_WEIGHT = 0.5
 
 

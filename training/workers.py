@@ -1,4 +1,4 @@
-"""Processes that work ahead, so that an accelerator need not wait for what only processors can do."""
+"""Worker processes that prepare data ahead of the training, so that an accelerator does not wait for the CPU."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class _Results(Dataset[Result], Generic[Job, Result]):
-    """What a function returns, looked up by its argument."""
+    """A dataset of the results of a function, indexed by its argument."""
 
     def __init__(self, function: Callable[[Job], Result]) -> None:
         self._function = function
@@ -20,7 +20,7 @@ class _Results(Dataset[Result], Generic[Job, Result]):
 
 
 def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
-    """Return what a function makes of jobs, in their order, which so many processes are ahead with; 0 for none."""
+    """Return the results of a function for jobs, in order, computed ahead by worker processes (0: in this process)."""
     results = _Results(function)
     return iter(DataLoader(results, batch_size=None, sampler=jobs, num_workers=workers, collate_fn=_as_it_is))
 

@@ -101,7 +101,7 @@ def compare(
     failures.end()
     try:
         from pillow_sdc.report import evaluation, figures, html, metrics, sheet
-        from pillow_sdc.report.renditions import Choice
+        from pillow_sdc.report.renditions import RateTarget
 
         metrics.check_installed()
     except ImportError as error:
@@ -114,7 +114,7 @@ def compare(
             failures.end()
         steps = evaluation.count_steps(len(photographs), len(curve))
         with _progress(steps, quiet) as begin:
-            result = evaluation.evaluate(photographs, Choice(quality, target_size), curve, begin)
+            result = evaluation.evaluate(photographs, RateTarget(quality, target_size), curve, begin)
         write_whole(output / PAGE, html.render(result).encode(), force)
         write_whole(output / SHEET, sheet.draw_sheet(result), force)
         write_whole(output / JSON, figures.to_json(result).encode(), force)

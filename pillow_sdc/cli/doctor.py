@@ -144,7 +144,7 @@ class _Checks:
         """Tell whether the compiled kernel runs."""
         from ..format.context import kernel as context_kernel
 
-        kernel, reason = context_kernel.choice()
+        kernel, reason = context_kernel.selection()
         self.say("ok" if kernel else "note", "context codec", reason)
 
     def cuda(self) -> None:

@@ -1,1 +1,1 @@
-"""What files depend on for ever: the container, alpha, and the latent codecs. numpy and the standard library alone."""
+"""The file format: the container, alpha and the latent codecs. It depends on numpy and the standard library alone."""

@@ -1,7 +1,7 @@
-"""The alpha plane, stored without loss, and colours in place of those that it hides, which would cost bytes.
+"""Lossless coding of the alpha plane, and replacement of the colours that it hides, which would cost bytes.
 
-Alpha planes are mostly cut-outs: opaque here, transparent there, with a narrow edge between. So a plane is stored as a
-map of where it is transparent, partial or opaque, and the values of the partial places alone, both compressed by LZMA.
+Most alpha planes are cut-outs: opaque and transparent regions with a narrow edge between them. So a plane is stored as
+a map of transparent, partial and opaque places, and the values of the partial ones, both compressed by LZMA.
 ``docs/format.md`` specifies the layout.
 """
 
@@ -17,10 +17,10 @@ from .bounded import compress_lzma, decompress_lzma
 Samples = NDArray[np.uint8]
 
 CONSTANT, RECTANGLE, BINARY, PARTIAL = range(4)
-"""Kinds of planes, in the chunk's first byte."""
+"""Kinds of planes, the first byte of the chunk."""
 
 NONE, LEFT, GRADIENT, MEDIAN = range(4)
-"""Predictors of partial values, in the second byte of planes of that kind."""
+"""Predictors of partial values, the second byte of a chunk of the kind ``PARTIAL``."""
 
 OPAQUE = 255
 
@@ -48,14 +48,14 @@ def encode(alpha: Samples) -> bytes:
     before = np.pad(alpha, ((1, 0), (1, 0)))
     neighbours = before[1:, :-1][partial], before[:-1, 1:][partial], before[:-1, :-1][partial]
     residuals = [(alpha[partial] - _predict(predictor, *neighbours)).tobytes() for predictor in range(4)]
-    # Deflate finds the best of them in a fraction of LZMA's time.
+    # Deflate ranks the predictors as LZMA does, in a fraction of the time.
     predictor = min(range(4), key=lambda predictor: len(zlib.compress(residuals[predictor])))
     packed = _pack_map(alpha, partial).tobytes()
     return bytes([PARTIAL, predictor]) + compress_lzma(packed) + compress_lzma(residuals[predictor])
 
 
 def decode(data: bytes, width: int, height: int) -> Samples:
-    """Return the plane ``(H, W)`` that the content of an alpha chunk stands for.
+    """Return the plane ``(H, W)`` that the content of an alpha chunk encodes.
 
     Raises:
         CorruptFileError: The content is damaged.
@@ -80,16 +80,16 @@ def decode(data: bytes, width: int, height: int) -> Samples:
 
 
 def reduce(alpha: Samples, factor: int) -> Samples:
-    """Return the means, rounded, of squares of ``factor`` by ``factor`` places; squares at the edges may be cut."""
+    """Return the rounded means of squares of ``factor`` by ``factor`` places; squares at the edges may be smaller."""
     sums, counts = _sums_of_squares(alpha, factor), _sums_of_squares(np.ones_like(alpha), factor)
     return ((sums + counts // 2) // counts).astype(np.uint8)
 
 
 class ColourShown:
-    """The colours of a picture where it shows them, and where it is fully transparent others, which cost little.
+    """The colours of a picture, with those of fully transparent pixels replaced by ones that cost few bytes.
 
-    In an 8×8 square that shows something, which one latent stands for, these are the mean of that; everywhere else the
-    mean of the whole picture.
+    In an 8×8 square (one latent) with visible pixels the replacement is their mean; in others it is the mean of all
+    visible pixels of the picture.
     """
 
     def __init__(self, colour: Samples, alpha: Samples) -> None:
@@ -110,7 +110,7 @@ class ColourShown:
 
 
 def _sums_of_squares(plane: Samples, side: int) -> NDArray[np.uint32]:
-    """Return the sums of a plane's values in squares of so many places; those at the edges may be cut."""
+    """Return the sums of a plane's values in squares with a side; squares at the edges may be smaller."""
     rows, columns = (np.arange(0, length, side) for length in plane.shape)
     sums: NDArray[np.uint32] = np.add.reduceat(np.add.reduceat(plane, rows, 0, np.uint32), columns, 1)
     return sums
@@ -132,7 +132,7 @@ def _unpack_map(packed: Samples, width: int) -> Samples:
     fours = (packed[:, :, None] >> np.array([6, 4, 2, 0], np.uint8)) & np.uint8(3)
     places = fours.reshape(len(packed), -1)[:, :width]
     if (places == 3).any():
-        raise CorruptFileError("alpha's map has a place that is none of transparent, partial and opaque")
+        raise CorruptFileError("alpha's map has a place that is none of the three: transparent, partial, opaque")
     return places
 
 
@@ -146,18 +146,18 @@ def _decode_rectangle(data: bytes, width: int, height: int) -> Samples:
 
 
 def _decode_partial(predictor: int, places: Samples, streams: bytes) -> tuple[Samples, bytes]:
-    """Return the plane of a map and of the residuals that follow it, and what follows these."""
+    """Return the plane decoded from a map and the stream of residuals, and the bytes after that stream."""
     height, width = places.shape
     partial = places == 1
     residuals, rest = decompress_lzma(streams, int(partial.sum()))
-    # Above and to the left of the picture all is transparent.
+    # Places above and to the left of the picture count as transparent.
     inside = slice(1, None), slice(1, None)
     alpha, added = np.zeros((2, height + 1, width + 1), np.uint8)
     alpha[inside] = (places == 2) * np.uint8(OPAQUE)
     added[inside][partial] = np.frombuffer(residuals, np.uint8)
     here = np.pad(partial, ((1, 0), (1, 0)))
     flat, added, here = alpha.reshape(-1), added.reshape(-1), here.reshape(-1)
-    # Places with equal x + y do not look at each other. From one to the next it is a row down and a column left.
+    # Places with equal x + y do not depend on each other. Each lies a row below and a column left of the one before.
     for diagonal in range(height + width - 1):
         first = max(0, diagonal - width + 1)
         start = (first + 1) * (width + 1) + diagonal - first + 1
@@ -167,8 +167,8 @@ def _decode_partial(predictor: int, places: Samples, streams: bytes) -> tuple[Sa
             return slice(start - offset, stop - offset, width)
 
         if here[at(0)].any():
-            expected = _predict(predictor, flat[at(1)], flat[at(width + 1)], flat[at(width + 2)])
-            np.copyto(flat[at(0)], expected + added[at(0)], where=here[at(0)])
+            predicted = _predict(predictor, flat[at(1)], flat[at(width + 1)], flat[at(width + 2)])
+            np.copyto(flat[at(0)], predicted + added[at(0)], where=here[at(0)])
     values = alpha[inside][partial]
     if values.min(initial=1) == 0 or values.max(initial=1) == OPAQUE:
         raise CorruptFileError("a place that alpha's map calls partial is transparent or opaque")
@@ -176,7 +176,7 @@ def _decode_partial(predictor: int, places: Samples, streams: bytes) -> tuple[Sa
 
 
 def _predict(predictor: int, left: Samples, above: Samples, corner: Samples) -> Samples:
-    """Return what values are expected to be, modulo 256; MEDIAN is that of LOCO-I (Weinberger et al. 2000)."""
+    """Return the predicted values, modulo 256; MEDIAN is the predictor of LOCO-I (Weinberger et al. 2000)."""
     if predictor == NONE:
         return np.zeros_like(left)
     if predictor == LEFT:

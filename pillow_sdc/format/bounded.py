@@ -1,8 +1,8 @@
-"""Deflate and LZMA streams, expanded to a length that is known beforehand, and no further.
+"""Decompression of deflate and LZMA streams with a bound on the output.
 
-Streams say nothing of how much they hold, and a few bytes may hold gigabytes. Whoever reads one here knows from
-elsewhere, such as the size of the picture, how much it must hold: memory is taken for that alone, and a stream that
-holds more, or less, is damaged. What follows a stream belongs to the caller.
+A stream does not declare the size of its content, and a few bytes may expand to gigabytes. The caller knows the size
+from elsewhere, such as the size of the picture: no more memory than that is allocated, and a stream with more or less
+content is corrupt. Bytes after a stream are returned to the caller.
 """
 
 import zlib
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..errors import CorruptFileError, UnsupportedFileError
 
 MAX_EXPANSION = 1032
-"""No deflate stream expands further: 258 bytes from two one-bit codes (RFC 1951, section 3.2.5)."""
+"""Largest ratio of content to stream in deflate: 258 bytes from two one-bit codes (RFC 1951, section 3.2.5)."""
 
 LZMA_DICTIONARY_BYTES = 1 << 20
 
@@ -25,9 +25,9 @@ def deflate(data: bytes) -> bytes:
 
 
 def inflate(stream: bytes, length: int) -> tuple[bytes, bytes]:
-    """Return the ``length`` bytes that a raw deflate stream holds, and what follows the stream.
+    """Return the ``length`` bytes of content of a raw deflate stream, and the bytes after the stream.
 
-    Memory never exceeds ``length``, and is not taken before the stream is long enough to fill it.
+    No more than ``length`` bytes are allocated, and none if the stream is too short to fill them.
 
     Raises:
         CorruptFileError: The stream is damaged, or holds fewer or more bytes.
@@ -38,7 +38,7 @@ def inflate(stream: bytes, length: int) -> tuple[bytes, bytes]:
 
 
 def inflate_truncated(stream: bytes, length: int) -> bytes:
-    """Return the first of ``length`` bytes, as many as the beginning of a raw deflate stream holds of them.
+    """Return the content of a truncated raw deflate stream as far as it goes, at most ``length`` bytes.
 
     Raises:
         CorruptFileError: The stream is damaged, or holds more bytes.
@@ -58,7 +58,7 @@ def compress_lzma(data: bytes) -> bytes:
 
 
 def decompress_lzma(stream: bytes, length: int) -> tuple[bytes, bytes]:
-    """Return the ``length`` bytes that a stream of :func:`compress_lzma` holds, and what follows the stream.
+    """Return the ``length`` bytes of content of a stream of :func:`compress_lzma`, and the bytes after the stream.
 
     Raises:
         CorruptFileError: The stream is damaged, or holds fewer or more bytes.
@@ -69,7 +69,7 @@ def decompress_lzma(stream: bytes, length: int) -> tuple[bytes, bytes]:
 
 
 class _Decompressor(Protocol):
-    """What zlib's and LZMA's decompressors have in common."""
+    """The common interface of zlib's and LZMA's decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -83,7 +83,7 @@ class _Decompressor(Protocol):
 def _whole(
     name: str, decompressor: _Decompressor, error: type[Exception], stream: bytes, length: int
 ) -> tuple[bytes, bytes]:
-    """Return all ``length`` bytes of a stream, and what follows it."""
+    """Return all ``length`` bytes of content of a stream, and the bytes after it."""
     data = _expanded(name, decompressor, error, stream, length)
     if len(data) < length or not decompressor.eof:
         raise CorruptFileError(_other_length(name, length))
@@ -91,17 +91,17 @@ def _whole(
 
 
 def _expanded(name: str, decompressor: _Decompressor, error: type[Exception], stream: bytes, length: int) -> bytes:
-    """Return what there is of a stream that may hold ``length`` bytes.
+    """Return the content of a stream as far as it goes, at most ``length`` bytes.
 
     Args:
-        name: The stream's compression, for messages.
-        decompressor: A fresh one.
-        error: What it raises on damage.
-        stream: What begins with the stream.
-        length: The most bytes that it may hold.
+        name: Name of the compression, for messages.
+        decompressor: A new decompressor.
+        error: The exception that it raises for a damaged stream.
+        stream: Bytes that begin with the stream.
+        length: Largest number of bytes of content.
     """
     try:
-        # One byte more than expected lets the end be read, and tells a longer stream from a right one.
+        # One byte more than expected, so that the end marker is read and a longer stream is noticed.
         data = decompressor.decompress(stream, length + 1)
     except error as damage:
         raise CorruptFileError(f"{name} stream is damaged: {damage}") from damage
@@ -120,11 +120,11 @@ def _deflate(data: bytes, strategy: int) -> bytes:
 
 
 def _lzma() -> tuple[ModuleType, list[dict[str, Any]]]:
-    """Return the module and the parameters of the one filter that is used."""
+    """Return the module and the parameters of its filter."""
     try:
         import lzma
     except ImportError as error:
-        message = "LZMA, as of alpha planes, needs the module lzma, which this Python was built without"
+        message = "LZMA, used by alpha planes, needs the module lzma, which this Python was built without"
         raise UnsupportedFileError(message) from error
     fixed = {"id": lzma.FILTER_LZMA1, "dict_size": LZMA_DICTIONARY_BYTES, "lc": 0, "lp": 0, "pb": 0}
     return lzma, [{**fixed, "mode": lzma.MODE_NORMAL, "mf": lzma.MF_BT4, "nice_len": 273, "depth": 512}]

@@ -1,12 +1,12 @@
-"""What a latent codec is: its contract, what it declares of itself, and the data that pass in and out of it.
+"""The interface of latent codecs: the base class, what a codec declares, and the data that it takes and returns.
 
-A codec is one class in one file. It derives from :class:`LatentCodec` and declares its number in files, its name, its
+A codec is one class in one module. It derives from :class:`LatentCodec` and declares its number in files, its name, its
 options and how it meets a byte budget. Everything else (the container, ``save``, settings, the command line,
-``sdc info``) asks :mod:`.registry` for codecs, and knows none by itself.
+``sdc info``) gets codecs from :mod:`.registry` and names none itself. ``docs/adding_a_codec.md`` shows a whole one.
 
-Files are opened, and commands give help, without numpy. So a codec's own file imports numpy, and all that needs it,
-inside functions. For the same reason codecs look like dataclasses, but are none: ``dataclasses`` takes longer to import
-than all codecs together.
+Opening a file and printing a command's help do not import numpy. So a codec's module imports numpy, and everything that
+needs it, inside functions. For the same reason codecs look like dataclasses but are not: ``dataclasses`` takes longer
+to import than all codecs together.
 """
 
 from abc import ABC, abstractmethod
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
 
 class QuantisedLatents(NamedTuple):
-    """Latents as a payload gives them back.
+    """Dequantised latents.
 
     Attributes:
         latents: float32 ``(4, h, w)``, SD-scaled, i.e. of about unit variance.
-        noise_variance: Mean square, per element, of what quantisation added to the encoder's latents, as far as the
-            decoder can tell.
+        noise_variance: The decoder's estimate of the mean squared quantisation error per element.
     """
 
     latents: "NDArray[np.float32]"
@@ -36,13 +35,13 @@ class QuantisedLatents(NamedTuple):
 
 
 class Option(NamedTuple):
-    """An option of ``save`` that a codec takes, and of ``sdc encode``.
+    """An option of a codec, for ``save`` and ``sdc encode``.
 
     Attributes:
-        name: As it is given to ``save``.
-        range: The values that it takes.
-        default: What holds where it is not given.
-        help: What it is, in a line, without a full stop.
+        name: Name of the keyword argument of ``save``.
+        range: The allowed values.
+        default: The value if the option is not given.
+        help: One line of help, without a full stop.
     """
 
     name: str
@@ -52,11 +51,11 @@ class Option(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """How a codec meets ``target_size``, the most bytes that a file may have.
+    """How a codec meets ``target_size``, a limit on the bytes of a file.
 
     Attributes:
-        decides: The option whose value follows from the bytes, and which cannot be given beside them.
-        help: What a file of so many bytes is, in a line, without a full stop.
+        decides: The option whose value ``target_size`` determines; the two exclude each other.
+        help: One line of help for ``target_size`` with this codec, without a full stop.
     """
 
     decides: str
@@ -69,41 +68,41 @@ class _Field(NamedTuple):
     help: str = ""
 
 
-def option(default: float, range: Range, help: str) -> Any:  # noqa: A002 - named as what they become
-    """Declare a field of a codec to be an option of ``save``, of that name."""
+def option(default: float, range: Range, help: str) -> Any:  # noqa: A002 - named after the fields of Option
+    """Declare a field of a codec as an option of ``save`` of the same name."""
     return _Field(default, range, help)
 
 
 def variant(default: Any) -> Any:
-    """Declare a field of a codec that ``save`` does not offer, for measurements and tests."""
+    """Declare a field of a codec that is not an option of ``save``, for benchmarks and tests."""
     return _Field(default)
 
 
 @dataclass_transform(frozen_default=True)
 class LatentCodec(ABC):
-    """Turns SD-scaled latents into a payload and back.
+    """Encodes SD-scaled latents as a payload, and decodes them.
 
-    An instance carries the encoder's options, given by position or name, and does not change. Decoding needs none: what
-    it must know stands in the payload.
+    An instance holds the encoder's options, given by position or name, and is immutable. Decoding needs no options: the
+    payload contains everything that the decoder must know.
 
     Raises:
         OptionError: An option is outside its range (also a ``ValueError``).
     """
 
     number: ClassVar[int]
-    """What headers of files name it by, 0 to 255; never given to another codec."""
+    """Number in the header of files, 0 to 255; never reused for another codec."""
 
     name: ClassVar[str]
-    """What users name it by, as in ``save(codec=...)``."""
+    """Name for users, as in ``save(codec=...)``."""
 
     help: ClassVar[str]
-    """What it is, in a line, without a full stop."""
+    """One line of help, without a full stop."""
 
     budget: ClassVar[Budget | None] = None
-    """How :meth:`encode_within` meets a number of bytes; ``None`` where the codec cannot."""
+    """How :meth:`encode_within` meets a byte budget; ``None`` if the codec cannot."""
 
     options: ClassVar[Mapping[str, Option]] = {}
-    """The options by their names, in the order in which they are declared; taken from the fields."""
+    """The options by name, in the order of their declaration; derived from the fields."""
 
     _defaults: ClassVar[Mapping[str, Any]] = {}
 
@@ -126,7 +125,7 @@ class LatentCodec(ABC):
         vars(self).update({**self._defaults, **given})
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} does not change")
+        raise AttributeError(f"{type(self).__name__} is immutable")
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
@@ -142,8 +141,8 @@ class LatentCodec(ABC):
         """Return the payload of latents ``(4, h, w)``.
 
         Args:
-            latents: What is encoded.
-            steps: Learns of each step that is done, of the ``encode_steps(h)`` that there are.
+            latents: The latents to encode.
+            steps: Counts progress, at most ``encode_steps(h)`` steps.
 
         Raises:
             ValueError: The latents are not ``(4, h, w)`` with finite values.
@@ -161,59 +160,59 @@ class LatentCodec(ABC):
     @staticmethod
     @abstractmethod
     def describe(payload: bytes) -> dict[str, Any]:
-        """Return what a payload says of how it was made, by name: numbers and truth values, for ``sdc info``.
+        """Return a payload's parameters by name, numbers and booleans, for ``sdc info``.
 
         Args:
-            payload: One that :meth:`decode` has accepted.
+            payload: A payload that :meth:`decode` has accepted.
         """
 
     def encode_within(self, latents: "NDArray[np.float32]", payload_bytes: int, steps: Steps = UNCOUNTED) -> bytes:
-        """Return the best payload of latents ``(4, h, w)`` that has no more than so many bytes.
+        """Return the best payload of latents ``(4, h, w)`` with at most ``payload_bytes`` bytes.
 
-        Codecs that have a :attr:`budget` override this.
+        Codecs with a :attr:`budget` override this.
 
         Returns:
-            The payload, or the shortest that was found where none fits.
+            The payload, or the shortest one found if none fits.
 
         Raises:
-            OptionError: The codec cannot meet a number of bytes.
+            OptionError: The codec has no budget.
             ValueError: The latents are not ``(4, h, w)`` with finite values.
         """
         raise OptionError(f"target_size is not an option of the codec {self.name}")
 
     def is_met_by(self, payload: bytes) -> bool:
-        """Tell whether a payload of this codec is no finer than the options ask for.
+        """Return whether a payload of this codec is at most as fine as the options ask for.
 
-        To quantise its latents anew, with these options, would then cost precision or bytes, and gain nothing. Without
-        options all payloads are alike.
+        If so, quantising its latents again with these options would lose precision or add bytes, and gain nothing.
+        Payloads of a codec without options are all alike.
         """
         return not self.options
 
     def encode_steps(self, rows: int) -> int:
-        """Return how many steps :meth:`encode` takes at most; 0 where it is done at once."""
+        """Return the largest number of progress steps of :meth:`encode`; 0 if it counts none."""
         return 0
 
     @staticmethod
     def decode_steps(rows: int) -> int:
-        """Return how many steps :meth:`decode` and :meth:`decode_truncated` take at most; 0 likewise."""
+        """Return the largest number of progress steps of :meth:`decode` and :meth:`decode_truncated`; 0 for none."""
         return 0
 
     @classmethod
     def decode_truncated(cls, payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
-        """Return the latents that the beginning of a payload holds, ``(4, rows, columns)``; the others are zero.
+        """Return the latents ``(4, rows, columns)`` of a truncated payload; the missing ones are zero.
 
         Raises:
-            CorruptFileError: The payload is not the beginning of one that :meth:`encode` writes for this shape, or
-                holds nothing yet (:class:`TruncatedFileError`), as always where no picture can be made of a part.
+            CorruptFileError: The payload is not the beginning of one that :meth:`encode` writes for this shape.
+            TruncatedFileError: It holds no latents yet, or the codec cannot decode part of a payload.
         """
         raise TruncatedFileError(f"a payload of the codec {cls.name} cannot be shown in part")
 
     @staticmethod
     def codebook(payload: bytes) -> "NDArray[np.float32] | None":
-        """Return the latents, SD-scaled ``(entries, 4)``, that all of a payload's are taken from, in its order.
+        """Return the codebook of a payload, the vectors that its latents are taken from, in the payload's order.
 
         Returns:
-            The entries; ``None`` where a payload has no such thing.
+            SD-scaled vectors ``(entries, 4)``; ``None`` if the codec has no codebook.
         """
         return None
 
@@ -222,7 +221,7 @@ def check_latents(latents: "NDArray[np.float32]") -> "NDArray[np.float64]":
     """Return latents as float64.
 
     Raises:
-        ValueError: They are not ``(4, h, w)`` with h, w ≥ 1, or not finite.
+        ValueError: The latents are not ``(4, h, w)`` with h, w ≥ 1, or not finite.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Latent codecs: latents to payload and back, and the one registry of them."""
+"""The built-in latent codecs and their registry. New codecs: ``docs/adding_a_codec.md``."""
 
 from .codec import Budget, LatentCodec, Option, QuantisedLatents, option
 from .context.codec import ContextCodec
@@ -21,4 +21,4 @@ __all__ = [
 ]
 
 CODECS = Registry(Uint8Codec, PaletteCodec, ContextCodec, default=PaletteCodec)
-"""Every codec of format version 1."""
+"""The registry. ``default`` is the codec that ``save`` uses when no option asks for another."""

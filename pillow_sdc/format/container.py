@@ -1,8 +1,8 @@
 """The SDC container, format version 1: bytes to header and chunks, and back.
 
-``docs/format.md`` specifies the layout. This module knows it all, checks every length and checksum before it trusts
-one, and knows nothing of latents, models or Pillow; the names of codecs it asks the registry for. It imports nothing
-beyond the standard library, so that opening a file costs nothing else.
+``docs/format.md`` specifies the layout. This module checks every length and checksum before it relies on them. It knows
+nothing of latents, models or Pillow, and gets the names of codecs from the registry. It imports only the standard
+library, so that opening a file is fast.
 """
 
 import struct
@@ -26,25 +26,25 @@ MAX_PAYLOAD_BYTES_FIXED = 4096
 MAX_ALPHA_BYTES_PER_PIXEL = 2
 MAX_ALPHA_BYTES_FIXED = 4096
 PIXELS_PER_LATENT = 8
-"""Side, in pixels, of the square that one latent stands for."""
+"""Side, in pixels, of the square that one latent covers."""
 
 MODES = {0: "L", 1: "RGB", 2: "LA", 3: "RGBA"}
-"""Pillow modes by the header's mode number; bit 0 stands for colour, bit 1 for alpha."""
+"""Pillow modes by the header's mode number; bit 0 means colour, bit 1 alpha."""
 
 LATENT_SPACES = {1: "sd-v1"}
-"""Enumerated, so that a file can say which latents it holds but never name a model to fetch."""
+"""Latent spaces by number. They are enumerated so that a file can never name a model to download."""
 
 PAYLOAD = ord("P")
 ALPHA = ord("A")
 METADATA = {"exif": ord("e"), "icc_profile": ord("i"), "xmp": ord("x"), "dpi": ord("d")}
-"""Ancillary chunks by the key that Pillow uses for their content in ``Image.info``."""
+"""Types of ancillary chunks, by the key of their content in Pillow's ``Image.info``."""
 
 DEFLATED = {"exif": ord("f"), "icc_profile": ord("j"), "xmp": ord("y")}
-"""The chunks that hold the same as those in :data:`METADATA`, deflated."""
+"""Types of the chunks with the same content as those in :data:`METADATA`, deflated."""
 
 _KEYS = {chunk_type: key for table in (METADATA, DEFLATED) for key, chunk_type in table.items()}
 _DEFLATED = frozenset(DEFLATED.values())
-_ANCILLARY_BIT = 0x20  # as in PNG: a lower-case letter may be skipped by those who do not know it
+_ANCILLARY_BIT = 0x20  # as in PNG: readers may skip a chunk with a lower-case type that they do not know
 _HEADER = struct.Struct(f"<{len(SIGNATURE)}sBBBBHH")
 _CRC = struct.Struct("<I")
 _DPI = struct.Struct("<II")
@@ -58,13 +58,13 @@ HEADER_BYTES = _HEADER.size + _CRC.size
 
 
 class Header(NamedTuple):
-    """What the fixed 19 bytes at the start of a file say.
+    """The header, the fixed 19 bytes at the start of a file.
 
     Attributes:
         width, height: Size of the picture in pixels, 1 to 65,535.
         mode: Pillow mode, one of the values of :data:`MODES`.
-        codec: Latent codec that wrote the payload, one of :data:`.codecs.CODECS`.
-        latent_space: Space that the latents live in, one of the values of :data:`LATENT_SPACES`.
+        codec: Name of the latent codec of the payload, one of :data:`.codecs.CODECS`.
+        latent_space: Latent space, one of the values of :data:`LATENT_SPACES`.
     """
 
     width: int
@@ -80,7 +80,7 @@ class Header(NamedTuple):
 
     @property
     def has_alpha(self) -> bool:
-        """Whether an alpha chunk goes with the payload."""
+        """Whether the file has an alpha chunk."""
         return self.mode.endswith("A")
 
     def bits_per_pixel(self, file_bytes: int) -> float:
@@ -94,18 +94,18 @@ class Header(NamedTuple):
 
     @property
     def max_payload_bytes(self) -> int:
-        """Length above which a payload is refused unread."""
+        """Largest length of a payload; a longer one is refused unread."""
         rows, columns = self.latent_shape
         return MAX_PAYLOAD_BYTES_FIXED + MAX_PAYLOAD_BYTES_PER_LATENT * rows * columns
 
     @property
     def max_alpha_bytes(self) -> int:
-        """Length above which an alpha chunk is refused unread."""
+        """Largest length of an alpha chunk; a longer one is refused unread."""
         return MAX_ALPHA_BYTES_FIXED + MAX_ALPHA_BYTES_PER_PIXEL * self.width * self.height
 
 
 class Chunk(NamedTuple):
-    """Where a chunk lies in its file: its type byte, the position of its first byte, head and data lengths."""
+    """A chunk's place in its file: type byte, position of the first byte, length of its head and of its data."""
 
     type: int
     position: int
@@ -114,19 +114,19 @@ class Chunk(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A file's header and the places of its chunks, the payload last."""
+    """A file's header and its chunks, the payload last."""
 
     header: Header
     chunks: tuple[Chunk, ...]
 
     @property
     def payload(self) -> Chunk:
-        """The chunk that holds the latents."""
+        """The chunk with the latents."""
         return self.chunks[-1]
 
     @property
     def alpha(self) -> Chunk | None:
-        """The chunk that holds the alpha plane, in the modes that have one."""
+        """The chunk with the alpha plane, in the modes with alpha."""
         return next((chunk for chunk in self.chunks if chunk.type == ALPHA), None)
 
     @property
@@ -140,12 +140,12 @@ class Layout(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a file holds of its picture, still coded.
+    """The picture of a file, still coded.
 
     Attributes:
-        header: What the picture is.
-        payload: The latents, as the codec named in the header wrote them.
-        alpha: The alpha plane, as :mod:`pillow_sdc.format.alpha` wrote it; nothing in modes without one.
+        header: The file's header.
+        payload: The latents, encoded by the codec named in the header.
+        alpha: The alpha plane, encoded by :mod:`pillow_sdc.format.alpha`; empty in modes without alpha.
     """
 
     header: Header
@@ -154,18 +154,18 @@ class Content(NamedTuple):
 
 
 def accepts(prefix: bytes) -> bool:
-    """Tell whether a file that begins with ``prefix`` (of any length) is an SDC file."""
+    """Return whether a file that begins with ``prefix`` (of any length) is an SDC file."""
     return prefix.startswith(SIGNATURE)
 
 
 def check_signature(head: bytes) -> None:
-    """Refuse a file that does not begin as an SDC file does.
+    """Refuse a file without the SDC signature.
 
     Args:
-        head: What the file begins with; all of it, or 16 bytes or more.
+        head: The beginning of the file: at least 16 bytes, or all of it.
 
     Raises:
-        NotSdcError: It does not (also a ``SyntaxError``); the message says what it is, if that can be seen.
+        NotSdcError: The signature is missing (also a ``SyntaxError``); the message names the format if it is known.
     """
     if not accepts(head):
         kind = kind_of(head)
@@ -249,13 +249,13 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
     """Return the bytes of a whole file, of which everything is there already.
 
     Args:
-        header: What the picture is.
-        payload: The latents, as the codec named in the header wrote them.
+        header: The file's header.
+        payload: The latents, encoded by the codec named in the header.
         metadata: Contents of ancillary chunks by their key in :data:`METADATA`.
-        alpha: The alpha plane, as :mod:`pillow_sdc.format.alpha` wrote it; nothing in modes without one.
+        alpha: The alpha plane, encoded by :mod:`pillow_sdc.format.alpha`; empty in modes without alpha.
 
     Raises:
-        ValueError: A size, the payload or the metadata exceeds the format's limits, or a name is not the format's.
+        ValueError: A size, the payload or the metadata exceeds the format's limits, or a name is unknown.
     """
     return Envelope.of(header, metadata).with_alpha(alpha).file(payload)
 
@@ -264,7 +264,7 @@ def check_size(width: int, height: int) -> None:
     """Refuse a picture that is empty or too large.
 
     Raises:
-        OptionError: It is (also a ``ValueError``).
+        OptionError: A side is outside the format's range (also a ``ValueError``).
     """
     for name, value in (("width", width), ("height", height)):
         if not 1 <= value <= MAX_DIMENSION:
@@ -272,12 +272,12 @@ def check_size(width: int, height: int) -> None:
 
 
 def read_layout(fp: IO[bytes]) -> Layout:
-    """Read the header and the heads of all chunks, from the file's current position; skip what the chunks hold.
+    """Read the header and the heads of all chunks, from the file's current position; skip the chunks' data.
 
     Raises:
         NotSdcError: The signature is missing.
-        UnsupportedFileError: A newer format version, an unknown latent space, or an unknown chunk that matters.
-        CorruptFileError: Anything else that is wrong.
+        UnsupportedFileError: A newer format version, an unknown number in the header, or an unknown critical chunk.
+        CorruptFileError: The file is damaged.
     """
     start = fp.tell()
     header = _read_header(fp)
@@ -317,7 +317,7 @@ def read_layout(fp: IO[bytes]) -> Layout:
 
 
 def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
-    """Return what a chunk holds, its checksum verified.
+    """Return the data of a chunk after verifying its checksum.
 
     Raises:
         TruncatedFileError: The file ends within the chunk.
@@ -334,7 +334,7 @@ def read_chunk(fp: IO[bytes], chunk: Chunk) -> bytes:
 
 
 def read_content(fp: IO[bytes], layout: Layout) -> Content:
-    """Return what a file holds of its picture, the checksums verified.
+    """Return the coded picture of a file after verifying the checksums.
 
     Raises:
         TruncatedFileError: The file ends too early.
@@ -345,7 +345,7 @@ def read_content(fp: IO[bytes], layout: Layout) -> Content:
 
 
 def read_truncated_chunk(fp: IO[bytes], chunk: Chunk) -> bytes | None:
-    """Return what there is of a chunk with which the file ends too early, or ``None`` if the chunk is all there."""
+    """Return the available data of a chunk that the end of the file cuts off; ``None`` if the chunk is complete."""
     fp.seek(chunk.position + chunk.head_length)
     data = read_up_to(fp, chunk.length + _CRC.size)
     return None if len(data) == chunk.length + _CRC.size else data[: chunk.length]
@@ -367,15 +367,15 @@ def read_metadata(fp: IO[bytes], layout: Layout) -> dict[str, bytes]:
         if rest:
             raise CorruptFileError(f"chunk {chr(chunk.type)!r} has {len(rest)} bytes after its deflate stream")
     if "dpi" in metadata:
-        unpack_dpi(metadata["dpi"])  # refuses what is none
+        unpack_dpi(metadata["dpi"])  # refuses an invalid one
     return metadata
 
 
 def read_up_to(fp: IO[bytes], length: int) -> bytes:
     """Return the next ``length`` bytes of a file, or fewer if it ends before.
 
-    A read that returns fewer bytes than asked for, as of a raw file or a socket, is not the end: only one that returns
-    none is. Memory grows with what the file holds, not with what it claims.
+    A raw file or a socket may return fewer bytes than requested before its end; only an empty read is the end. Memory
+    grows with the file's content, not with the length that it claims.
     """
     blocks = []
     while length and (block := fp.read(min(length, _READ_BLOCK))):
@@ -385,7 +385,7 @@ def read_up_to(fp: IO[bytes], length: int) -> bytes:
 
 
 def pack_dpi(dpi: tuple[float, float]) -> bytes:
-    """Return the content of the chunk for a resolution in pixels per inch, horizontal and vertical.
+    """Return the chunk data for a resolution in pixels per inch, horizontal and vertical.
 
     Raises:
         ValueError: One of them is not a number from 0.001 to 4,294,967.295.
@@ -397,10 +397,10 @@ def pack_dpi(dpi: tuple[float, float]) -> bytes:
 
 
 def unpack_dpi(data: bytes) -> tuple[float, float]:
-    """Return the resolution, in pixels per inch, that the content of the chunk gives.
+    """Return the resolution in pixels per inch from the chunk data.
 
     Raises:
-        CorruptFileError: It gives none.
+        CorruptFileError: The data are not two positive numbers.
     """
     if len(data) != _DPI.size or 0 in (parts := _DPI.unpack(data)):
         raise CorruptFileError("the chunk for the resolution does not hold two positive numbers")
@@ -411,7 +411,7 @@ def _read_header(fp: IO[bytes]) -> Header:
     head = read_up_to(fp, HEADER_BYTES)
     check_signature(head)
     if len(head) > len(SIGNATURE) and head[len(SIGNATURE)] != FORMAT_VERSION:
-        # Only the signature and the version are promised to stay where they are, so this comes before all else.
+        # Only signature and version keep their places in later versions, so the version is checked first.
         raise UnsupportedFileError(
             f"format version {head[len(SIGNATURE)]} is not supported: this is version {FORMAT_VERSION}'s reader"
         )
@@ -436,7 +436,7 @@ def _read_header(fp: IO[bytes]) -> Header:
 
 
 def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:
-    """Return where a chunk lies, whose head is the next in a file.
+    """Read the head of a chunk from the file's current position.
 
     Raises:
         EOFError: The file ends before or within the head.
@@ -452,7 +452,7 @@ def _read_chunk_head(fp: IO[bytes], position: int) -> Chunk:
 
 
 def _split_varint(data: bytes) -> tuple[int, bytes]:
-    """Return the length that data begin with, and what follows it."""
+    """Return the varint that data begin with, and the bytes after it."""
     value = 0
     for place, byte in enumerate(data[:_MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * place
@@ -497,7 +497,7 @@ def _read(fp: IO[bytes], length: int) -> bytes:
 
 
 def _metadata_chunk(key: str, data: bytes) -> bytes:
-    """Return the shortest chunk for metadata; one that is not deflated where that is no longer."""
+    """Return the chunk for metadata, deflated if that is shorter."""
     plain = _chunk(METADATA[key], data)
     if key not in DEFLATED:
         return plain
@@ -526,4 +526,4 @@ def _key_of(table: Mapping[int, str], name: str) -> int:
     for key, value in table.items():
         if value == name:
             return key
-    raise ValueError(f"{name!r} is none of {', '.join(table.values())}")
+    raise ValueError(f"{name!r} is not one of {', '.join(table.values())}")

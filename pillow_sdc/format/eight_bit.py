@@ -1,4 +1,4 @@
-"""The 8-bit scale of the article, on which both of its codecs stand.
+"""The article's 8-bit quantiser of latents, used by the codecs ``uint8`` and ``palette``.
 
 The article quantises *unscaled* latents z/0.18215 as ``clamp(z/(255·0.18215) + 0.5, 0, 1)·255``. On SD-scaled
 latents, which are 0.18215 times as large, the same levels lie 0.18215² apart.
@@ -13,12 +13,12 @@ SCALING_FACTOR = 0.18215
 """Stable Diffusion v1's ratio of SD-scaled to unscaled latents (Rombach et al. 2022, appendix G)."""
 
 STEP = SCALING_FACTOR**2
-"""Distance of neighbouring levels in SD-scaled latents: 0.0332, for a range of ±4.23."""
+"""Quantisation step: the distance of neighbouring levels, 0.0332 in SD-scaled latents, for a range of ±4.23."""
 
 _LATENT_OF_LEVEL: NDArray[np.float32] = ((np.arange(256) - 127.5) * STEP).astype(np.float32)
 
 ROUNDING_VARIANCE = STEP**2 / 12
-"""Variance of the error of rounding to a level: 9.2e-5."""
+"""Variance of the rounding error, in squared SD-scaled latents: 9.2e-5."""
 
 
 def to_levels(latents: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -32,10 +32,10 @@ def to_levels(latents: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def round_levels(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Round levels to whole ones, halves upwards, as the article's cast of x + 0.5 does."""
+    """Round levels to integers, halves upwards, as the article's cast of x + 0.5 does."""
     return np.floor(levels + 0.5).astype(np.uint8)
 
 
 def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Map whole levels to SD-scaled latents; every operation is exactly specified by IEEE 754."""
+    """Map integer levels to SD-scaled latents; every operation is exactly specified by IEEE 754."""
     return _LATENT_OF_LEVEL[levels]

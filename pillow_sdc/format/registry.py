@@ -1,4 +1,4 @@
-"""The registry of latent codecs: which there are, and which of them options ask for."""
+"""The registry of latent codecs: looks codecs up by number, name and options."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,18 +8,18 @@ from .codec import LatentCodec, Option
 Codec = type[LatentCodec]
 
 TARGET_SIZE = "target_size"
-"""The option of ``save`` that all codecs with a budget share: the most bytes that a file may have."""
+"""The option of ``save`` that all codecs with a budget share: the largest number of bytes of the file."""
 
 
 class Registry:
-    """Latent codecs by their numbers and names.
+    """Latent codecs by number and name.
 
     Attributes:
-        default: The codec of files that are saved without an option of any.
+        default: The codec of files saved without an option of any codec.
     """
 
     def __init__(self, *codecs: Codec, default: Codec) -> None:
-        """Take the codecs that there are from the beginning."""
+        """Register the built-in codecs."""
         self.default = default
         self._codecs: dict[int, Codec] = {}
         for codec in codecs:
@@ -29,8 +29,8 @@ class Registry:
         """Add a codec.
 
         Raises:
-            ValueError: Its number is not a byte, its number or name is another codec's, another codec has an option of
-                the same name with another range, or its budget decides what is not an option of its own.
+            ValueError: The number is not a byte, the number or name is taken, another codec has an option of the same
+                name with another range, or the budget decides something that is not an option of the codec.
         """
         if not 0 <= codec.number <= 255:
             raise ValueError(f"the number of the codec {codec.name} is {codec.number}; it must be from 0 to 255")
@@ -50,11 +50,11 @@ class Registry:
 
     @property
     def names(self) -> dict[int, str]:
-        """The codecs' names by their numbers."""
+        """The codecs' names by number."""
         return {codec.number: codec.name for codec in self}
 
     def named(self, name: object) -> Codec:
-        """Return the codec of a name.
+        """Return the codec with a name.
 
         Raises:
             OptionError: There is no such codec.
@@ -66,7 +66,7 @@ class Registry:
 
     @property
     def options(self) -> dict[str, Option]:
-        """The options of all codecs by their names, but for ``target_size``."""
+        """The options of all codecs by name, without ``target_size``."""
         return {option.name: option for codec in self for option in codec.options.values()}
 
     def takers(self, option: str) -> list[Codec]:
@@ -74,20 +74,20 @@ class Registry:
         return [codec for codec in self if _takes(codec, option)]
 
     def takers_in_words(self, option: str) -> str:
-        """Return which codecs take an option, for error messages: ``the codec context``."""
+        """Return the names of the codecs that take an option, for error messages: ``the codec context``."""
         names = [codec.name for codec in self.takers(option)]
         return f"the codec{'s' if len(names) > 1 else ''} {' and '.join(names)}"
 
     def choose(self, given: Mapping[str, object], spelled: Callable[[str], str] = str) -> Codec:
-        """Return the codec that options ask for: that of the name, or else the first that takes all of them.
+        """Return the codec that options ask for: the one named, or else the first that takes all of them.
 
         Args:
-            given: Options of ``save``; those that are not ``codec`` or of codecs are passed over.
+            given: Options of ``save``; those that are neither ``codec`` nor an option of a codec are ignored.
             spelled: Returns an option's name as the user knows it.
 
         Raises:
-            OptionError: There is no such codec, it does not take one of the options, or ``target_size`` comes with the
-                option that follows from it.
+            OptionError: There is no such codec, the codec does not take one of the options, or ``target_size`` is given
+                together with the option that it determines.
         """
         options = sorted(given.keys() & {*self.options, TARGET_SIZE})
         if "codec" in given:

@@ -1,4 +1,4 @@
-"""What a file that is not an SDC file is, as far as its first bytes tell: the suffix ``.sdc`` is all that it has."""
+"""Recognises files that have the suffix ``.sdc`` but another format, by their first bytes."""
 
 import re
 
@@ -20,9 +20,9 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"version https://"), "a Git LFS pointer, to be replaced by git lfs pull"),
     (re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE), "an HTML page"),
 )
-"""What files of each kind begin with."""
+"""Patterns of the first bytes, and the names of the formats for messages."""
 
 
 def kind_of(head: bytes) -> str | None:
-    """Return what a file is that begins with ``head``, of 16 bytes or more, with its article; ``None`` if unknown."""
+    """Return a file's format, with an article, from its first 16 bytes or more; ``None`` if unknown."""
     return next((kind for signature, kind in _KINDS if signature.match(head)), None)

@@ -1,8 +1,8 @@
 """Codec ``uint8``: the article's first step, 8 bits per latent channel and deflate, about 13 kB for 512×512.
 
-The payload: four raw deflate streams, one a channel (they differ in spread, and each stream has a code of its own), of
-the levels less what their neighbours predict. Latents are nearly white: a quarter of the sum of left and upper
-neighbour is about all that can be predicted, and saves 3 %.
+The payload is four raw deflate streams of prediction residuals, one for each channel, because the channels have
+different distributions. Latents are nearly white: a quarter of the sum of the left and the upper neighbour is about all
+that can be predicted, and saves 3 %.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ZERO_LEVEL = 128
-"""The level that stands for latents next to zero, and for those outside the picture."""
+"""Level of latents next to zero, and of those outside the picture in predictions."""
 
 
 class Uint8Codec(LatentCodec):
@@ -51,7 +51,7 @@ class Uint8Codec(LatentCodec):
 
     @staticmethod
     def describe(payload: bytes) -> dict[str, Any]:
-        """Return the distance of levels, the same for all payloads."""
+        """Return the quantisation step, the same for all payloads."""
         from .eight_bit import STEP
 
         return {"step": STEP}
@@ -62,7 +62,7 @@ def _predict(left: "NDArray[np.int16]", up: "NDArray[np.int16]") -> "NDArray[np.
 
 
 def _residuals(levels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
-    """Return levels ``(4, h, w)`` less their predictions, modulo 256."""
+    """Return levels ``(4, h, w)`` minus their predictions, modulo 256."""
     import numpy as np
 
     centred = np.pad(levels.astype(np.int16) - _ZERO_LEVEL, ((0, 0), (1, 0), (1, 0)))
@@ -71,7 +71,7 @@ def _residuals(levels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
 
 
 def _levels(residuals: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
-    """Undo :func:`_residuals`, one anti-diagonal x + y at a time, whose latents do not depend on each other."""
+    """Invert :func:`_residuals` along wavefronts: latents of one anti-diagonal x + y do not depend on each other."""
     import numpy as np
 
     channels, height, width = residuals.shape

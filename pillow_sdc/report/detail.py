@@ -9,7 +9,7 @@ BLOCK = 32
 
 
 def busiest(samples: Samples) -> tuple[float, float]:
-    """Return the centre of the busiest part, as shares of the picture's width and height."""
+    """Return the centre of the busiest part, as fractions of the picture's width and height."""
     height, width = samples.shape[:2]
     rows, columns = height // BLOCK, width // BLOCK
     if rows < 3 or columns < 3:

@@ -1,4 +1,4 @@
-"""Photographs, their renditions and the metrics of these: the article's evaluation as data."""
+"""The article's evaluation as data: photographs, their renditions, and the metrics of these."""
 
 import dataclasses
 import math
@@ -15,18 +15,18 @@ from . import metrics, ssimulacra2
 from .metrics import Samples
 from .peers import Peer, load_peers
 from .photographs import Photograph, middle
-from .renditions import PALETTE_BEFORE_DENOISING, Choice, Rendition, Subject
+from .renditions import PALETTE_BEFORE_DENOISING, RateTarget, Rendition, Subject
 
 WINDOW = 1024
-"""Side, in pixels, of the middle of a picture that is shown, and that those metrics are of which take long."""
+"""Side, in pixels, of the middle part of a picture that is shown, and on which slow metrics are computed."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How near a picture is to its original; ``None`` where a metric does not apply.
+    """The metrics of a picture; ``None`` where one does not apply.
 
     Attributes:
-        psnr: Decibels; infinite where nothing differs.
+        psnr: Decibels; infinite for identical pictures.
         ssim: SSIM of luma.
         ms_ssim: MS-SSIM of RGB.
         ssimulacra2: At most 100; below about 30, differences are plain to see.
@@ -48,15 +48,15 @@ class Scores:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a figure is called, printed and judged.
+    """Name, number format and order of a metric.
 
     Attributes:
         key: The field of :class:`Scores`.
-        label: In the middle of a sentence.
-        unit: Behind the label, or nothing.
+        label: Name in the middle of a sentence.
+        unit: Unit, or nothing.
         form: Format of the number.
-        badness: From a value to a number that is least for the best one.
-        aim: What is better, in words.
+        badness: Maps a value to a number that is least for the best one.
+        aim: Which values are better, in words.
     """
 
     key: str
@@ -110,7 +110,7 @@ class Result:
         bits_per_pixel: 8 · bytes / (width · height).
         scores: The metrics.
         competes: Whether it is a file that someone would write.
-        within_budget: Whether it has no more bytes than the picture was given.
+        within_budget: Whether it has at most as many bytes as the budget.
         shown: Middle of the picture, 8-bit RGB ``(H, W, 3)``; ``None`` for means.
     """
 
@@ -127,14 +127,14 @@ class Result:
 
 @dataclass(frozen=True)
 class PictureResults:
-    """A photograph, and what became of it.
+    """The results of a photograph.
 
     Attributes:
         name: The file's name.
         width, height: Size in pixels.
         budget: Bytes that competing files may take.
         shown: Middle of the original.
-        results: In the order of the columns.
+        results: The renditions, in the order of the columns.
     """
 
     name: str
@@ -151,7 +151,7 @@ class CurvePoint:
 
     Attributes:
         key, label: Those of the codec.
-        quality: That of ``context``, whose bytes the peers are given.
+        quality: Quality of ``context``, whose bytes are the budget of the peers.
         bits_per_pixel, scores: Means.
     """
 
@@ -164,15 +164,15 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that a report tells.
+    """The content of a report.
 
     Attributes:
-        model, device: What encoded and decoded; of a directory, its name alone.
-        denoise_steps: As they were asked for.
-        budget_rule: How many bytes competing files were given, in words.
-        pictures: One or more.
-        means: Over the pictures, of the renditions that all of them have.
-        curve: Points of all codecs, those of a codec together.
+        model, device: The model and its device; of a model in a directory, only the directory's name.
+        denoise_steps: The setting.
+        budget_rule: The budget of competing files, in words.
+        pictures: Results of one or more photographs.
+        means: Means over the photographs, of the renditions that all of them have.
+        curve: Points of all codecs, grouped by codec.
         notes: What was left out, and why.
     """
 
@@ -188,17 +188,17 @@ class Evaluation:
 
 def evaluate(
     photographs: Sequence[Photograph],
-    choice: Choice,
+    target: RateTarget,
     qualities: Sequence[int],
     begin: Callable[[str], None] = lambda what: None,
 ) -> Evaluation:
-    """Judge photographs with the model of the settings in force.
+    """Evaluate photographs with the model of the current settings.
 
     Args:
-        photographs: One or more.
-        choice: Bytes or quality of the files that are compared.
-        qualities: Those of ``context`` at the points of the curves; none, and there are no curves.
-        begin: Called with the name of each of :func:`steps`, when it begins.
+        photographs: One or more photographs.
+        target: Bytes or quality of the files that are compared.
+        qualities: Qualities of ``context`` at the points of the curves; empty for no curves.
+        begin: Called with the name of each step when it begins; :func:`count_steps` returns their number.
 
     Raises:
         OSError: The model is unavailable or failed.
@@ -213,7 +213,7 @@ def evaluate(
         subject = Subject(photograph)
         able, failures = _able_peers(subject, peers)
         notes += failures
-        pictures.append(_judge_picture(judge, subject, choice, able))
+        pictures.append(_judge_picture(judge, subject, target, able))
         for quality in qualities:
             begin(f"{photograph.name}, quality {quality}")
             points.append(_judge_quality(judge, subject, quality, able))
@@ -223,7 +223,7 @@ def evaluate(
         model=_public_name(models.name),
         device=models.device,
         denoise_steps=settings.denoise_steps,
-        budget_rule=_budget_rule(choice),
+        budget_rule=_budget_rule(target),
         pictures=tuple(pictures),
         means=tuple(_means(pictures)),
         curve=tuple(_curve(points, qualities)),
@@ -232,35 +232,35 @@ def evaluate(
 
 
 def count_steps(photographs: int, qualities: int) -> int:
-    """Return how often :func:`evaluate` says what it begins."""
+    """Return the number of steps of :func:`evaluate`."""
     return photographs * (1 + qualities)
 
 
 def best(results: Iterable[Result], metric: Metric) -> Result | None:
-    """Return the best by a metric, among files that compete and take no more bytes than the others may."""
+    """Return the best result by a metric, among competing files within the budget."""
     judged = [(value, result) for result in results if (value := value_of(result, metric)) is not None]
     fair = [(metric.badness(value), i) for i, (value, result) in enumerate(judged) if is_fair(result)]
     return judged[min(fair)[1]][1] if fair else None
 
 
 def is_fair(result: Result) -> bool:
-    """Tell whether a result may be held against others of the same picture."""
+    """Return whether a result can be compared with others of the same picture."""
     return result.competes and result.within_budget
 
 
 def is_ours(result: Result) -> bool:
-    """Tell whether a file is an ``.sdc`` file."""
+    """Return whether a file is an ``.sdc`` file."""
     return result.key in ("palette", "context")
 
 
 def value_of(result: Result | CurvePoint, metric: Metric) -> float | None:
-    """Return a figure."""
+    """Return the value of a metric."""
     value: float | None = getattr(result.scores, metric.key)
     return value
 
 
 class _Judge:
-    """Compares pictures with one original, of which what takes long is computed once."""
+    """Compares pictures with one original; slow computations on the original are done once."""
 
     def __init__(self, photograph: Photograph) -> None:
         self._original = photograph.samples
@@ -306,13 +306,13 @@ def _able_peers(subject: Subject, peers: Sequence[Peer]) -> tuple[list[Peer], li
     return able, notes
 
 
-def _judge_picture(judge: _Judge, subject: Subject, choice: Choice, peers: Sequence[Peer]) -> PictureResults:
+def _judge_picture(judge: _Judge, subject: Subject, target: RateTarget, peers: Sequence[Peer]) -> PictureResults:
     photograph = subject.photograph
     height, width = photograph.samples.shape[:2]
     palette = list(subject.palette())
-    context = subject.context(choice, otherwise=palette[-1].file_bytes)
-    budget = context.file_bytes if choice.quality is not None else choice.target_size or palette[-1].file_bytes
-    renditions = chain(subject.stations(), palette, [context], (subject.peer(peer, budget) for peer in peers))
+    context = subject.context(target, default_size=palette[-1].file_bytes)
+    budget = context.file_bytes if target.quality is not None else target.target_size or palette[-1].file_bytes
+    renditions = chain(subject.intermediates(), palette, [context], (subject.peer(peer, budget) for peer in peers))
     return PictureResults(
         name=photograph.name,
         width=width,
@@ -393,25 +393,25 @@ def _mean_scores(all_scores: Sequence[Scores]) -> Scores:
 
 
 def _public_name(model: str) -> str:
-    """Return a model's name; of one in a directory, only the directory's name is told."""
+    """Return a model's name; of a model in a directory, only the directory's name."""
     directory = directory_of(model)
     return directory.resolve().name if directory else model
 
 
-def _budget_rule(choice: Choice) -> str:
-    if choice.quality is not None:
-        return f"Files compared take no more bytes than SDC context at quality {choice.quality} does."
-    if choice.target_size is not None:
-        return f"Files compared take no more than {choice.target_size:,} bytes."
+def _budget_rule(target: RateTarget) -> str:
+    if target.quality is not None:
+        return f"Files compared take no more bytes than SDC context at quality {target.quality} does."
+    if target.target_size is not None:
+        return f"Files compared take no more than {target.target_size:,} bytes."
     return "Files compared take no more bytes than the article’s codec, SDC palette, does."
 
 
 def _why_no_denoising(model: str, denoise_steps: int) -> str:
     if not denoise_steps:
-        return "The palette is shown without denoising only, for zero denoising steps were asked for."
+        return "The palette is shown without denoising only, because denoise_steps is 0."
     if model == "compact":
         return (
             "The palette is shown once, not before and after denoising: the model compact has no denoiser of its own."
-            " Its decoder is told how much noise there is."
+            " Its decoder is given the noise variance."
         )
     return "The palette is shown once, not before and after denoising: there was too little noise to remove."

@@ -12,7 +12,7 @@ import pillow_sdc
 from .evaluation import CurvePoint, Evaluation, Result, Scores
 
 VERSION = 1
-"""Of the keys; it grows when one changes its meaning or goes."""
+"""Version of the keys; it increases when a key changes its meaning or is removed."""
 
 SCORE_KEYS = tuple(field.name for field in dataclasses.fields(Scores))
 

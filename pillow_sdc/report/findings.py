@@ -1,4 +1,4 @@
-"""What the figures say, in plain sentences: where SDC loses and where it gains."""
+"""The figures in plain sentences: where SDC loses and where it gains."""
 
 from collections.abc import Sequence
 

@@ -28,10 +28,10 @@ class Cell:
     """A figure in a table.
 
     Attributes:
-        label: What it is, for screens on which a row has no room beside the others.
-        text: As it is printed; empty where there is none.
-        value: What rows are sorted by.
-        is_best: Whether it is to be marked.
+        label: Name of the figure, shown on narrow screens in place of the table's heading.
+        text: The printed figure; empty if there is none.
+        value: The number that rows are sorted by.
+        is_best: Whether to mark it as the best of its column.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A rendition in a table."""
 
     result: Result
@@ -65,7 +65,7 @@ class View:
     Attributes:
         results: Its figures.
         shown_width, shown_height: Size of what is shown of it.
-        focus: Centre of the detail that is shown first, as shares of width and height.
+        focus: Centre of the detail that is shown first, as fractions of width and height.
         columns: The original and its renditions.
         rows: Of the table.
         over_budget: A sentence, or nothing.
@@ -76,7 +76,7 @@ class View:
     shown_height: int
     focus: tuple[float, float]
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     over_budget: str | None
 
     @property
@@ -136,7 +136,7 @@ def _view(picture: PictureResults, metrics: Sequence[Metric]) -> View:
     )
 
 
-def _rows(results: Sequence[Result], metrics: Sequence[Metric]) -> list[Row]:
+def _rows(results: Sequence[Result], metrics: Sequence[Metric]) -> list[TableRow]:
     winners = {metric.key: best(results, metric) for metric in metrics}
     rows = []
     for result in results:
@@ -148,7 +148,7 @@ def _rows(results: Sequence[Result], metrics: Sequence[Metric]) -> list[Row]:
             value = value_of(result, metric)
             text = "" if value is None else metric.format(value)
             cells.append(Cell(metric.heading, text, value, winners[metric.key] is result))
-        rows.append(Row(result, tuple(cells)))
+        rows.append(TableRow(result, tuple(cells)))
     return rows
 
 
@@ -157,7 +157,7 @@ def _note(result: Result) -> str:
 
 
 def _data_uri(samples: Samples) -> str:
-    """Return a picture as it is, to the last bit, for a browser."""
+    """Return a picture as a lossless data URI."""
     file = io.BytesIO()
     Image.fromarray(samples).save(file, "WEBP", lossless=True, method=4, quality=50)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

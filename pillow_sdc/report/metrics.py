@@ -1,6 +1,6 @@
-"""How pictures are judged: by their distance to the original, and by whether they have its texture.
+"""Metrics of picture quality: fidelity to the original, and likeness of texture.
 
-All take 8-bit RGB samples ``(H, W, 3)``, the original first.
+All functions take 8-bit RGB samples ``(H, W, 3)``, the original first.
 """
 
 import math
@@ -18,24 +18,24 @@ Projections = tuple[NDArray[np.float32], ...]
 """For each level of a pyramid, its patches' projections ``(128, n)``, sorted."""
 
 SMALLEST_FOR_SSIM, SMALLEST_FOR_MS_SSIM, SMALLEST_FOR_TEXTURE = 11, 161, 28
-"""Shorter side, in pixels, of the smallest pictures that have each of these."""
+"""Smallest shorter side, in pixels, of pictures to which each metric applies."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 _PATCH = 7
 _PROJECTIONS = 128
 
 _WINDOW, _STRIDE = 32, 16
-"""Of cross-hatch, in pixels."""
+"""Side and stride of the windows of :func:`cross_hatch`, in pixels."""
 _BAND = 0.12, 0.5
-"""Frequencies of cross-hatch, in cycles per pixel."""
+"""Frequency band of :func:`cross_hatch`, in cycles per pixel."""
 _WITHIN = 12.0
-"""Degrees that a frequency's direction may be off."""
+"""Largest angle between a frequency and an axis or diagonal, in degrees."""
 _TEXTURED = 8000.0
-"""Energy of an original's window, along axes and diagonals, from which on it counts as textured."""
+"""Power of an original's window, near axes and diagonals, from which it counts as textured."""
 
 
 def check_installed() -> None:
-    """Raise ``ImportError`` if a package is missing that no report can do without."""
+    """Raise ``ImportError`` if a package that every report needs is missing."""
     import pytorch_msssim  # noqa: F401
 
 
@@ -89,7 +89,7 @@ def cross_hatch(original: Samples, decoded: Samples) -> float | None:
 
 
 def has_texture(original: Samples) -> bool:
-    """Whether there is any Laplacian energy that another picture's could be held against."""
+    """Whether the original has any Laplacian energy to compare with."""
     return min(original.shape[:2]) >= 3 and _laplacian_energy(original) > 0
 
 

@@ -1,4 +1,4 @@
-"""What other formats make of the bytes that a picture is given."""
+"""Other formats at the same number of bytes: the peers of a comparison."""
 
 import bisect
 import io
@@ -23,14 +23,15 @@ class Peer:
         label: Name for people.
         pillow_format: Pillow's name of it.
         save_options: Pillow's, besides the quality: the encoder's best effort within a second.
-        dip: By what part of a file's bytes a file of lower quality may be larger, since sizes do not grow with every
-            step of quality. More than was measured on photographs, drawings, text, noise and gradients of 1×1 to
-            256×256 pixels (AVIF and HEIC: 130×130); infinite, and all qualities are tried.
-        qualities: All that the format has, but those that mean the same as another or lossless.
-        shrink: What makes a file smaller without loss.
-        reduction: By what factor the picture's sides are reduced before, and enlarged again after, by Lanczos' filter.
-        plugin: Module that teaches Pillow the format, where Pillow does not know it itself.
-        package: What installs the module.
+        dip: Largest fraction of a file's bytes by which a file of lower quality may be larger, since sizes are not
+            quite monotonic in the quality. Above what was measured on photographs, drawings, text, noise and gradients
+            of 1×1 to 256×256 pixels (AVIF and HEIC: 130×130). If infinite, all qualities are tried.
+        qualities: The format's qualities, without duplicates and lossless ones.
+        shrink: A function that makes a file smaller without loss.
+        reduction: Factor by which the picture is reduced before encoding, and enlarged after decoding, with Lanczos'
+            filter.
+        plugin: Module of the Pillow plugin for the format, if Pillow does not support it itself.
+        package: Package that installs the plugin.
     """
 
     key: str
@@ -47,7 +48,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class PeerFile:
-    """A file of a peer: its bytes, its quality, and whether it has no more bytes than were asked for."""
+    """A file of a peer: its bytes, its quality, and whether it is within the budget."""
 
     data: bytes
     quality: int
@@ -68,7 +69,7 @@ JPEG = Peer("jpeg", "JPEG", "JPEG", {"optimize": True}, dip=0.1, qualities=range
 WEBP = Peer("webp", "WebP", "WEBP", {"method": 6}, dip=0.3)
 AVIF = Peer("avif", "AVIF", "AVIF", {"speed": 4}, dip=0.2)
 AVIF_AT_HALF_SIZE = replace(AVIF, key="avif-half", label="AVIF at half size", reduction=2)
-"""What one would do with AVIF for very small files: its lowest quality takes 2,300 bytes for 512×512 pixels."""
+"""The usual way to very small AVIF files: at full size the lowest quality takes 2,300 bytes for 512×512 pixels."""
 JXL = Peer(
     "jxl",
     "JPEG XL",
@@ -126,7 +127,7 @@ class PeerEncoder:
     def best_within(self, size: int) -> PeerFile:
         """Return the file of the highest quality that takes at most ``size`` bytes, or else of the lowest quality.
 
-        It is sought downwards from a quality whose file is so large that none of a higher quality fits.
+        The search goes downwards from a quality whose file is so large that no higher quality can fit.
 
         Raises:
             OSError: The format cannot hold this picture.
@@ -146,7 +147,7 @@ class PeerEncoder:
             file = io.BytesIO()
             try:
                 self._picture.save(file, self.peer.pillow_format, quality=quality, **self.peer.save_options)
-            except Exception as error:  # plugins raise what they like, for instance of a picture that is too large
+            except Exception as error:  # plugins raise various errors, for instance for a picture that is too large
                 raise OSError(f"{self.peer.label} cannot hold this picture: {error}") from error
             data = file.getvalue()
             self._files[quality] = self.peer.shrink(data) if self.peer.shrink else data

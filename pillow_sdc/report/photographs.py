@@ -1,4 +1,4 @@
-"""The photographs that are judged: where they lie, and what of them is looked at."""
+"""Reading the photographs of an evaluation, and cropping them."""
 
 import io
 import os
@@ -30,11 +30,11 @@ class Photograph:
 
 
 def read_photograph(file: IO[bytes], name: str) -> Photograph:
-    """Read a picture as people see it: upright, in sRGB, what is transparent on white.
+    """Read a picture as people see it: upright, in sRGB, transparency on white.
 
     Args:
         file: The picture's file.
-        name: What to call the photograph; bytes in it that are no text are replaced.
+        name: Name for people; bytes that are not valid text are replaced.
 
     Raises:
         OSError: The file is not a picture or is damaged, or SDC refuses its mode for having more than 8 bits.
@@ -50,7 +50,7 @@ def read_photograph(file: IO[bytes], name: str) -> Photograph:
 
 
 def crop_centre(photograph: Photograph, side: int) -> Photograph:
-    """Return the middle of a photograph, a square as the article judges them, or less where there is not as much."""
+    """Return the middle of a photograph, a square like the article's, or smaller if the photograph is."""
     return Photograph(photograph.name, middle(photograph.samples, side))
 
 

@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 40
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a curve, in the drawing's units, and what it says."""
+    """A point of a curve, in the drawing's units, and its tooltip."""
 
     x: float
     y: float
@@ -77,8 +77,8 @@ def _plot(evaluation: Evaluation, metric: Metric) -> Plot | None:
     first, last, x_numbers = _logarithmic_axis(min(rates), max(rates))
 
     def x_of(rate: float) -> float:
-        share = math.log(rate / first) / math.log(last / first)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        fraction = math.log(rate / first) / math.log(last / first)
+        return LEFT + fraction * (WIDTH - LEFT - RIGHT)
 
     def y_of(value: float) -> float:
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP)

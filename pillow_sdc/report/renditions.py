@@ -1,4 +1,4 @@
-"""What a photograph becomes: in our codecs and at the article's stations, and in other formats at the same bytes."""
+"""Renditions of a photograph: the article's intermediate steps, our codecs, and other formats at the same bytes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Rendition:
         note: How it was made: a quality, a number of steps.
         samples: 8-bit RGB ``(H, W, 3)``.
         file_bytes: Bytes of the whole file, without metadata; of float latents, the bytes of the numbers.
-        competes: Whether it is a file that someone would write, or a station on the way to one.
+        competes: Whether it is a file that someone would write; if not, it is an intermediate step.
     """
 
     key: str
@@ -40,12 +40,12 @@ class Rendition:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How large the file of the codec ``context`` is to be, and so the files of the peers.
+class RateTarget:
+    """The size of the file of the codec ``context``, and so of the files of the peers.
 
     Attributes:
-        quality: Its quality; then its bytes are those that peers may take.
-        target_size: The bytes that it and its peers may take. With neither, they are the bytes of the palette's file.
+        quality: Quality of ``context``; its bytes are then the budget of the peers.
+        target_size: The budget in bytes. With neither, the budget is the size of the palette's file.
     """
 
     quality: int | None = None
@@ -53,15 +53,15 @@ class Choice:
 
 
 class Subject:
-    """A photograph and its latents, which are computed once; the settings that are in force decide of the model."""
+    """A photograph and its latents, computed once with the model of the current settings."""
 
     def __init__(self, photograph: Photograph) -> None:
         self.photograph = photograph
         self.latents: NDArray[np.float32] = pillow_sdc.encode_latents(photograph.samples)
         self._peers: dict[str, PeerEncoder] = {}
 
-    def stations(self) -> Iterator[Rendition]:
-        """Yield what the article shows on the way to its codec: float latents and latents of 8 bits."""
+    def intermediates(self) -> Iterator[Rendition]:
+        """Yield the article's intermediate steps: float latents and 8-bit latents."""
         height, width = self.photograph.samples.shape[:2]
         float_samples = np.asarray(pillow_sdc.decode_latents(self.latents, size=(width, height)))
         float_bytes = self.latents.nbytes
@@ -71,7 +71,7 @@ class Subject:
         yield Rendition("uint8", "8-bit latents", "uint8", np.asarray(picture), len(file), competes=False)
 
     def palette(self) -> Iterator[Rendition]:
-        """Yield the article's codec before denoising and after, or at once where the model does without a denoiser."""
+        """Yield the article's codec before and after denoising, or once if the model has no denoiser."""
         file = self.file(PaletteCodec.name)
         picture = pillow_sdc.decode(file)
         steps = int(picture.info["sdc"].get("denoise_steps", 0))
@@ -84,21 +84,21 @@ class Subject:
         note = f"{steps} denoising steps" if steps else "no denoiser"
         yield Rendition("palette", "SDC palette", note, np.asarray(picture), len(file), competes=True)
 
-    def context(self, choice: Choice, otherwise: int) -> Rendition:
-        """Return what our own codec makes of the picture, with ``otherwise`` bytes where nothing is chosen."""
-        if choice.quality is not None:
-            return self.context_at(choice.quality)
-        size = otherwise if choice.target_size is None else choice.target_size
+    def context(self, target: RateTarget, default_size: int) -> Rendition:
+        """Return the rendition by our own codec; without a rate target within ``default_size`` bytes."""
+        if target.quality is not None:
+            return self.context_at(target.quality)
+        size = default_size if target.target_size is None else target.target_size
         envelope = container.Envelope.of(self._header(ContextCodec.name))
         file = envelope.file(ContextCodec().encode_within(self.latents, envelope.payload_room(size)))
         return self._in_context(file, "best that fits" if len(file) <= size else "its coarsest")
 
     def context_at(self, quality: int) -> Rendition:
-        """Return what our own codec makes of the picture at a quality."""
+        """Return the rendition by our own codec at a quality."""
         return self._in_context(self.file(ContextCodec.name, quality=quality), f"quality {quality}")
 
     def peer(self, peer: Peer, size: int) -> Rendition:
-        """Return what a peer makes of the picture with ``size`` bytes, or at its lowest quality if that takes more."""
+        """Return the rendition by a peer within ``size`` bytes, or at its lowest quality if that takes more."""
         encoder = self._encoder(peer)
         file = encoder.best_within(size)
         note = f"quality {file.quality}" if file.fits else f"quality {file.quality}, its lowest"

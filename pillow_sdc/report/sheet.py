@@ -13,7 +13,7 @@ FEW_PICTURES = 4
 
 GAP = 6
 LINE, TEXT = 1 / 12, 1 / 16
-"""Height of a line and of its letters, as shares of a cell's side: legible where a sheet is as wide as a page."""
+"""Height of a line and of its letters, as fractions of a cell's side: legible where a sheet is as wide as a page."""
 
 
 def draw_sheet(evaluation: Evaluation) -> bytes:

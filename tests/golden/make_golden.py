@@ -1,7 +1,7 @@
-"""Writes the golden files: small ``.sdc`` files, sound and damaged, and what a decoder must make of them.
+"""Writes the golden files: small ``.sdc`` files, sound and damaged, and the results that a decoder must give.
 
 They were written once and are frozen. The script adds files for entries that are new and leaves every file and every
-expectation that exists as it is; with nothing to add it says so and fails. From the repository's root:
+existing expectation as it is; with nothing to add it fails with a message. From the repository's root:
 
     PYTHONPATH=. python tests/golden/make_golden.py
 """
@@ -218,8 +218,8 @@ SOUND = {
     "context-rgb-largest-step": Sound(123, 77, "RGB", OneStep(step=16383)),
     "context-l-smallest-step": Sound(16, 9, "L", OneStep(step=1)),
     "context-rgb-without-trellis": Sound(123, 77, "RGB", ContextCodec(trellis=False)),
-    "context-rgb-without-stretching": Sound(123, 77, "RGB", ContextCodec(stretched=False)),
-    "context-l-plain": Sound(64, 40, "L", ContextCodec(quality=75, trellis=False, stretched=False)),
+    "context-rgb-without-stretching": Sound(123, 77, "RGB", ContextCodec(weighted=False)),
+    "context-l-plain": Sound(64, 40, "L", ContextCodec(quality=75, trellis=False, weighted=False)),
     "context-rgb-far-out": Sound(40, 40, "RGB", ContextCodec(quality=80), lambda h, w: waves(h, w, 30.0)),
     "context-rgb-clamped": Sound(30, 20, "RGB", ContextCodec(), lambda h, w: waves(h, w, 1e20)),
     "context-l-of-zeros": Sound(160, 160, "L", ContextCodec(), lambda h, w: np.zeros((4, h, w), np.float32)),

@@ -1,1 +1,1 @@
-"""The codec ``context``: quantised latents under a range coder whose frequencies a small network predicts."""
+"""The codec ``context``: quantised latents, range-coded with probabilities that a small network predicts."""

@@ -1,11 +1,11 @@
-"""Codec ``context``: latents quantised along a trellis, and coded with the predictions of a small network.
+"""Codec ``context``: trellis-coded quantisation of latents, and entropy coding under a small context network.
 
-    latents ─▶ stretched ─▶ quantised along a trellis ─▶ context network ─▶ range coder ─▶ payload
-    payload ─▶ range coder and context network ─▶ centroids ─▶ shrunk ─▶ latents, noise variance
+    latents ─▶ weighting ─▶ trellis-coded quantisation ─▶ context network ─▶ range coder ─▶ payload
+    payload ─▶ range decoder with context network ─▶ centroids ─▶ inverse weighting ─▶ latents, noise variance
 
-The payload: a byte that names the network; two bytes with the step and two flags, the lowest first; the stream of
-symbols. The parts, from the bottom: :mod:`.range_coder`, :mod:`.mixtures`, :mod:`.context_network`, :mod:`.trellis`,
-:mod:`.sensitivity`, :mod:`.context_stream`, :mod:`.context_head`, :mod:`.context_payload`.
+The payload is a head of three bytes (network, step and flags) and the stream of symbols. The modules, lowest first:
+:mod:`.range_coder`, :mod:`.mixtures`, :mod:`.network`, :mod:`.trellis`, :mod:`.weighting`, :mod:`.stream`,
+:mod:`.head`, :mod:`.payload`.
 """
 
 import itertools
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 MIN_QUALITY, MAX_QUALITY, DEFAULT_QUALITY = 1, 100, 50
 COARSEST, FINEST = 10240, 819
-"""Steps of the lowest and the highest quality, in :data:`.context_stream.STEP_UNIT`; between them they form a geometric
-series."""
+"""Steps of the lowest and the highest quality, in units of :data:`.stream.STEP_UNIT`; the steps of the qualities
+between form a geometric series."""
 
 _CLOSE_ENOUGH = 0.998
-"""Share of the bytes given that need not be exceeded by further search."""
-_MOST_TRIALS = 16
-_LATENTS_PER_RUNG, _MOST_RUNGS_APART = 256, 40
-"""How far apart the qualities are that are tried: 1 for fewer than 512 latents, 16 for 64×64, 40 for many."""
+"""Fraction of the byte budget at which the search stops."""
+_MAX_TRIALS = 16
+_LATENTS_PER_RUNG, _MAX_STRIDE = 256, 40
+"""Stride of the first search through the qualities: 1 for fewer than 512 latents, 16 for 64×64, 40 for many."""
 
 
 def step_of(quality: int) -> int:
-    """Return the step of a quality from 1 to 100, in :data:`.context_stream.STEP_UNIT`; below 1 the series goes on."""
-    share = (quality - MIN_QUALITY) / (MAX_QUALITY - MIN_QUALITY)
-    return round(COARSEST * math.pow(FINEST / COARSEST, share))
+    """Return the step of a quality, in units of :data:`.stream.STEP_UNIT`; below quality 1 the series continues."""
+    fraction = (quality - MIN_QUALITY) / (MAX_QUALITY - MIN_QUALITY)
+    return round(COARSEST * math.pow(FINEST / COARSEST, fraction))
 
 
 def _ladder() -> list[int]:
-    """Return the steps of all qualities, the best first, those that follow in the series, and the largest step."""
+    """Return the steps of all qualities, finest first, then the coarser ones of the series, then the largest step."""
     steps = map(step_of, itertools.count(MAX_QUALITY, -1))
     return [*itertools.takewhile(lambda step: step < LARGEST_STEP, steps), LARGEST_STEP]
 
@@ -50,19 +50,19 @@ _LADDER = _ladder()
 
 
 def quality_of(step: int) -> float:
-    """Return the quality of a step, to one decimal: ``target_size`` chooses steps between those of the qualities."""
-    share = math.log(step / COARSEST) / math.log(FINEST / COARSEST)
-    return round(MIN_QUALITY + share * (MAX_QUALITY - MIN_QUALITY), 1)
+    """Return the quality of a step, to one decimal: ``target_size`` may choose a step between two qualities."""
+    fraction = math.log(step / COARSEST) / math.log(FINEST / COARSEST)
+    return round(MIN_QUALITY + fraction * (MAX_QUALITY - MIN_QUALITY), 1)
 
 
 class ContextCodec(LatentCodec):
-    """Latents as symbols that a context network predicts: the palette's quality in little more than half its bytes.
+    """Quantised latents coded under a context network: the palette's quality in little more than half its bytes.
 
     Attributes:
-        quality: 1 (coarsest) to 100 (finest); ``docs/quality.md`` says what each gives.
-        trellis: Whether latents are quantised along a trellis, or else each to the nearest value.
-        stretched: Whether the direction of latent space that pictures depend on most is quantised more finely than the
-            others. Pictures are then nearer to their originals for the same bytes, latents are not.
+        quality: 1 (coarsest) to 100 (finest); ``docs/quality.md`` compares them.
+        trellis: Whether to use trellis-coded quantisation; if not, each latent is rounded to the nearest value.
+        weighted: Whether to quantise more finely along the direction to which the decoder is most sensitive
+            (:mod:`.weighting`). That lowers the pixel error for the same bytes, and raises the latent error.
     """
 
     number = 3
@@ -72,64 +72,64 @@ class ContextCodec(LatentCodec):
 
     quality: int = option(DEFAULT_QUALITY, Range(int, MIN_QUALITY, MAX_QUALITY), "Smallest to best")
     trellis: bool = variant(True)
-    stretched: bool = variant(True)
+    weighted: bool = variant(True)
 
     def encode(self, latents: "NDArray[np.float32]", steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±32 are clamped."""
         return self.encode_with_step(latents, step_of(self.quality), steps)
 
     def encode_steps(self, rows: int) -> int:
-        """Return how many bands there are."""
+        """Return the number of bands."""
         return steps_of(rows)
 
     @staticmethod
     def decode_steps(rows: int) -> int:
-        """Return how many bands there are."""
+        """Return the number of bands."""
         return steps_of(rows)
 
     def head(self, step: int) -> Head:
-        """Return what a payload with a step, in :data:`.context_stream.STEP_UNIT`, 1 to 16,383, begins with."""
+        """Return the head of a payload with a step of 1 to 16,383, in units of :data:`.stream.STEP_UNIT`."""
         from .weights import NEWEST
 
-        return Head(NEWEST, step, self.trellis, self.stretched)
+        return Head(NEWEST, step, self.trellis, self.weighted)
 
     def encode_with_step(self, latents: "NDArray[np.float32]", step: int, steps: Steps = UNCOUNTED) -> bytes:
-        """Return the payload of latents ``(4, h, w)`` quantised with a step as :meth:`head` takes it."""
+        """Return the payload of latents ``(4, h, w)`` quantised with a step, in the unit of :meth:`head`."""
         from . import payload as context_payload
 
         return context_payload.encode(latents, self.head(step), steps)
 
     def reconstruct_with_step(self, latents: "NDArray[np.float32]", step: int) -> QuantisedLatents:
-        """Return what decoding gives back of latents ``(4, h, w)`` encoded with a step, in a fifth of the time."""
+        """Return the result of encoding and decoding latents ``(4, h, w)`` with a step, in a fifth of the time."""
         from . import payload as context_payload
 
         return context_payload.reconstruct(latents, self.head(step))
 
     def encode_within(self, latents: "NDArray[np.float32]", payload_bytes: int, steps: Steps = UNCOUNTED) -> bytes:
-        """Return the payload with the finest step of latents ``(4, h, w)`` that is no longer than so many bytes.
+        """Return the payload of latents ``(4, h, w)`` with the finest step that fits into a number of bytes.
 
-        Steps between those of the qualities are used, too, and coarser ones, up to :data:`LARGEST_STEP`; ``quality`` is
-        not. Bytes do not always fall where the step grows: those of small pictures and flat ones waver. So steps are
-        tried from the finest on until one fits. For fewer than 512 latents, such as 176×176 pixels have, these are the
-        steps of all qualities, and the result is never coarser than the best quality that fits. For more latents they
-        lie farther apart.
+        ``quality`` is ignored. Steps between those of the qualities are tried too, and coarser ones up to
+        :data:`LARGEST_STEP`. The number of bytes is not quite monotonic in the step, least of all for small or flat
+        pictures. So steps are tried in order, finest first, until one fits, and the interval before it is then
+        searched. Below 512 latents (176×176 pixels) every quality is tried, so the result is never coarser than the
+        best quality that fits. For more latents the search skips qualities.
 
         Returns:
-            The payload, or the shortest that was found where none fits.
+            The payload, or the shortest one found if none fits.
         """
         from ...runtime.threads import single_threaded_blas
 
         trials = itertools.count()
 
         def encode(step: int) -> bytes:
-            if next(trials):  # the first one's are expected already
+            if next(trials):  # the caller already expects the steps of the first trial
                 steps.expect(self.encode_steps(latents.shape[1]))
             with single_threaded_blas():
                 return self.encode_with_step(latents, step, steps)
 
-        apart = min(max(1, latents[0].size // _LATENTS_PER_RUNG), _MOST_RUNGS_APART)
+        stride = min(max(1, latents[0].size // _LATENTS_PER_RUNG), _MAX_STRIDE)
         too_long: list[tuple[int, bytes]] = []
-        for step in [*_LADDER[:-1:apart], LARGEST_STEP]:
+        for step in [*_LADDER[:-1:stride], LARGEST_STEP]:
             payload = encode(step)
             if len(payload) <= payload_bytes:
                 return _search(encode, too_long[-1], (step, payload), payload_bytes) if too_long else payload
@@ -137,7 +137,7 @@ class ContextCodec(LatentCodec):
         return min((payload for _, payload in too_long), key=len)
 
     def is_met_by(self, payload: bytes) -> bool:
-        """Tell whether a payload's step is no finer than that of the quality."""
+        """Return whether a payload's step is at least as coarse as the step of the quality."""
         return Head.of(payload).step >= step_of(self.quality)
 
     @staticmethod
@@ -149,7 +149,7 @@ class ContextCodec(LatentCodec):
 
     @classmethod
     def decode_truncated(cls, payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
-        """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero.
+        """Return the latents ``(4, rows, columns)`` of a truncated payload; the missing ones are zero.
 
         Raises:
             CorruptFileError: The payload is not the beginning of one that :meth:`encode` writes for this shape.
@@ -160,7 +160,7 @@ class ContextCodec(LatentCodec):
 
     @staticmethod
     def describe(payload: bytes) -> dict[str, Any]:
-        """Return quality, step, what was done to the latents, and the number of the network."""
+        """Return the quality, the step in SD-scaled latents, the two flags, and the number of the network."""
         from .stream import STEP_UNIT
 
         head = Head.of(payload)
@@ -168,42 +168,42 @@ class ContextCodec(LatentCodec):
             "quality": quality_of(head.step),
             "step": head.step * STEP_UNIT,
             "trellis": head.trellis,
-            "stretched": head.stretched,
+            "weighted": head.weighted,
             "network": head.network,
         }
 
 
 def _search(
-    encode: Callable[[int], bytes], too_long: tuple[int, bytes], fitting: tuple[int, bytes], most: int
+    encode: Callable[[int], bytes], too_long: tuple[int, bytes], fitting: tuple[int, bytes], budget: int
 ) -> bytes:
-    """Return the payload with the finest step found that fits, between a step that does not and one that does.
+    """Search between a step that does not fit and a coarser one that does; return the best payload that fits.
 
-    Bytes fall about as a straight line in the logarithm of the step; the line through the ends is followed, and then
-    the end that it misses is brought up to it (regula falsi, as Anderson and Björck 1973 have it).
+    The number of bytes is nearly linear in the logarithm of the step, so this is root finding by regula falsi, in the
+    variant of Anderson and Björck (1973).
     """
     (fine, longer), (coarse, best) = too_long, fitting
-    above, below = float(len(longer) - most), _below(best, most)
-    for _ in range(_MOST_TRIALS):
-        if coarse - fine <= 1 or len(best) >= _CLOSE_ENOUGH * most:
+    above, below = float(len(longer) - budget), _excess_below(best, budget)
+    for _ in range(_MAX_TRIALS):
+        if coarse - fine <= 1 or len(best) >= _CLOSE_ENOUGH * budget:
             break
-        share = above / (above - below)
-        step = round(math.exp(math.log(fine) + share * math.log(coarse / fine)))
+        fraction = above / (above - below)
+        step = round(math.exp(math.log(fine) + fraction * math.log(coarse / fine)))
         step = min(max(step, fine + 1), coarse - 1)
         payload = encode(step)
-        if len(payload) > most:
-            excess = float(len(payload) - most)
+        if len(payload) > budget:
+            excess = float(len(payload) - budget)
             fine, above, below = step, excess, below * _weight(excess / above)
         else:
-            room = _below(payload, most)
+            room = _excess_below(payload, budget)
             coarse, best, below, above = step, payload, room, above * _weight(room / below)
     return best
 
 
-def _below(payload: bytes, most: int) -> float:
-    """Return how far a payload is below what it may have, as a negative number, never zero."""
-    return min(float(len(payload) - most), -0.5)
+def _excess_below(payload: bytes, budget: int) -> float:
+    """Return the length of a payload that fits, minus the budget: a negative number, never zero."""
+    return min(float(len(payload) - budget), -0.5)
 
 
-def _weight(left: float) -> float:
-    """Return what the far end of a line is multiplied by, after its near end has moved and so much of it is left."""
-    return 1 - left if left < 1 else 0.5
+def _weight(ratio: float) -> float:
+    """Return Anderson and Björck's factor for the end that stays, given the other end's new value over its old one."""
+    return 1 - ratio if ratio < 1 else 0.5

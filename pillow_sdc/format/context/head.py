@@ -9,27 +9,27 @@ LARGEST_STEP = (1 << 14) - 1
 
 HEAD_BYTES = 3
 
-_TRELLIS, _STRETCHED = LARGEST_STEP + 1, 2 * (LARGEST_STEP + 1)
+_TRELLIS, _WEIGHTED = LARGEST_STEP + 1, 2 * (LARGEST_STEP + 1)
 
 
 class Head(NamedTuple):
-    """What a payload says of how its symbols are to be read.
+    """The parameters that a decoder needs before it can read the symbols.
 
     Attributes:
-        network: Number of the context network that predicts them.
-        step: Of quantisation, in :data:`.context_stream.STEP_UNIT`, 1 to 16,383.
-        trellis: Whether latents were quantised along a trellis, or else each to the nearest value.
-        stretched: Whether they were stretched before, as :mod:`.sensitivity` says.
+        network: Number of the context network that predicts the symbols.
+        step: Quantisation step, in units of :data:`.stream.STEP_UNIT`, 1 to 16,383.
+        trellis: Whether trellis-coded quantisation was used; if not, each latent was rounded to the nearest value.
+        weighted: Whether latents were weighted before quantisation (:mod:`.weighting`).
     """
 
     network: int
     step: int
     trellis: bool
-    stretched: bool
+    weighted: bool
 
     @classmethod
     def of(cls, payload: bytes) -> "Head":
-        """Return the head that a payload begins with.
+        """Parse the head of a payload.
 
         Raises:
             CorruptFileError: The payload is too short for one, or its step is zero.
@@ -40,9 +40,9 @@ class Head(NamedTuple):
         step = word & LARGEST_STEP
         if not step:
             raise CorruptFileError("the payload's step is zero")
-        return cls(payload[0], step, bool(word & _TRELLIS), bool(word & _STRETCHED))
+        return cls(payload[0], step, bool(word & _TRELLIS), bool(word & _WEIGHTED))
 
     def packed(self) -> bytes:
-        """Return the head as a payload begins with it."""
-        flags = (_TRELLIS if self.trellis else 0) | (_STRETCHED if self.stretched else 0)
+        """Return the head as bytes."""
+        flags = (_TRELLIS if self.trellis else 0) | (_WEIGHTED if self.weighted else 0)
         return bytes([self.network]) + (self.step | flags).to_bytes(2, "little")

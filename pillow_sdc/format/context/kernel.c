@@ -1,12 +1,12 @@
 /* The inner loop of the codec "context": windows, network, mixtures, range coder, trellis.
  *
- * It gives the integers that context_stream.py, context_network.py, mixtures.py, range_coder.py and trellis.py give,
- * which are the reference and explain the format. Nothing is allocated here: the caller brings all memory. Every read
- * of a stream is bounded by its length. Symbols are bounded, too, by LARGEST_ESCAPE_BITS and by the network's
- * sums, which stay below 2^24: so positions stay below 2^37, and their products with inverse scales below 2^60.
+ * It computes the same integers as stream.py, network.py, mixtures.py, range_coder.py and trellis.py, which are the
+ * reference and explain the format. Nothing is allocated here: the caller provides all memory. Every read of a stream
+ * is bounded by its length. Symbols are bounded by MAX_ESCAPE_BITS and by the network's sums, which stay below 2^24:
+ * so positions stay below 2^37, and their products with inverse scales below 2^60.
  *
  * Compiled without contraction of floating-point operations (-ffp-contract=off), so that each is rounded by itself.
- * Shifts of negative numbers to the right round down: C leaves that to the compiler, and GCC and Clang promise it.
+ * Right shifts of negative numbers must round down: C leaves that to the compiler; GCC and Clang guarantee it.
  */
 
 #include <float.h>
@@ -31,7 +31,7 @@
 enum {
     VERSION = 2,
     CHANNELS = 4,
-    PLACE = CHANNELS + 1, /* numbers that are seen of a place: its latents, and whether it is inside the picture */
+    PLACE = CHANNELS + 1, /* inputs from a place: its latents, and whether it is inside the picture */
     OUTPUTS = 5,
     UNITS = 96,
     ROWS_ABOVE = 4,
@@ -39,69 +39,69 @@ enum {
     RIGHT_ABOVE = 2,
     SLOPE = RIGHT_ABOVE + 1,
     WHOLE_ROW = (2 * COLUMNS_BESIDE + 1) * PLACE,
-    SEEN = (ROWS_ABOVE - 1) * WHOLE_ROW + (COLUMNS_BESIDE + 1 + RIGHT_ABOVE) * PLACE + COLUMNS_BESIDE * PLACE,
+    WINDOW = (ROWS_ABOVE - 1) * WHOLE_ROW + (COLUMNS_BESIDE + 1 + RIGHT_ABOVE) * PLACE + COLUMNS_BESIDE * PLACE,
     INSIDE = 32,
-    LARGEST = 127,
-    BAND = 128, /* also the most places of a wavefront */
+    MAX_INT8 = 127,
+    BAND = 128, /* also the largest number of places on a wavefront */
 
     GROUP = 4,                                         /* inputs that one instruction multiplies and adds */
-    SEEN_GROUPS = (SEEN + GROUP - 1) / GROUP,
+    WINDOW_GROUPS = (WINDOW + GROUP - 1) / GROUP,
     UNIT_GROUPS = UNITS / GROUP,
-    WIDTH = 16,                                        /* units of a vector; those of the last layer are padded to it */
+    WIDTH = 16,                                        /* units of a vector; the last layer is padded to it */
 
     LOGIT_MIDDLE = 128,
     LOG_SCALE_MIDDLE = 80,
-    LARGEST_LOG_SCALE = 112,
+    MAX_LOG_SCALE = 112,
     DEVIATE_MIDDLE = 3072,
     PRECISION = 16,
     PROBABILITY_BITS = 24,
     INVERSE_BITS = 20,
-    OUTPUT_RATIO = 8, /* units of position in one of the network's outputs */
+    OUTPUT_RATIO = 8, /* unit of the network's outputs over the unit of positions */
     SUBDIVISIONS = 8,
-    LARGEST_ESCAPE_BITS = 20,
+    MAX_ESCAPE_BITS = 20,
 
     STATES = 64,
-    ODD_IF = 0x0A,
-    FLIPPED_IF = 0x21
+    ODD_CHECK = 0x0A,
+    FLIP_CHECK = 0x21
 };
 
 #define TOP ((uint64_t)1 << 56)
 #define BOTTOM (TOP >> 8)
 #define POSITION_UNIT (1.0 / 8192)
 
-enum task { READ, READ_BEGINNING, WRITE, PREDICT };
-enum result { DONE, DAMAGED, TOO_FAR, TRUNCATED, FULL };
+enum operation { READ, READ_TRUNCATED, WRITE, PREDICT };
+enum status { DONE, DAMAGED, TOO_FAR, TRUNCATED, FULL };
 
 typedef struct {
     /* Packed by sdc_pack. */
     const int8_t *window; /* 190 inputs, 4 * 96 units */
     const int8_t *here;   /* by channel: 4 inputs, 96 units */
     const int8_t *inner0, *inner1; /* by channel: 96 inputs, 96 units */
-    const int8_t *last;   /* by channel: 96 inputs, 16 units, of which 5 count */
-    /* Under the picture's conditions, by channel and unit. */
+    const int8_t *last;   /* by channel: 96 inputs, 16 units, of which 5 are used */
+    /* Biases under the picture's conditions, by channel and unit. */
     const int32_t *window_bias, *inner0_bias, *inner1_bias, *last_bias;
     /* Tables of mixtures.py. */
-    const int32_t *weights, *inverse_scales, *probabilities;
-    int32_t step, cell, beside, is_trellis;
+    const int32_t *weights, *inverse_scales, *logistic_cdf;
+    int32_t step, bin_width, radius, is_trellis;
     int32_t path;
 } Model;
 
 typedef struct {
     uint8_t *stream;
-    int64_t length; /* of the stream that is read, or of the memory for the one that is written */
+    int64_t length; /* of the stream when reading, of the buffer when writing */
     int64_t next;
-    uint64_t width, number; /* the number is what Decoder calls the offset, and the encoder's low end */
+    uint64_t width, offset; /* of the interval; when writing, offset is the interval's low end */
 } Coder;
 
 typedef struct {
-    uint8_t seen[BAND][SEEN_GROUPS * GROUP];
-    int32_t started[BAND][CHANNELS * UNITS];
+    uint8_t windows[BAND][WINDOW_GROUPS * GROUP];
+    int32_t window_sums[BAND][CHANNELS * UNITS];
     uint8_t here[BAND][GROUP];
     int32_t sums[BAND][UNITS];
     uint8_t hidden[BAND][UNITS];
     int32_t outputs[BAND][WIDTH];
     uint8_t states[CHANNELS][BAND];
-    uint8_t *latents; /* (BAND + 4, columns + 8, 5), as SeenLatents keeps them */
+    uint8_t *latents; /* (BAND + 4, columns + 8, 5), as in the class CodedLatents */
     int64_t row_stride;
 } Work;
 
@@ -114,8 +114,8 @@ typedef struct {
 typedef void Multiply(const uint8_t *x, int64_t x_stride, int n, int groups, const int8_t *weights, int units,
                       int32_t *out, int64_t out_stride);
 
-/* A function that goes through the matrix in tiles of four places by some vectors of units, whose sums stay in
- * registers. The tile's function is inlined with constants, so that its loops unroll. */
+/* Defines a function that goes through the matrix in tiles of four places by some vectors of units, whose sums stay in
+ * registers. The tile function is inlined with constants, so that its loops unroll. */
 #define IN_TILES(name, tile, features, in_vector, most)                                                               \
     features static void name(const uint8_t *x, int64_t x_stride, int n, int groups, const int8_t *weights,           \
                               int units, int32_t *out, int64_t out_stride)                                            \
@@ -139,14 +139,14 @@ typedef void Multiply(const uint8_t *x, int64_t x_stride, int n, int groups, con
         }                                                                                                             \
     }
 
-/* Sums of products, in the unit of inner values: some bits fewer, rounded, rectified, eight bits at most. */
+/* Activations from sums of products: scaled by 2^-bits, rounded, and clamped to 0 to 127. */
 typedef void Activate(const int32_t *sums, int count, int bits, uint8_t *hidden);
 
 INLINE void activate(const int32_t *sums, int count, int bits, uint8_t *hidden)
 {
     for (int i = 0; i < count; i++) {
         const int32_t value = (sums[i] + (1 << (bits - 1))) >> bits;
-        hidden[i] = (uint8_t)(value < 0 ? 0 : value > LARGEST ? LARGEST : value);
+        hidden[i] = (uint8_t)(value < 0 ? 0 : value > MAX_INT8 ? MAX_INT8 : value);
     }
 }
 
@@ -181,33 +181,33 @@ static void activate_portably(const int32_t *sums, int count, int bits, uint8_t 
 static int parity(int bits) { return __builtin_parity((unsigned)bits); }
 
 enum {
-    HALF = STATES / 2, /* the states from and from + HALF lead to 2 * from and 2 * from + 1, each by one parity */
-    LANES = 4          /* neighbouring states; ODD_IF and FLIPPED_IF have one bit each among these */
+    HALF = STATES / 2, /* the states from and from + HALF lead to 2 * from and 2 * from + 1, each with one parity */
+    LANES = 4          /* neighbouring states; ODD_CHECK and FLIP_CHECK have one bit each among these */
 };
 
 typedef struct {
-    double errors[2][2][LANES]; /* squared, of the value on the way from a state; error_of says where which is */
-    double costs[STATES];       /* the least that the ways to each state cost, with this place's error */
+    double errors[2][2][LANES]; /* squared errors of the values on the branches; errors_of gives the layout */
+    double costs[STATES];       /* least cost of the paths to each state, this place included */
 } Step;
 
-/* Sets a chain's symbols, steps being memory for one of each. */
-typedef void Quantise(const double *wanted, int64_t places, int64_t *symbols, Step *steps);
+/* Sets the symbols of a chain; steps is memory for one Step for each place. */
+typedef void Quantise(const double *targets, int64_t places, int64_t *symbols, Step *steps);
 
-INLINE double nearest(double wanted, int residue) { return residue + 4 * rint((wanted - residue) / 4); }
+INLINE double nearest(double target, int residue) { return residue + 4 * rint((target - residue) / 4); }
 
 INLINE const double *errors_of(const Step *step, int from, int bit)
 {
     return step->errors[from >> 3 & 1][bit ^ (from >> 5 & 1)];
 }
 
-INLINE int residue_of(int from, int bit) { return parity(from & ODD_IF) + 2 * (bit ^ parity(from & FLIPPED_IF)); }
+INLINE int residue_of(int from, int bit) { return parity(from & ODD_CHECK) + 2 * (bit ^ parity(from & FLIP_CHECK)); }
 
-INLINE void quantise(const double *wanted, int64_t places, int64_t *symbols, Step *steps)
+INLINE void quantise(const double *targets, int64_t places, int64_t *symbols, Step *steps)
 {
     for (int64_t place = 0; place < places; place++) {
         double errors[4];
         for (int residue = 0; residue < 4; residue++) {
-            const double error = nearest(wanted[place], residue) - wanted[place];
+            const double error = nearest(targets[place], residue) - targets[place];
             errors[residue] = error * error;
         }
         for (int odd = 0; odd < 2; odd++)
@@ -244,13 +244,13 @@ INLINE void quantise(const double *wanted, int64_t places, int64_t *symbols, Ste
         const double first = before[from] + errors_of(steps + place, from, bit)[lane];
         const double second = before[from + HALF] + errors_of(steps + place, from + HALF, bit)[lane];
         state = second < first ? from + HALF : from;
-        symbols[place] = (int64_t)floor(nearest(wanted[place], residue_of(state, bit)) / 2);
+        symbols[place] = (int64_t)floor(nearest(targets[place], residue_of(state, bit)) / 2);
     }
 }
 
-static void quantise_portably(const double *wanted, int64_t places, int64_t *symbols, Step *steps)
+static void quantise_portably(const double *targets, int64_t places, int64_t *symbols, Step *steps)
 {
-    quantise(wanted, places, symbols, steps);
+    quantise(targets, places, symbols, steps);
 }
 
 static int always(void) { return 1; }
@@ -263,7 +263,7 @@ static int always(void) { return 1; }
 #define WITH_AVX_VNNI
 #endif
 
-/* pmaddwd, which all have: as below, in vectors of 128 bits. */
+/* pmaddwd, which all x86-64 processors have: as below, in vectors of 128 bits. */
 INLINE __m128i widened(__m128i eight_bits) { return _mm_srai_epi16(_mm_unpacklo_epi8(eight_bits, eight_bits), 8); }
 
 INLINE void tile_sse2(const uint8_t *x, int64_t x_stride, const int places, int groups, const int8_t *weights,
@@ -363,15 +363,15 @@ AVX512_VNNI static void activate_avx512(const int32_t *sums, int count, int bits
     activate(sums, count, bits, hidden);
 }
 
-TARGET("avx2") static void quantise_avx2(const double *wanted, int64_t places, int64_t *symbols, Step *steps)
+TARGET("avx2") static void quantise_avx2(const double *targets, int64_t places, int64_t *symbols, Step *steps)
 {
-    quantise(wanted, places, symbols, steps);
+    quantise(targets, places, symbols, steps);
 }
 
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 
 #if defined(WITH_AVX_VNNI)
-static int has_avx_vnni(void) /* __builtin_cpu_supports knows its name in late compilers only */
+static int has_avx_vnni(void) /* only recent compilers know its name in __builtin_cpu_supports */
 {
     unsigned a, b, c, d;
     return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
@@ -388,7 +388,7 @@ static int has_avx512_vnni(void)
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-/* smull and sadalp, which all have: each unit has two sums until the end. */
+/* smull and sadalp, which all AArch64 processors have: each unit has two sums until the end. */
 INLINE void tile_neon(const uint8_t *x, int64_t x_stride, const int places, int groups, const int8_t *weights,
                       int units, int32_t *out, int64_t out_stride, const int vectors)
 {
@@ -450,14 +450,14 @@ static int has_sdot(void)
 #if defined(__linux__)
     return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
 #else
-    return 1; /* as all of Apple's processors that run macOS have it */
+    return 1; /* all of Apple's processors that run macOS have it */
 #endif
 }
 #endif
 
 static const struct {
     const char *name;
-    int (*runs)(void); /* whether this processor has what it takes */
+    int (*runs)(void); /* whether this processor supports the path */
     Multiply *multiply;
     Activate *activate;
     Quantise *quantise;
@@ -494,11 +494,11 @@ EXPORTED const char *sdc_path_name(int32_t path) { return PATHS[path].name; }
 
 EXPORTED int32_t sdc_path_runs(int32_t path) { return PATHS[path].runs(); }
 
-/* What is added to inputs of the first layer and of the place itself; their sums of products are too large by as many
- * times the sum of the weights, which the biases must make up for. */
+/* The offset added to the inputs from the window and from the place itself. It makes sums of products too large by the
+ * offset times the sum of the weights, for which the biases must compensate. */
 EXPORTED int32_t sdc_path_offset(int32_t path) { return PATHS[path].offset; }
 
-/* Packs weights (inputs, units) as (groups of four inputs, packed units, 4), zeros where there are none. */
+/* Packs weights (inputs, units) as (groups of four inputs, packed units, 4), padded with zeros. */
 EXPORTED void sdc_pack(const int8_t *weights, int32_t inputs, int32_t units, int32_t packed_units, int8_t *packed)
 {
     for (int32_t first = 0; first < inputs; first += GROUP)
@@ -514,24 +514,25 @@ static uint8_t *place_of(const Work *work, int y, int x)
     return work->latents + (y + ROWS_ABOVE) * work->row_stride + (int64_t)(x + COLUMNS_BESIDE) * PLACE;
 }
 
-/* Collects what is seen around n places of a wavefront, of which the first is (y, x), and begins all channels. */
-static void start(const Model *model, Work *work, int y, int x, int n)
+/* Collects the windows of n places of a wavefront, the first of them (y, x), and computes the window layer. */
+static void compute_window_sums(const Model *model, Work *work, int y, int x, int n)
 {
     for (int i = 0; i < n; i++, y++, x -= SLOPE) {
-        uint8_t *to = work->seen[i];
+        uint8_t *to = work->windows[i];
         const uint8_t *from = place_of(work, y, x) - COLUMNS_BESIDE * PLACE;
         for (int above = ROWS_ABOVE; above > 1; above--, to += WHOLE_ROW)
             memcpy(to, from - above * work->row_stride, WHOLE_ROW);
         memcpy(to, from - work->row_stride, (COLUMNS_BESIDE + 1 + RIGHT_ABOVE) * PLACE);
         memcpy(to + (COLUMNS_BESIDE + 1 + RIGHT_ABOVE) * PLACE, from, COLUMNS_BESIDE * PLACE);
-        memcpy(work->started[i], model->window_bias, sizeof work->started[i]);
+        memcpy(work->window_sums[i], model->window_bias, sizeof work->window_sums[i]);
         memset(work->here[i], PATHS[model->path].offset, GROUP);
     }
-    PATHS[model->path].multiply(work->seen[0], sizeof work->seen[0], n, SEEN_GROUPS, model->window, CHANNELS * UNITS,
-                                work->started[0], CHANNELS * UNITS);
+    PATHS[model->path].multiply(work->windows[0], sizeof work->windows[0], n, WINDOW_GROUPS, model->window,
+                                CHANNELS * UNITS, work->window_sums[0], CHANNELS * UNITS);
 }
 
-static void inner(const Model *model, Work *work, int n, int channel, const int8_t *weights, const int32_t *bias)
+static void compute_inner(const Model *model, Work *work, int n, int channel, const int8_t *weights,
+                          const int32_t *bias)
 {
     for (int i = 0; i < n; i++)
         memcpy(work->sums[i], bias + channel * UNITS, sizeof work->sums[i]);
@@ -541,15 +542,15 @@ static void inner(const Model *model, Work *work, int n, int channel, const int8
 }
 
 /* Computes a channel's outputs for n places. */
-static void finish(const Model *model, Work *work, int n, int channel)
+static void compute_outputs(const Model *model, Work *work, int n, int channel)
 {
     Multiply *multiply = PATHS[model->path].multiply;
     for (int i = 0; i < n; i++)
-        memcpy(work->sums[i], work->started[i] + channel * UNITS, sizeof work->sums[i]);
+        memcpy(work->sums[i], work->window_sums[i] + channel * UNITS, sizeof work->sums[i]);
     multiply(work->here[0], GROUP, n, 1, model->here + channel * GROUP * UNITS, UNITS, work->sums[0], UNITS);
     PATHS[model->path].activate(work->sums[0], n * UNITS, 7, work->hidden[0]);
-    inner(model, work, n, channel, model->inner0, model->inner0_bias);
-    inner(model, work, n, channel, model->inner1, model->inner1_bias);
+    compute_inner(model, work, n, channel, model->inner0, model->inner0_bias);
+    compute_inner(model, work, n, channel, model->inner1, model->inner1_bias);
     for (int i = 0; i < n; i++) {
         memset(work->outputs[i], 0, sizeof work->outputs[i]);
         memcpy(work->outputs[i], model->last_bias + channel * OUTPUTS, OUTPUTS * sizeof(int32_t));
@@ -562,18 +563,18 @@ static void finish(const Model *model, Work *work, int n, int channel)
 
 typedef struct {
     int64_t weight, means[2], inverse_scales[2];
-    const int32_t *probabilities;
+    const int32_t *logistic_cdf;
 } Mixture;
 
-static int32_t limited(int32_t index, int32_t largest) { return index < 0 ? 0 : index > largest ? largest : index; }
+static int32_t clamp(int32_t index, int32_t largest) { return index < 0 ? 0 : index > largest ? largest : index; }
 
 static Mixture mixture_of(const Model *model, const int32_t *outputs)
 {
-    Mixture mixture = {.probabilities = model->probabilities};
-    mixture.weight = model->weights[limited(((outputs[0] + 32) >> 6) + LOGIT_MIDDLE, 2 * LOGIT_MIDDLE)];
+    Mixture mixture = {.logistic_cdf = model->logistic_cdf};
+    mixture.weight = model->weights[clamp(((outputs[0] + 32) >> 6) + LOGIT_MIDDLE, 2 * LOGIT_MIDDLE)];
     for (int i = 0; i < 2; i++) {
         mixture.means[i] = (int64_t)outputs[1 + i] * OUTPUT_RATIO;
-        const int32_t scale = limited(((outputs[3 + i] + 32) >> 6) + LOG_SCALE_MIDDLE, LARGEST_LOG_SCALE);
+        const int32_t scale = clamp(((outputs[3 + i] + 32) >> 6) + LOG_SCALE_MIDDLE, MAX_LOG_SCALE);
         mixture.inverse_scales[i] = model->inverse_scales[scale];
     }
     return mixture;
@@ -584,25 +585,25 @@ static int64_t mixed(const Mixture *mixture, int64_t first, int64_t second)
     return second + ((mixture->weight * (first - second)) >> PRECISION);
 }
 
-static int64_t probability_below(const Mixture *mixture, int64_t position)
+static int64_t cdf(const Mixture *mixture, int64_t position)
 {
     int64_t below[2];
     for (int i = 0; i < 2; i++) {
         const int64_t distance = (position - mixture->means[i]) * mixture->inverse_scales[i];
         const int64_t deviate = (distance >> INVERSE_BITS) + DEVIATE_MIDDLE;
-        below[i] = mixture->probabilities[deviate < 0 ? 0 : deviate > 2 * DEVIATE_MIDDLE ? 2 * DEVIATE_MIDDLE : deviate];
+        below[i] = mixture->logistic_cdf[deviate < 0 ? 0 : deviate > 2 * DEVIATE_MIDDLE ? 2 * DEVIATE_MIDDLE : deviate];
     }
     return mixed(mixture, below[0], below[1]);
 }
 
-/* Mean and variance of the mixture within a symbol's cell. */
+/* Mean and variance of the mixture within a symbol's bin. */
 static void centroid(const Model *model, const Mixture *mixture, int64_t position, double *mean, double *variance)
 {
-    const int64_t lower = position - (model->cell >> 1), width = model->cell;
+    const int64_t lower = position - (model->bin_width >> 1), width = model->bin_width;
     int64_t masses[SUBDIVISIONS], total = 0, first = 0, second = 0;
-    int64_t below = probability_below(mixture, lower);
+    int64_t below = cdf(mixture, lower);
     for (int i = 0; i < SUBDIVISIONS; i++) {
-        const int64_t next = probability_below(mixture, lower + width * (i + 1) / SUBDIVISIONS);
+        const int64_t next = cdf(mixture, lower + width * (i + 1) / SUBDIVISIONS);
         masses[i] = next - below;
         total += masses[i];
         below = next;
@@ -621,11 +622,11 @@ static void centroid(const Model *model, const Mixture *mixture, int64_t positio
 
 /* ---- range coder ---------------------------------------------------------------------------------------------- */
 
-static int decode_target(Coder *coder, int may_be_cut, int64_t *target)
+static int decode_target(Coder *coder, int truncated, int64_t *target)
 {
-    if (may_be_cut && coder->next > coder->length)
+    if (truncated && coder->next > coder->length)
         return TRUNCATED;
-    const uint64_t value = coder->number / (coder->width >> PRECISION);
+    const uint64_t value = coder->offset / (coder->width >> PRECISION);
     if (value >> PRECISION)
         return DAMAGED;
     *target = (int64_t)value;
@@ -635,33 +636,33 @@ static int decode_target(Coder *coder, int may_be_cut, int64_t *target)
 static void consume(Coder *coder, int64_t begin, int64_t frequency)
 {
     const uint64_t unit = coder->width >> PRECISION;
-    coder->number -= unit * (uint64_t)begin;
+    coder->offset -= unit * (uint64_t)begin;
     coder->width = unit * (uint64_t)frequency;
     while (coder->width < BOTTOM) {
-        const uint8_t following = coder->next < coder->length ? coder->stream[coder->next] : 0;
+        const uint8_t byte = coder->next < coder->length ? coder->stream[coder->next] : 0;
         coder->next++;
-        coder->number = coder->number << 8 | following;
+        coder->offset = coder->offset << 8 | byte;
         coder->width <<= 8;
     }
 }
 
-static int encode_share(Coder *coder, int64_t begin, int64_t frequency)
+static int encode_interval(Coder *coder, int64_t begin, int64_t frequency)
 {
     const uint64_t unit = coder->width >> PRECISION;
-    coder->number += unit * (uint64_t)begin;
+    coder->offset += unit * (uint64_t)begin;
     coder->width = unit * (uint64_t)frequency;
     while (coder->width < BOTTOM) {
         if (coder->next >= coder->length)
             return FULL;
-        if (coder->number >= TOP) { /* a carry runs through the bytes that left */
+        if (coder->offset >= TOP) { /* a carry propagates through the bytes already written */
             int64_t last = coder->next - 1;
             while (coder->stream[last] == 0xFF)
                 coder->stream[last--] = 0;
             coder->stream[last]++;
-            coder->number -= TOP;
+            coder->offset -= TOP;
         }
-        coder->stream[coder->next++] = (uint8_t)(coder->number >> 48);
-        coder->number = (coder->number << 8) & (TOP - 1);
+        coder->stream[coder->next++] = (uint8_t)(coder->offset >> 48);
+        coder->offset = (coder->offset << 8) & (TOP - 1);
         coder->width <<= 8;
     }
     return DONE;
@@ -669,22 +670,22 @@ static int encode_share(Coder *coder, int64_t begin, int64_t frequency)
 
 enum { BIT = 1 << (PRECISION - 1) };
 
-static int decode_escape(Coder *coder, int may_be_cut, int64_t *escape)
+static int decode_escape(Coder *coder, int truncated, int64_t *escape)
 {
     int64_t target;
-    int zeros = 0, result;
-    while ((result = decode_target(coder, may_be_cut, &target)) == DONE && target < BIT) {
+    int zeros = 0, status;
+    while ((status = decode_target(coder, truncated, &target)) == DONE && target < BIT) {
         consume(coder, 0, BIT);
-        if (++zeros > LARGEST_ESCAPE_BITS)
+        if (++zeros > MAX_ESCAPE_BITS)
             return TOO_FAR;
     }
-    if (result != DONE)
-        return result;
+    if (status != DONE)
+        return status;
     consume(coder, BIT, BIT);
     int64_t number = 1;
     for (int i = 0; i < zeros; i++) {
-        if ((result = decode_target(coder, may_be_cut, &target)) != DONE)
-            return result;
+        if ((status = decode_target(coder, truncated, &target)) != DONE)
+            return status;
         const int bit = target >= BIT;
         consume(coder, bit * BIT, BIT);
         number = number << 1 | bit;
@@ -699,9 +700,9 @@ static int encode_escape(Coder *coder, int64_t escape)
     while ((escape + 1) >> length)
         length++;
     for (int place = 2 * length - 2; place >= 0; place--) {
-        const int result = encode_share(coder, BIT * (((escape + 1) >> place) & 1), BIT);
-        if (result != DONE)
-            return result;
+        const int status = encode_interval(coder, BIT * (((escape + 1) >> place) & 1), BIT);
+        if (status != DONE)
+            return status;
     }
     return DONE;
 }
@@ -710,60 +711,60 @@ static int encode_escape(Coder *coder, int64_t escape)
 
 static int64_t floor_divided(int64_t number, int64_t by) { return number / by - (number % by < 0); }
 
-static int64_t position_of(const Model *model, int64_t number, int odd) { return (2 * number + odd) * model->step; }
+static int64_t position_of(const Model *model, int64_t symbol, int odd) { return (2 * symbol + odd) * model->step; }
 
-/* Where a share begins in [0, 2^16); it is none of the outermost. */
-static int64_t share_start(const Model *model, const Mixture *mixture, int64_t lowest, int odd, int64_t share)
+/* Start of an interval in [0, 2^16), of any but the first. */
+static int64_t interval_start(const Model *model, const Mixture *mixture, int64_t lowest, int odd, int64_t index)
 {
-    const int64_t edge = position_of(model, lowest + share - 1, odd) - model->step;
-    const int64_t spread = ((int64_t)1 << PRECISION) - (2 * model->beside + 3);
-    return (probability_below(mixture, edge) * spread >> PROBABILITY_BITS) + share;
+    const int64_t edge = position_of(model, lowest + index - 1, odd) - model->step;
+    const int64_t spread = ((int64_t)1 << PRECISION) - (2 * model->radius + 3);
+    return (cdf(mixture, edge) * spread >> PROBABILITY_BITS) + index;
 }
 
 static int64_t lowest_of(const Model *model, const Mixture *mixture, int odd)
 {
     const int64_t middle = mixed(mixture, mixture->means[0], mixture->means[1]);
-    return floor_divided(middle + (1 - odd) * model->step, 2 * (int64_t)model->step) - model->beside;
+    return floor_divided(middle + (1 - odd) * model->step, 2 * (int64_t)model->step) - model->radius;
 }
 
-static int decode_symbol(const Model *model, Coder *coder, int may_be_cut, const Mixture *mixture, int odd,
-                         int64_t *number)
+static int decode_symbol(const Model *model, Coder *coder, int truncated, const Mixture *mixture, int odd,
+                         int64_t *symbol)
 {
-    const int64_t lowest = lowest_of(model, mixture, odd), last = 2 * model->beside + 2;
-    int64_t target, share = 0, end_share = last + 1, begin = 0, end = 1 << PRECISION;
-    int result = decode_target(coder, may_be_cut, &target);
-    if (result != DONE)
-        return result;
-    while (end_share - share > 1) { /* the share that holds the target begins at share or later, before end_share */
-        const int64_t between = (share + end_share) / 2;
-        const int64_t position = share_start(model, mixture, lowest, odd, between);
+    const int64_t lowest = lowest_of(model, mixture, odd), last = 2 * model->radius + 2;
+    int64_t target, index = 0, end_index = last + 1, begin = 0, end = 1 << PRECISION;
+    int status = decode_target(coder, truncated, &target);
+    if (status != DONE)
+        return status;
+    while (end_index - index > 1) { /* the target lies in an interval from index to before end_index */
+        const int64_t between = (index + end_index) / 2;
+        const int64_t position = interval_start(model, mixture, lowest, odd, between);
         if (position <= target)
-            share = between, begin = position;
+            index = between, begin = position;
         else
-            end_share = between, end = position;
+            end_index = between, end = position;
     }
     consume(coder, begin, end - begin);
     int64_t escape = 0;
-    if (share == 0 || share == last) {
-        result = decode_escape(coder, may_be_cut, &escape);
-        if (result != DONE)
-            return result;
+    if (index == 0 || index == last) {
+        status = decode_escape(coder, truncated, &escape);
+        if (status != DONE)
+            return status;
     }
-    *number = lowest + share - 1 + (share ? escape : -escape);
+    *symbol = lowest + index - 1 + (index ? escape : -escape);
     return DONE;
 }
 
-static int encode_symbol(const Model *model, Coder *coder, const Mixture *mixture, int odd, int64_t number)
+static int encode_symbol(const Model *model, Coder *coder, const Mixture *mixture, int odd, int64_t symbol)
 {
-    const int64_t lowest = lowest_of(model, mixture, odd), last = 2 * model->beside + 2;
-    const int64_t place = number - lowest + 1;
-    const int64_t share = place < 0 ? 0 : place > last ? last : place;
-    const int64_t begin = share ? share_start(model, mixture, lowest, odd, share) : 0;
-    const int64_t end = share < last ? share_start(model, mixture, lowest, odd, share + 1) : 1 << PRECISION;
-    const int result = encode_share(coder, begin, end - begin);
-    if (result != DONE || (share && share < last))
-        return result;
-    return encode_escape(coder, share ? place - last : -place);
+    const int64_t lowest = lowest_of(model, mixture, odd), last = 2 * model->radius + 2;
+    const int64_t place = symbol - lowest + 1;
+    const int64_t index = place < 0 ? 0 : place > last ? last : place;
+    const int64_t begin = index ? interval_start(model, mixture, lowest, odd, index) : 0;
+    const int64_t end = index < last ? interval_start(model, mixture, lowest, odd, index + 1) : 1 << PRECISION;
+    const int status = encode_interval(coder, begin, end - begin);
+    if (status != DONE || (index && index < last))
+        return status;
+    return encode_escape(coder, index ? place - last : -place);
 }
 
 /* ---- pictures ------------------------------------------------------------------------------------------------- */
@@ -773,14 +774,14 @@ EXPORTED int64_t sdc_work_bytes(int64_t columns)
     return (int64_t)sizeof(Work) + (BAND + ROWS_ABOVE) * (columns + 2 * COLUMNS_BESIDE) * PLACE;
 }
 
-/* Goes through the symbols of a picture's band that begins at the row top, in the order of coding. The bands of a
- * picture are to be given one after another, from the top, with the same memory and the same coder.
+/* Processes the symbols of the band of a picture that starts at the row top, in coding order. The bands of a picture
+ * must be passed one after another, from the top, with the same memory and the same coder.
  *
- * numbers, means, variances: (4, rows, columns). READ and READ_BEGINNING set numbers, WRITE and PREDICT take them. All
- * but WRITE set means and variances, of the symbols that are there. memory: of sdc_work_bytes(columns), aligned to 8.
+ * symbols, means, variances: (4, rows, columns). READ and READ_TRUNCATED set symbols, WRITE and PREDICT use them. All
+ * but WRITE set means and variances of known symbols. memory: sdc_work_bytes(columns) bytes, aligned to 8.
  */
-EXPORTED int32_t sdc_run_band(const Model *model, int32_t task, int64_t rows, int64_t columns, int64_t top,
-                              Coder *coder, int64_t *numbers, double *means, double *variances, void *memory)
+EXPORTED int32_t sdc_run_band(const Model *model, int32_t operation, int64_t rows, int64_t columns, int64_t top,
+                              Coder *coder, int64_t *symbols, double *means, double *variances, void *memory)
 {
     Work *work = memory;
     const uint8_t offset = PATHS[model->path].offset;
@@ -803,37 +804,37 @@ EXPORTED int32_t sdc_run_band(const Model *model, int32_t task, int64_t rows, in
         const int last = front / SLOPE < band - 1 ? (int)(front / SLOPE) : band - 1;
         const int n = last - first + 1;
         if (n < 1)
-            continue; /* pictures of one or two columns leave gaps */
-        start(model, work, first, (int)(front - SLOPE * first), n);
+            continue; /* pictures of one or two columns have empty wavefronts */
+        compute_window_sums(model, work, first, (int)(front - SLOPE * first), n);
         for (int channel = 0; channel < CHANNELS; channel++) {
-            finish(model, work, n, channel);
+            compute_outputs(model, work, n, channel);
             for (int i = 0; i < n; i++) {
                 const int y = first + i, x = (int)(front - SLOPE * y);
                 const int64_t index = (channel * rows + top + y) * columns + x;
                 uint8_t *state = &work->states[channel][y];
-                const int odd = model->is_trellis ? parity(*state & ODD_IF) : 0;
+                const int odd = model->is_trellis ? parity(*state & ODD_CHECK) : 0;
                 const Mixture mixture = mixture_of(model, work->outputs[i]);
-                int result = DONE;
-                if (task == WRITE)
-                    result = encode_symbol(model, coder, &mixture, odd, numbers[index]);
-                else if (task != PREDICT)
-                    result = decode_symbol(model, coder, task == READ_BEGINNING, &mixture, odd, &numbers[index]);
-                if (result == TRUNCATED) /* what did not arrive whole, of a channel's wavefront, did not arrive */
+                int status = DONE;
+                if (operation == WRITE)
+                    status = encode_symbol(model, coder, &mixture, odd, symbols[index]);
+                else if (operation != PREDICT)
+                    status = decode_symbol(model, coder, operation == READ_TRUNCATED, &mixture, odd, &symbols[index]);
+                if (status == TRUNCATED) /* drop the channel's incomplete wavefront */
                     for (int j = 0; j < i; j++) {
                         const int64_t before = index + (i - j) * (SLOPE - columns);
                         means[before] = 0;
                         variances[before] = -1;
                     }
-                if (result != DONE)
-                    return result;
-                const int64_t position = position_of(model, numbers[index], odd);
-                if (task != WRITE)
+                if (status != DONE)
+                    return status;
+                const int64_t position = position_of(model, symbols[index], odd);
+                if (operation != WRITE)
                     centroid(model, &mixture, position, &means[index], &variances[index]);
                 const int64_t rounded = (position + 128) >> 8;
-                const int64_t seen = rounded < -LARGEST ? -LARGEST : rounded > LARGEST ? LARGEST : rounded;
-                place_of(work, y, x)[channel] = work->here[i][channel] = (uint8_t)(seen + offset);
-                const int flipped = parity(*state & FLIPPED_IF);
-                *state = (uint8_t)((2 * *state % STATES) | ((int)(numbers[index] & 1) ^ flipped));
+                const int64_t input = rounded < -MAX_INT8 ? -MAX_INT8 : rounded > MAX_INT8 ? MAX_INT8 : rounded;
+                place_of(work, y, x)[channel] = work->here[i][channel] = (uint8_t)(input + offset);
+                const int flipped = parity(*state & FLIP_CHECK);
+                *state = (uint8_t)((2 * *state % STATES) | ((int)(symbols[index] & 1) ^ flipped));
             }
         }
     }
@@ -842,13 +843,13 @@ EXPORTED int32_t sdc_run_band(const Model *model, int32_t task, int64_t rows, in
 
 /* ---- trellis -------------------------------------------------------------------------------------------------- */
 
-/* Sets the symbols (chains, places) whose values are nearest to those wanted, in steps, in mean square over a chain.
- * memory: of sdc_quantise_bytes(places), aligned to 8. */
-EXPORTED void sdc_quantise(int32_t path, const double *wanted, int64_t chains, int64_t places, int64_t *symbols,
+/* Sets the symbols (chains, places) whose values have the least mean squared error to the targets, in steps, over each
+ * chain. memory: sdc_quantise_bytes(places) bytes, aligned to 8. */
+EXPORTED void sdc_quantise(int32_t path, const double *targets, int64_t chains, int64_t places, int64_t *symbols,
                            void *memory)
 {
     for (int64_t chain = 0; chain < chains; chain++)
-        PATHS[path].quantise(wanted + chain * places, places, symbols + chain * places, memory);
+        PATHS[path].quantise(targets + chain * places, places, symbols + chain * places, memory);
 }
 
 EXPORTED int64_t sdc_quantise_bytes(int64_t places) { return places * (int64_t)sizeof(Step); }

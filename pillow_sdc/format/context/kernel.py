@@ -1,7 +1,7 @@
 """The compiled kernel of the codec ``context``, where the package was built with a C compiler.
 
-``kernel.c`` gives the same integers as the modules in Python, which are the reference and which run without it.
-While it computes other threads run. Everything here is called by :mod:`.context_stream` and :mod:`.trellis` alone.
+``kernel.c`` computes the same integers as the Python modules, which are the reference and the fallback. It releases the
+GIL. Only :mod:`.stream` and :mod:`.trellis` call it.
 """
 
 import ctypes
@@ -31,7 +31,7 @@ LIBRARY = Path(__file__).parent / {"win32": "sdc_context.dll", "darwin": "libsdc
 )
 
 VARIABLE = "PILLOW_SDC_KERNEL"
-"""Environment variable: ``0`` has the reference run in place of the kernel, a path's name that path."""
+"""Environment variable: ``0`` selects the Python reference, the name of a path selects that path of the kernel."""
 
 _VERSION = 2
 _WINDOW, _UNITS, _LAST_UNITS = 190, 96, 16
@@ -42,20 +42,20 @@ _WEIGHTS = {
     "inner1.weights": (CHANNELS, _UNITS, _UNITS),
     "last.weights": (CHANNELS, _UNITS, OUTPUTS),
 }
-"""Shapes that the kernel is made for."""
+"""Shapes of the weights that the kernel supports."""
 
 
-class Task(IntEnum):
-    """What the kernel does with a picture's symbols."""
+class Operation(IntEnum):
+    """What the kernel is to do with a picture's symbols."""
 
     READ = 0
-    READ_BEGINNING = 1
+    READ_TRUNCATED = 1
     WRITE = 2
     PREDICT = 3
 
 
-class Result(IntEnum):
-    """How it ended."""
+class Status(IntEnum):
+    """How an operation ended."""
 
     DONE = 0
     DAMAGED = 1
@@ -64,19 +64,19 @@ class Result(IntEnum):
     FULL = 4
 
 
-class Run(NamedTuple):
-    """What the kernel did.
+class KernelOutput(NamedTuple):
+    """Result of an operation.
 
     Attributes:
-        result: How it ended.
-        numbers: Symbols, int64 ``(4, rows, columns)``.
-        means: Of the latents that they stand for, float64 of the same shape.
-        variances: Around these; negative where a symbol was not read.
-        state: The decoder's, after the last symbol that was read.
+        status: How it ended.
+        symbols: int64 ``(4, rows, columns)``.
+        means: Centroids of the symbols' latents, float64 of the same shape.
+        variances: Variances around the centroids, of the same shape; negative where a symbol was not read.
+        state: State of the range decoder after the last symbol read.
     """
 
-    result: Result
-    numbers: NDArray[np.int64]
+    status: Status
+    symbols: NDArray[np.int64]
     means: NDArray[np.float64]
     variances: NDArray[np.float64]
     state: range_coder.DecoderState
@@ -87,7 +87,7 @@ class _Model(ctypes.Structure):
         *((name, c_void_p) for name in ("window", "here", "inner0", "inner1", "last")),
         *((name, c_void_p) for name in ("window_bias", "inner0_bias", "inner1_bias", "last_bias")),
         *((name, c_void_p) for name in ("weights", "inverse_scales", "probabilities")),
-        *((name, c_int32) for name in ("step", "cell", "beside", "is_trellis", "path")),
+        *((name, c_int32) for name in ("step", "bin_width", "radius", "is_trellis", "path")),
     ]
 
 
@@ -102,18 +102,18 @@ class _Coder(ctypes.Structure):
 
 
 class Kernel:
-    """A loaded kernel, and the path through it that suits the processor."""
+    """A loaded kernel, and the code path, by instruction set, that it takes."""
 
     def __init__(self, library: Path = LIBRARY, path: str | None = None) -> None:
-        """Load it.
+        """Load the kernel.
 
         Args:
             library: The shared library.
-            path: Name of the instructions to use; the fastest that the processor has unless given.
+            path: Name of the code path; by default the fastest that the processor supports.
 
         Raises:
-            OSError: It cannot be loaded, or is of another version.
-            ValueError: The processor does not have these instructions.
+            OSError: The library cannot be loaded, or has another version.
+            ValueError: The processor does not support the code path.
         """
         self._library = ctypes.CDLL(os.fspath(library))
         self._declare()
@@ -126,85 +126,87 @@ class Kernel:
             if self._library.sdc_path_runs(number)
         }
         self.paths = tuple(running)
-        """Names of those that this processor can take, the fastest last."""
+        """Names of the code paths that this processor supports, the fastest last."""
         self.path = path or self.paths[-1]
         if self.path not in running:
-            raise ValueError(f"{self.path!r} is none of the paths that this processor can take: {', '.join(running)}")
+            raise ValueError(
+                f"{self.path!r} is not one of the paths that this processor supports: {', '.join(running)}"
+            )
         self._path = running[self.path]
         self._packed: dict[int, tuple[object, dict[str, NDArray[np.int8]]]] = {}
-        tables = mixtures.WEIGHTS, mixtures.INVERSE_SCALES, mixtures.PROBABILITIES
+        tables = mixtures.MIXTURE_WEIGHTS, mixtures.INVERSE_SCALES, mixtures.LOGISTIC_CDF
         self._tables = [np.ascontiguousarray(table, np.int32) for table in tables]
 
     def takes(self, arrays: Mapping[str, NDArray[np.integer]]) -> bool:
-        """Tell whether a network has the sizes that the kernel is made for."""
+        """Return whether the kernel supports a network of these sizes."""
         return all(arrays[name].shape == shape and arrays[name].dtype == np.int8 for name, shape in _WEIGHTS.items())
 
     def read(
         self, stream: bytes, rows: int, columns: int, model: "EntropyModel", *, whole: bool, steps: Steps = UNCOUNTED
-    ) -> Run:
-        """Read the symbols of a stream; if it need not be ``whole``, until its end."""
+    ) -> KernelOutput:
+        """Read the symbols of a stream. A stream that need not be ``whole`` is read as far as it goes."""
         state = range_coder.Decoder(stream).state
         coder = _Coder(ctypes.cast(c_char_p(stream), c_void_p), len(stream), *state)
-        numbers = np.zeros((CHANNELS, rows, columns), np.int64)
-        return self._run(model, Task.READ if whole else Task.READ_BEGINNING, coder, numbers, steps)
+        symbols = np.zeros((CHANNELS, rows, columns), np.int64)
+        return self._run(model, Operation.READ if whole else Operation.READ_TRUNCATED, coder, symbols, steps)
 
-    def predict(self, numbers: NDArray[np.int64], model: "EntropyModel") -> Run:
-        """Return means and variances of the latents that symbols ``(4, rows, columns)`` stand for."""
-        return self._run(model, Task.PREDICT, _Coder(), np.ascontiguousarray(numbers))
+    def predict(self, symbols: NDArray[np.int64], model: "EntropyModel") -> KernelOutput:
+        """Return means and variances of the latents of symbols ``(4, rows, columns)``."""
+        return self._run(model, Operation.PREDICT, _Coder(), np.ascontiguousarray(symbols))
 
-    def write(self, numbers: NDArray[np.int64], model: "EntropyModel", steps: Steps = UNCOUNTED) -> bytes:
+    def write(self, symbols: NDArray[np.int64], model: "EntropyModel", steps: Steps = UNCOUNTED) -> bytes:
         """Return the stream of symbols ``(4, rows, columns)``."""
-        numbers = np.ascontiguousarray(numbers)
-        size = 64 + 2 * numbers.size
+        symbols = np.ascontiguousarray(symbols)
+        size = 64 + 2 * symbols.size
         while True:
             out = np.empty(size, np.uint8)
             coder = _Coder(out.ctypes.data, size, 0, range_coder.TOP, 0)
-            if self._run(model, Task.WRITE, coder, numbers, steps).result != Result.FULL:
-                return range_coder.ended(bytearray(out[: coder.next].tobytes()), coder.number, coder.width)
-            size *= 4  # far outside: symbols with long escapes
-            steps = UNCOUNTED  # for some are counted already
+            if self._run(model, Operation.WRITE, coder, symbols, steps).status != Status.FULL:
+                return range_coder.terminate(bytearray(out[: coder.next].tobytes()), coder.number, coder.width)
+            size *= 4  # rare: symbols with long escapes
+            steps = UNCOUNTED  # they have been counted
 
-    def quantise(self, wanted: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Do what :func:`.trellis.quantise` does with chains ``(n, places)``, in steps."""
-        wanted = np.ascontiguousarray(wanted)
-        chains, places = wanted.shape
-        symbols = np.empty(wanted.shape, np.int64)
+    def quantise(self, targets: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the symbols of chains ``(n, places)`` of targets in steps, as :func:`.trellis.quantise` does."""
+        targets = np.ascontiguousarray(targets)
+        chains, places = targets.shape
+        symbols = np.empty(targets.shape, np.int64)
         memory = _memory(self._library.sdc_quantise_bytes(places))
-        pointers = _pointer(wanted), chains, places, _pointer(symbols), _pointer(memory)
+        pointers = _pointer(targets), chains, places, _pointer(symbols), _pointer(memory)
         self._library.sdc_quantise(self._path, *pointers)
         return symbols
 
     def _run(
         self,
         model: "EntropyModel",
-        task: Task,
+        operation: Operation,
         coder: _Coder,
-        numbers: NDArray[np.int64],
+        symbols: NDArray[np.int64],
         steps: Steps = UNCOUNTED,
-    ) -> Run:
-        """Do a task band by band, with a step after each: between two bands the caller can be interrupted."""
-        _, rows, columns = numbers.shape
-        size = 0 if task == Task.WRITE else numbers.size
+    ) -> KernelOutput:
+        """Run an operation band by band; between two bands progress is counted and the caller can be interrupted."""
+        _, rows, columns = symbols.shape
+        size = 0 if operation == Operation.WRITE else symbols.size
         means, variances = np.zeros(size), np.full(size, -1.0)
         memory = _memory(self._library.sdc_work_bytes(columns))
         arrays = self._arrays(model)
         fields = [array.ctypes.data for array in arrays]
-        in_c = _Model(*fields, model.step, model.cell, model.beside, model.trellis, self._path)
-        pointers = [_pointer(array) for array in (numbers, means, variances, memory)]
+        in_c = _Model(*fields, model.step, model.bin_width, model.radius, model.trellis, self._path)
+        pointers = [_pointer(array) for array in (symbols, means, variances, memory)]
         for top in range(0, rows, BAND):
             place = rows, columns, top
-            result = Result(
-                self._library.sdc_run_band(ctypes.byref(in_c), task, *place, ctypes.byref(coder), *pointers)
+            status = Status(
+                self._library.sdc_run_band(ctypes.byref(in_c), operation, *place, ctypes.byref(coder), *pointers)
             )
-            if result != Result.DONE:
+            if status != Status.DONE:
                 break
             steps.done()
-        shape = numbers.shape if size else (0,)
+        shape = symbols.shape if size else (0,)
         state = range_coder.DecoderState(coder.next, coder.width, coder.number)
-        return Run(result, numbers, means.reshape(shape), variances.reshape(shape), state)
+        return KernelOutput(status, symbols, means.reshape(shape), variances.reshape(shape), state)
 
     def _arrays(self, model: "EntropyModel") -> list[NDArray[Any]]:
-        """Return what :class:`_Model` points to, in its order."""
+        """Return the arrays that :class:`_Model` points to, in its order."""
         weights = self._weights(model.arrays)
         biases = [np.ascontiguousarray(bias, np.int32) for bias in model.network.biases]
         if offset := self._library.sdc_path_offset(self._path):
@@ -213,7 +215,7 @@ class Kernel:
         return [*(weights[name] for name in ("window", "here", "inner0", "inner1", "last")), *biases, *self._tables]
 
     def _weights(self, arrays: Mapping[str, NDArray[np.integer]]) -> dict[str, NDArray[np.int8]]:
-        """Return a network's weights as the kernel wants them; packed once."""
+        """Return a network's weights in the kernel's packing, computed once."""
         known = self._packed.get(id(arrays))
         if known is None:
             window = np.concatenate(list(arrays["window.weights"]), axis=1)
@@ -222,7 +224,7 @@ class Kernel:
                 layers = arrays[name if name == "here" else f"{name}.weights"]
                 width = _LAST_UNITS if name == "last" else layers.shape[2]
                 packed[name] = np.concatenate([self._pack(layer, width) for layer in layers])
-            known = self._packed[id(arrays)] = arrays, packed  # with the arrays, so that the number stays theirs
+            known = self._packed[id(arrays)] = arrays, packed  # keeps the arrays alive, so that the id stays theirs
         return known[1]
 
     def _pack(self, weights: NDArray[np.integer], width: int) -> NDArray[np.int8]:
@@ -253,12 +255,12 @@ def _pointer(array: NDArray[Any]) -> int:
     return array.ctypes.data
 
 
-class Choice(NamedTuple):
-    """Which of the two computes.
+class KernelSelection(NamedTuple):
+    """The implementation that this process uses.
 
     Attributes:
-        kernel: The compiled one, or ``None``: the reference in Python.
-        reason: One sentence.
+        kernel: The compiled kernel, or ``None`` for the Python reference.
+        reason: Why, in one sentence.
     """
 
     kernel: Kernel | None
@@ -268,27 +270,27 @@ class Choice(NamedTuple):
 _lock = ForkSafeLock()
 
 
-def choice() -> Choice:
-    """Return what computes in this process; a kernel that does not load is no reason to fail."""
-    with _lock:  # so that two threads do not both load it, and warn
-        return _choice()
+def selection() -> KernelSelection:
+    """Return the implementation that this process uses; a kernel that does not load falls back to Python."""
+    with _lock:  # so that not two threads load it, and warn
+        return _select()
 
 
 @cache
-def _choice() -> Choice:
-    wanted = os.environ.get(VARIABLE)
-    if wanted == "0":
-        return Choice(None, f"Python, for {VARIABLE} is 0")
+def _select() -> KernelSelection:
+    targets = os.environ.get(VARIABLE)
+    if targets == "0":
+        return KernelSelection(None, f"Python, because {VARIABLE} is 0")
     if not LIBRARY.exists():
-        return Choice(None, "Python: the installation found no C compiler, and has no compiled kernel")
+        return KernelSelection(None, "Python: the installation found no C compiler, and has no compiled kernel")
     try:
-        kernel = Kernel(LIBRARY, wanted)
+        kernel = Kernel(LIBRARY, targets)
     except ValueError as error:
         problem = f"{VARIABLE}={error}"
     except (OSError, AttributeError) as error:  # the latter, where a function is missing
         problem = f"the compiled kernel does not load ({error}); install pillow-sdc again"
     else:
-        return Choice(kernel, f"compiled, {kernel.path}")
+        return KernelSelection(kernel, f"compiled, {kernel.path}")
     reason = f"Python, up to 20 times as slow: {problem}"
     logging.getLogger("pillow_sdc").warning("the codec context runs in %s", reason)
-    return Choice(None, reason)
+    return KernelSelection(None, reason)

@@ -1,11 +1,12 @@
 """A range coder (Martin 1979): symbols of known distributions to bytes, within a fraction of a byte of their entropy.
 
-The interval [low, low + range) narrows to each symbol's share of it. Its leading bytes leave as soon as they are
-settled; a carry may still run through those that already left, as in Schindler's and LZMA's coders. Frequencies are
-16-bit integers, the interval has 48 to 56 bits, so that rounding costs nothing measurable.
+Each symbol has an interval of [0, 2¹⁶), its start and frequency from the cumulative distribution. The coder's interval
+[low, low + width) narrows to the corresponding part of itself. Its leading bytes are written as soon as they are
+settled; a carry may still propagate through bytes already written, as in Schindler's and LZMA's coders. Frequencies
+have 16 bits and the width 48 to 56, so rounding costs nothing measurable.
 
-The last symbols take no more bytes than tell them apart: the decoder reads zeros past the end, and the encoder ends
-the stream with whichever number of the final interval has the most zero bytes at its end, which are left out.
+The stream ends as early as possible: the decoder reads zeros past the end, and the encoder ends with the number in the
+final interval that has the most trailing zero bytes, and drops these.
 """
 
 from collections.abc import Iterable
@@ -14,22 +15,22 @@ from typing import NamedTuple
 from ...errors import CorruptFileError, TruncatedFileError
 
 PRECISION = 16
-"""Frequencies are out of 2¹⁶."""
+"""Bits of frequencies: those of an alphabet sum to 2¹⁶."""
 
 _BITS = 56
 TOP = 1 << _BITS
-"""The interval's width at the beginning."""
+"""Width of the interval at the start."""
 _BOTTOM = TOP >> 8
 _LEADING = _BITS // 8
-"""Bytes that the decoder reads ahead."""
+"""Number of bytes that the decoder reads ahead."""
 
 DAMAGED = "the payload's symbols are damaged"
 
 
 def encode(intervals: Iterable[tuple[int, int]]) -> bytes:
-    """Return the stream of symbols, each given as ``(start, frequency)`` of its share of [0, 2¹⁶).
+    """Return the stream of symbols, each given by its interval ``(start, frequency)`` of [0, 2¹⁶).
 
-    Every frequency must be positive, and no share may end beyond 2¹⁶.
+    Every frequency must be positive, and no interval may end beyond 2¹⁶.
     """
     out = bytearray()
     low, width = 0, TOP
@@ -44,12 +45,12 @@ def encode(intervals: Iterable[tuple[int, int]]) -> bytes:
             out.append(low >> (_BITS - 8))
             low = low << 8 & (TOP - 1)
             width <<= 8
-    return ended(out, low, width)
+    return terminate(out, low, width)
 
 
-def ended(out: bytearray, low: int, width: int) -> bytes:
-    """Return the stream whose settled bytes are ``out``, when the interval after the last symbol is known."""
-    end = _roundest(low, low + width)
+def terminate(out: bytearray, low: int, width: int) -> bytes:
+    """Return the whole stream, from the bytes written so far and the interval after the last symbol."""
+    end = _shortest_in(low, low + width)
     if end >= TOP:
         _carry(out)
         end -= TOP
@@ -57,12 +58,12 @@ def ended(out: bytearray, low: int, width: int) -> bytes:
 
 
 class DecoderState(NamedTuple):
-    """How far a decoder has come.
+    """State of a decoder.
 
     Attributes:
-        next: Index of the byte to be read next.
-        width: Of the interval.
-        offset: How far the stream's number lies above the interval's low end.
+        next: Index of the next byte to read.
+        width: Width of the interval.
+        offset: Distance of the stream's number from the low end of the interval.
     """
 
     next: int
@@ -71,7 +72,7 @@ class DecoderState(NamedTuple):
 
 
 class Decoder:
-    """Reads symbols back: ask :meth:`target`, find the symbol whose share holds it, :meth:`consume` it, and so on."""
+    """Reads symbols: for each, get the :meth:`target`, find the interval that contains it, and :meth:`consume` that."""
 
     def __init__(self, stream: bytes) -> None:
         self._stream = stream
@@ -80,7 +81,7 @@ class Decoder:
 
     @property
     def state(self) -> "DecoderState":
-        """How far the decoder has come; setting it goes on from there."""
+        """The state; after it is set, decoding continues from there."""
         return DecoderState(self._next, self._width, self._offset)
 
     @state.setter
@@ -88,10 +89,10 @@ class Decoder:
         self._next, self._width, self._offset = state
 
     def target(self) -> int:
-        """Return a number in [0, 2¹⁶) that lies in the share of the next symbol.
+        """Return a number in [0, 2¹⁶) that lies in the interval of the next symbol.
 
         Raises:
-            CorruptFileError: The stream is none that :func:`encode` writes.
+            CorruptFileError: The stream is not one that :func:`encode` writes.
         """
         self._unit = self._width >> PRECISION
         target = self._offset // self._unit
@@ -100,22 +101,22 @@ class Decoder:
         return target
 
     def consume(self, start: int, frequency: int) -> None:
-        """Go on behind the symbol with this share, the one that :meth:`target` lies in."""
+        """Advance past the symbol with this interval, the one that contains :meth:`target`."""
         self._offset -= self._unit * start
         self._width = self._unit * frequency
         while self._width < _BOTTOM:
-            following = self._stream[self._next] if self._next < len(self._stream) else 0
+            byte = self._stream[self._next] if self._next < len(self._stream) else 0
             self._next += 1
-            self._offset = self._offset << 8 | following
+            self._offset = self._offset << 8 | byte
             self._width <<= 8
 
     @property
     def beyond_end(self) -> bool:
-        """Whether bytes behind the stream's end, taken to be zeros, have a say in the next symbol."""
+        """Whether the next symbol depends on bytes past the end of the stream, which are taken as zeros."""
         return self._next > len(self._stream)
 
     def check_end(self) -> None:
-        """Check that the stream ends here, and as :func:`encode` would have ended it.
+        """Check that the stream ends here, in the same way as :func:`encode` ends it.
 
         Raises:
             CorruptFileError: It does not.
@@ -124,7 +125,7 @@ class Decoder:
         number = int.from_bytes(read, "big")
         low = (number - self._offset) % TOP
         if (
-            number != _roundest(low, low + self._width) % TOP
+            number != _shortest_in(low, low + self._width) % TOP
             or len(self._stream) > self._next
             or self._stream.endswith(b"\0")
         ):
@@ -132,22 +133,22 @@ class Decoder:
 
 
 class TruncatedDecoder(Decoder):
-    """Reads the symbols of a stream whose end is missing, as far as they are certain."""
+    """Reads a stream whose end is missing, as far as the symbols are certain."""
 
     def target(self) -> int:
-        """Return a number in [0, 2¹⁶) that lies in the share of the next symbol.
+        """Return a number in [0, 2¹⁶) that lies in the interval of the next symbol.
 
         Raises:
-            TruncatedFileError: The next symbol depends on what is missing.
-            CorruptFileError: The stream is none that :func:`encode` writes.
+            TruncatedFileError: The next symbol depends on missing bytes.
+            CorruptFileError: The stream is not one that :func:`encode` writes.
         """
         if self.beyond_end:
             raise TruncatedFileError("the payload ends within its symbols")
         return super().target()
 
 
-def _roundest(low: int, high: int) -> int:
-    """Return the number in [low, high) with the most zero bytes at its end."""
+def _shortest_in(low: int, high: int) -> int:
+    """Return the number in [low, high) with the most trailing zero bytes."""
     for bits in range(_BITS, -1, -8):
         number = -(-low >> bits) << bits
         if number < high:
@@ -156,7 +157,7 @@ def _roundest(low: int, high: int) -> int:
 
 
 def _carry(out: bytearray) -> None:
-    """Add one to the last byte that left, and to those before it while they overflow."""
+    """Add one to the last byte written, and to those before it while they overflow."""
     last = len(out) - 1
     while out[last] == 0xFF:
         out[last] = 0

@@ -1,4 +1,4 @@
-"""The context networks that payloads name: weights in integers, frozen, since every file depends on them for ever."""
+"""The context networks that payloads name: frozen integer weights, a part of the format."""
 
 import hashlib
 import io
@@ -14,15 +14,15 @@ from ...errors import ModelUnavailableError, UnsupportedFileError
 FOLDER = Path(__file__).parent / "networks"
 
 CHECKSUMS = {1: "282251229515661df38b511dc76ccf42d8ecacad4e0a44b3a1157c3085915a1f"}
-"""SHA-256 of the file of each network, by the number that payloads name it with; numbers are never given anew."""
+"""SHA-256 of each network's file, by the network's number in payloads. Numbers are never reused."""
 
 NEWEST = max(CHECKSUMS)
-"""The network that new payloads are written with."""
+"""Number of the network that new payloads use."""
 
 
 @cache
 def network_arrays(number: int) -> Mapping[str, NDArray[np.integer]]:
-    """Return a network's arrays, as :class:`.context_network.ContextNetwork` takes them.
+    """Return a network's arrays, as :class:`.network.ContextNetwork` takes them.
 
     Raises:
         UnsupportedFileError: There is no such network in this version.

@@ -1,1 +1,1 @@
-"""The codec ``palette``: latents of a few vectors each, dithered (the article's way)."""
+"""The codec ``palette``, that of the article: vector quantisation with a palette, and error diffusion."""

@@ -1,8 +1,8 @@
 """Codec ``palette``: the article's codec, a palette of 256 latents and dithered indices, under 4.9 kB for 512×512.
 
-    latents ─▶ levels of 8 bits ─▶ palette and dithered indices ─▶ payload
+    latents ─▶ 8-bit levels ─▶ palette and dithered indices ─▶ payload
 
-The parts, from the bottom: :mod:`.eight_bit`, :mod:`.dithering`, :mod:`.palette_design`, :mod:`.palette_stream`.
+The modules, lowest first: :mod:`..eight_bit`, :mod:`.dithering`, :mod:`.design`, :mod:`.stream`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class PaletteCodec(LatentCodec):
-    """Latents as indices into a palette of their own, dithered by Floyd and Steinberg's error diffusion.
+    """Latents as indices into a palette made for the picture, with Floyd–Steinberg error diffusion.
 
     Attributes:
         palette_size: Largest number of palette entries, 2 to 256.
-        dither: Share of the quantisation error handed on to neighbours, 0 to 1.
+        dither: Fraction of the quantisation error that is diffused to neighbours, 0 to 1.
     """
 
     number = 2
     name = "palette"
     help = "the article's, a palette of latents and dithered indices"
 
-    palette_size: int = option(256, Range(int, 2, 256), "Entries of the palette at most")
-    dither: float = option(1.0, Range(float, 0, 1), "Share of the palette's error that is diffused")
+    palette_size: int = option(256, Range(int, 2, 256), "Largest number of palette entries")
+    dither: float = option(1.0, Range(float, 0, 1), "Fraction of the quantisation error that is diffused")
 
     def encode(self, latents: "NDArray[np.float32]", steps: Steps = UNCOUNTED) -> bytes:
         """Return the payload of latents ``(4, h, w)``; values outside ±4.23 are clamped."""
@@ -44,13 +44,13 @@ class PaletteCodec(LatentCodec):
         return palette_stream.write(palette, indices, exact=exact)
 
     def is_met_by(self, payload: bytes) -> bool:
-        """Tell whether a payload's palette has no more entries than it may; whether it was dithered does not matter."""
+        """Return whether a payload's palette has at most ``palette_size`` entries; ``dither`` does not matter."""
         from . import stream as palette_stream
 
         return palette_stream.entries(payload) <= self.palette_size
 
     def encode_steps(self, rows: int) -> int:
-        """Return how many bands there are in all passes of dithering."""
+        """Return the number of bands in all passes of dithering."""
         from .design import PASSES
 
         return PASSES * steps_of(rows)
@@ -64,14 +64,14 @@ class PaletteCodec(LatentCodec):
 
     @classmethod
     def decode_truncated(cls, payload: bytes, rows: int, columns: int, steps: Steps = UNCOUNTED) -> QuantisedLatents:
-        """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero."""
+        """Return the latents ``(4, rows, columns)`` of a truncated payload; the missing ones are zero."""
         from . import stream as palette_stream
 
         return palette_stream.read_truncated(payload, rows, columns)
 
     @staticmethod
     def describe(payload: bytes) -> dict[str, Any]:
-        """Return how many entries the palette has, and whether these are all latents of the picture."""
+        """Return the number of palette entries, and whether the palette is exact: holds every latent of the picture."""
         from . import stream as palette_stream
 
         return {"entries": palette_stream.entries(payload), "exact": palette_stream.is_exact(payload)}

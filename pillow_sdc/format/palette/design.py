@@ -1,4 +1,4 @@
-"""Choosing the palette: clusters of the picture's latents, refined while dithering, in an order that codes well."""
+"""Palette design: clustering of the picture's latents, refinement while dithering, and an order that codes well."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +9,16 @@ from ..eight_bit import round_levels
 from .dithering import SEARCH_GRID, dither, faiss_search
 
 _MAX_VECTORS = 1 << 16
-"""That clusters are made of; of larger pictures every second, third … is taken."""
+"""Largest number of vectors that are clustered; larger pictures are subsampled evenly."""
 _KMEANS_ROUNDS = 1024
-"""Iterations, times the number of entries, of which few need more. For 256 entries four more iterations would take 1 %
-from the error, and a fifth more time."""
+"""Number of k-means iterations times the number of entries. For 256 entries four more iterations would reduce the error
+by 1 % and take a fifth more time."""
 _REFINEMENTS = 3
 PASSES = 1 + _REFINEMENTS
-"""How often a picture is dithered."""
+"""Number of times a picture is dithered."""
 _ERROR_LIMIT = 0.75
-"""Largest diffused error, in units of the palette's root mean square error without dithering. A limit well above that
-spreads errors that no neighbour can make good: on photographs the latents' error grows by a quarter without one."""
+"""Largest diffused error of a component, in root mean square errors of the palette without dithering. Larger errors
+cannot be compensated by neighbours: without a limit the error of photographs' latents grows by a quarter."""
 
 
 def design_palette(
@@ -26,18 +26,19 @@ def design_palette(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
     """Return a palette for a picture's latents and the dithered indices into it.
 
-    Dithering makes values of its own, the latents plus the errors they receive. So the palette of the clusters is moved
-    a few times to the means of the values that were searched for, and the picture dithered again.
+    With dithering, the values that are quantised are the latents plus the errors diffused to them. So the palette is
+    refined a few times: its entries move to the means of the values quantised to them, and the picture is dithered
+    again.
 
     Args:
         values: Levels 0 to 255, not rounded, ``(h, w, 4)``.
         size: Largest number of palette entries, 1 to 256.
-        strength: Dithering strength, 0 to 1.
-        steps: Learns how far the dithering is.
+        strength: Fraction of the error that is diffused, 0 to 1.
+        steps: Counts the progress of dithering.
 
     Returns:
         The palette, uint8 ``(k, 4)``, with k ≤ ``size`` and every entry in use; indices, uint8 ``(h, w)``; and whether
-        the palette holds every rounded latent of the picture, so that nothing but rounding was lost.
+        the palette is exact: it holds every rounded latent of the picture, so that only rounding loses information.
     """
     rounded = round_levels(values)
     distinct, inverse = np.unique(rounded.reshape(-1, rounded.shape[2]), axis=0, return_inverse=True)
@@ -54,11 +55,10 @@ def design_palette(
 
 
 def shortest_path(palette: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return an order of the palette in which neighbours are alike, so that their differences code well.
+    """Return an order of the palette in which consecutive entries are similar, so that their differences code well.
 
-    A path through all entries, from each to the nearest that is left, then shortened by reversing stretches of it
-    while that helps (2-opt; Croes 1958), those first that help most, and as many at once as do not overlap. Lengths are
-    sums of absolute differences.
+    A nearest-neighbour path through all entries, improved by reversing sections of it (2-opt; Croes 1958): the best
+    reversals first, and as many at once as do not overlap. Lengths are sums of absolute differences.
     """
     entries = palette.astype(np.int32)
     lengths = np.abs(entries[:, None] - entries[None]).sum(axis=2)
@@ -91,7 +91,7 @@ def shortest_path(palette: NDArray[np.uint8]) -> NDArray[np.int64]:
 def _clusters(vectors: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
     """Return the means ``(size, d)`` of clusters of vectors ``(n, d)``, of which at least ``size`` are distinct.
 
-    Lloyd's iteration (1982), begun with the means of cells, without chance.
+    Lloyd's algorithm (1982), initialised with :func:`_cell_means`; deterministic.
     """
     sample = vectors[:: -(-len(vectors) // _MAX_VECTORS)]
     means = _cell_means(sample, size)
@@ -103,16 +103,16 @@ def _clusters(vectors: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
 
 
 def _cell_means(vectors: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
-    """Return the means of ``size`` cells of vectors ``(n, d)``, or of fewer where there is nothing left to split.
+    """Return the means of ``size`` cells of vectors ``(n, d)``, or of fewer if no cell can be split any further.
 
-    The cells with the largest squared errors along an axis are split there, at the mean, as in Wu's and others' colour
-    quantisers (Wu 1991): each time half of them, which is as good as one by one.
+    As in colour quantisers (Wu 1991), the cell with the largest squared error along an axis is split at its mean on
+    that axis. Here half of the cells are split in each round, which gives as good a result as one by one.
     """
     planes = [plane.astype(np.float64) for plane in vectors.T]
     cells = np.zeros(len(vectors), np.int64)
     count = 1
     while True:
-        # Sums of whole numbers, exact in whatever order.
+        # Sums of integers, exact in any order.
         vectors_in = np.bincount(cells, minlength=count)
         sums, squares = (
             np.stack([np.bincount(cells, plane**power, count) for plane in planes], axis=1) for power in (1, 2)
@@ -144,7 +144,7 @@ def _root_mean_square_error(values: NDArray[np.float64], palette: NDArray[np.uin
 def _means(
     values: NDArray[np.number], indices: NDArray[np.integer], palette: NDArray[np.number]
 ) -> NDArray[np.float64]:
-    """Return the mean of the values that each palette entry stands for; an entry without any stays as it is."""
+    """Return the mean of the values quantised to each palette entry; an unused entry stays as it is."""
     flat = indices.ravel()
     count = np.bincount(flat, minlength=len(palette))
     sums = [np.bincount(flat, plane.ravel(), minlength=len(palette)) for plane in np.moveaxis(values, -1, 0)]

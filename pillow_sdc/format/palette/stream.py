@@ -1,7 +1,7 @@
-"""A palette and its indices to a payload and back.
+"""Palette and indices to a payload and back.
 
-The payload: a byte with the number of palette entries less one; a byte of flags; a deflate stream of the palette,
-plane by plane, each value as its difference to the one before; a deflate stream of the indices in raster order.
+The payload is a byte with the number of palette entries minus one, a byte of flags, a deflate stream of the palette
+(plane by plane, delta-coded), and a deflate stream of the indices in raster order.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from ..eight_bit import ROUNDING_VARIANCE, STEP, from_levels
 from .design import shortest_path
 
 _EXACT = 0x01
-"""Flag: the palette holds every 8-bit latent of the picture, so that its cells are no measure of the noise."""
+"""Flag: the palette holds every 8-bit latent of the picture, so the noise is that of rounding alone."""
 
 _NEIGHBOURS = 4
 _NOISE_PER_SQUARED_DISTANCE = 0.093
-"""Noise variance over the mean squared distance of an entry to its nearest four; for cubic cells, whose neighbours are
-one step away, it would be 1/12. On photographs, dithered or not, the estimate is between 0.93 and 1.13 times the truth
-for 64 and 256 entries, between 0.91 and 1.42 times for 16 (benchmarks/noise_variance.py)."""
+"""Ratio of the noise variance to the mean squared distance of an entry to its four nearest entries. For cubic cells it
+would be 1/12. On photographs, dithered or not, the estimate is 0.93 to 1.13 times the true variance for 64 and 256
+entries, 0.91 to 1.42 times for 16 (benchmarks/noise_variance.py)."""
 
 
 def write(palette: NDArray[np.uint8], indices: NDArray[np.integer], *, exact: bool) -> bytes:
@@ -36,7 +36,7 @@ def read(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
     """Return the latents ``(4, rows, columns)`` of a payload.
 
     Raises:
-        CorruptFileError: The payload is not one of this shape.
+        CorruptFileError: The payload is not valid for this shape.
     """
     palette, exact, stream = read_palette(payload)
     raster, rest = inflate(stream, rows * columns)
@@ -47,11 +47,11 @@ def read(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
 
 
 def read_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
-    """Return the latents ``(4, rows, columns)`` of a payload's beginning; those that did not arrive are zero.
+    """Return the latents ``(4, rows, columns)`` of a truncated payload; the missing ones are zero.
 
     Raises:
-        CorruptFileError: The payload is not the beginning of one of this shape.
-        TruncatedFileError: It ends before its first index.
+        CorruptFileError: The payload is not the beginning of a valid one for this shape.
+        TruncatedFileError: The payload ends before its first index.
     """
     palette, exact, stream = read_palette(payload)
     indices = np.frombuffer(inflate_truncated(stream, rows * columns), np.uint8)
@@ -61,12 +61,12 @@ def read_truncated(payload: bytes, rows: int, columns: int) -> QuantisedLatents:
 
 
 def entries(payload: bytes) -> int:
-    """Return how many entries a payload's palette has."""
+    """Return the number of entries of a payload's palette."""
     return payload[0] + 1
 
 
 def is_exact(payload: bytes) -> bool:
-    """Tell whether the palette holds every 8-bit latent of the picture."""
+    """Return whether the palette holds every 8-bit latent of the picture."""
     return bool(payload[1] & _EXACT)
 
 
@@ -85,7 +85,7 @@ def read_palette(payload: bytes) -> tuple[NDArray[np.uint8], bool, bytes]:
 def _quantised(
     palette: NDArray[np.uint8], indices: NDArray[np.uint8], *, exact: bool, rows: int, columns: int
 ) -> QuantisedLatents:
-    """Return the latents of a palette and the first indices, row by row; without an index they are zero."""
+    """Return the latents of a palette and the first indices, row by row; latents without an index are zero."""
     if int(indices.max()) >= len(palette):
         raise CorruptFileError(f"index {indices.max()} is outside the palette of {len(palette)} entries")
     latents = np.zeros((4, rows * columns), np.float32)
@@ -97,7 +97,7 @@ def _quantised(
 def _noise_variance(palette: NDArray[np.uint8], indices: NDArray[np.uint8]) -> float:
     """Estimate the noise from the distances between palette entries.
 
-    Entries are the means of what they stand for; the mean of n values lies closer to them by the factor (n − 1)/n.
+    An entry is the mean of the values quantised to it, and the mean of n values is nearer to them by (n − 1)/n.
     """
     levels = palette.astype(np.int64)
     squared = np.sort(((levels[:, None] - levels[None]) ** 2).sum(axis=2), axis=1)
