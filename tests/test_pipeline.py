@@ -11,7 +11,7 @@ from PIL import Image
 from plain_models import PlainModels, Samples, ZeroDenoiser, blocks, decoded, encoded, in_use, models
 
 import pillow_sdc
-from pillow_sdc import api, plugin
+from pillow_sdc import api, saving
 from pillow_sdc.errors import InsufficientMemoryError
 from pillow_sdc.format import container
 from pillow_sdc.format.codecs import PaletteCodec, QuantisedLatents, Uint8Codec
@@ -153,8 +153,8 @@ def test_options_mode_size_and_header_are_checked_once(
             image.load()
         calls: Counter[str] = Counter()
         for owner, name in (
-            (plugin, "save_options"),
-            (plugin, "_stored_mode"),
+            (saving, "save_options"),
+            (saving, "stored_mode"),
             (container, "check_size"),
             (container, "_metadata_chunk"),
             (container, "Header"),

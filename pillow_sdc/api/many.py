@@ -92,7 +92,7 @@ def encode_each(
     """
     from ..pipeline import encoding
     from ..pipeline.batching import Stages
-    from ..plugin import exif_bytes, save_settings, source_image
+    from ..saving import exif_bytes, save_settings, source_image
 
     if "progress" in save_options:
         raise TypeError("progress is for a single picture; give encode_batch an iterator, and count what it takes")

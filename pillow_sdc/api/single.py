@@ -62,7 +62,7 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
     from ..pipeline import encoding
-    from ..plugin import check_one_frame, checked_progress, source_image
+    from ..saving import check_one_frame, checked_progress, source_image
 
     callback = checked_progress(progress)
     with as_picture(image) as picture:  # not ``picture.save``, which would load an SDC file first, by a model
@@ -147,7 +147,7 @@ def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None
     import numpy as np
 
     from ..pipeline import encoding
-    from ..plugin import converted
+    from ..saving import converted
 
     with as_picture(image) as picture:
         samples = np.asarray(converted(picture))

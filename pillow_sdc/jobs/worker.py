@@ -195,11 +195,9 @@ class Worker:
         return [replace(row, finished=finished) for row in rows]
 
     def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
-        from .. import api, options
-        from ..models import get_models
+        from .. import api
 
         conversion = self._conversion
-        models = get_models(options.settings())  # "auto" may become another while it works
 
         def put(item: Item, output_bytes: int) -> None:
             with self._undivided():
@@ -226,7 +224,7 @@ class Worker:
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
             item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            item.note(output_bytes=len(item.data), model=models.name, remark=remark)
+            item.note(output_bytes=len(item.data), model=image.info["sdc"]["model"], remark=remark)
             put(item, len(item.data))
 
         size, threads = conversion.batch_size, self._threads
