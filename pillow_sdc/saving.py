@@ -48,6 +48,8 @@ def source_image(im: Image.Image, given: Mapping[str, Any]) -> "SourceImage":
 
     from .pipeline.encoding import SourceImage
 
+    if not is_opened_sdc(im):  # whose pixels may not be needed, and come last
+        im.load()  # so that metadata are known that come after the pixels
     options, mode = save_options(im, given), stored_mode(im)
     envelope = container.Envelope.of(container.Header(*im.size, mode, options.codec.name), options.metadata)
     content = unmodified(im, mode)
