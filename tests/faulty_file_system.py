@@ -102,10 +102,12 @@ class FaultyFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
         path = self._strip_protocol(path)
         self._fail("write", path)
+        if mode == "create" and Path(path).exists():
+            raise FileExistsError(path)
         self._receive(path, value)
 
-    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
-        self.pipe_file(rpath, Path(lpath).read_bytes())
+    def put_file(self, lpath: str, rpath: str, mode: str = "overwrite", **options: Any) -> None:
+        self.pipe_file(rpath, Path(lpath).read_bytes(), mode)
 
     def rm_file(self, path: str) -> None:
         Path(self._strip_protocol(path)).unlink()

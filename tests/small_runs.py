@@ -12,7 +12,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from pillow_sdc.jobs.manifest import FOLDER, Row, read_rows
-from pillow_sdc.jobs.runner import Engine, Watch, run
+from pillow_sdc.jobs.progress import Watch
+from pillow_sdc.jobs.runner import Engine, run
 from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.tasks import Conversion, Task
 from pillow_sdc.jobs.worker import Worker
@@ -56,8 +57,8 @@ def members_of(data: bytes) -> dict[str, bytes]:
         return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
 
 
-class SerialEngine:
-    """Does tasks one after another in this process, and counts them."""
+class InlineEngine:
+    """Does tasks one after another in this process, by a worker as other processes have it, and counts them."""
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
@@ -72,7 +73,7 @@ class SerialEngine:
             yield task, worker.do(task, partial(watch.converted, task))
 
 
-class InterruptedEngine(SerialEngine):
+class InterruptedEngine(InlineEngine):
     """Ends as if the process died, before or after it does a task."""
 
     def __init__(self, before: int, then: Callable[[Worker, Task], Any] = lambda worker, task: None) -> None:

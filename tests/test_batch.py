@@ -403,3 +403,15 @@ def test_pictures_are_taken_as_the_work_goes_on(monkeypatch: pytest.MonkeyPatch)
 def test_nothing_gives_nothing() -> None:
     assert pillow_sdc.encode_batch([]) == []
     assert pillow_sdc.decode_batch(iter(())) == []
+
+
+def test_a_profile_that_comes_after_the_pixels_is_kept_as_by_encode() -> None:
+    buffer = io.BytesIO()
+    pictures()[0].save(buffer, "PNG", icc_profile=b"a profile")
+    png = buffer.getvalue()
+    start, pixels, end = png.index(b"iCCP") - 4, png.index(b"IDAT") - 4, png.index(b"IEND") - 4
+    late = png[:start] + png[pixels:end] + png[start:pixels] + png[end:]
+    (file,) = pillow_sdc.encode_batch([late])
+    assert file == pillow_sdc.encode(late)
+    with Image.open(io.BytesIO(file)) as image:
+        assert image.info["icc_profile"] == b"a profile"

@@ -5,6 +5,7 @@ import os
 import random
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from locations import GOLDEN
@@ -12,8 +13,10 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from sdc_command import names, sdc
 
 import pillow_sdc
+from pillow_sdc import api
 from pillow_sdc.cli import arguments
 from pillow_sdc.options import DTYPES
+from pillow_sdc.pipeline.encoding import EncodedFile
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 
@@ -291,6 +294,28 @@ def test_nothing_is_overwritten_without_force(photo: Path) -> None:
     assert target.read_bytes() == b"precious"
 
 
+def test_what_appears_while_a_picture_is_encoded_is_not_overwritten(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, encode_file = photo.with_suffix(".sdc"), api.encode_file
+
+    def encode_beside_another(*arguments: Any, **options: Any) -> EncodedFile:
+        target.write_bytes(b"precious")
+        return encode_file(*arguments, **options)
+
+    monkeypatch.setattr(api, "encode_file", encode_beside_another)
+    result = sdc("encode", photo, "-q")
+    assert (result.exit_code, result.stderr) == (1, f"sdc: {photo}: {target} exists already; --force overwrites it\n")
+    assert target.read_bytes() == b"precious"
+    assert names(photo.parent) == ["photo.png", "photo.sdc"]
+
+
+def test_what_is_there_is_refused_before_work_is_done_for_nothing(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo.with_suffix(".sdc").write_bytes(b"precious")
+    monkeypatch.setattr(api, "encode_file", None)
+    assert "exists already" in sdc("encode", photo).stderr
+
+
 def test_force_overwrites_and_keeps_permissions(photo: Path) -> None:
     target = photo.with_suffix(".sdc")
     target.write_bytes(b"old")
@@ -379,10 +404,11 @@ def test_a_target_that_cannot_be_written_is_named(photo: Path) -> None:
     assert result.stderr == f"sdc: {photo}: cannot write {target}: Not a directory\n"
 
 
-def test_a_model_that_is_not_there_is_told(photo: Path, tmp_path: Path) -> None:
-    result = sdc("encode", photo, "--model", tmp_path / "nothing", "-q")
+def test_a_model_that_is_not_there_is_told_once_for_all_files(photo: Path, tmp_path: Path) -> None:
+    picture(16, 16).save(tmp_path / "other.png")
+    result = sdc("encode", tmp_path, "--model", tmp_path / "nothing", "-q")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"sdc: {photo}: model ")
+    assert result.stderr.startswith(f"sdc: model '{tmp_path / 'nothing'}' is not available: ")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 from locations import GOLDEN
 from PIL import Image
 from sdc_command import names, sdc
-from small_runs import DECODING, ENCODING, SETTINGS, SerialEngine, files_of, picture
+from small_runs import DECODING, ENCODING, SETTINGS, InlineEngine, files_of, picture
 
 import pillow_sdc
 from pillow_sdc.cli.messages import Failures
@@ -34,7 +34,7 @@ NOT_INSTALLED = "install pillow-heif"
 def embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the embedded model used, and batches done in this process."""
     monkeypatch.setenv("PILLOW_SDC_MODEL", "compact")
-    monkeypatch.setattr("pillow_sdc.jobs.executors.processes.LocalEngine", lambda workers: SerialEngine())
+    monkeypatch.setattr("pillow_sdc.jobs.executors.processes.LocalEngine", lambda workers: InlineEngine())
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ class TestPlugins:
         (tmp_path / "in").mkdir()
         (tmp_path / "in" / "a.heic").write_bytes(heic())
         worker = Worker(Store(tmp_path / "in"), Store(tmp_path / "out"), ENCODING, threads=1)
-        (row,) = worker.do(Task(("a.heic",), 1, Kind.FILES, Kind.FILES))
+        (row,) = worker.do(Task(("a.heic",), 1, Kind.FILES, Kind.FILES, targets=("a.sdc",)))
         assert (row.error, row.output) == (None, "a.sdc")
 
     @pytest.mark.usefixtures("fresh_pillow")
@@ -428,8 +428,8 @@ def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def test_a_run_counts_what_it_leaves_out(tmp_path: Path) -> None:
     make(tmp_path / "in", "a.png", "notes.txt", ".hidden.txt", "b/README")
-    progress = run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, SerialEngine())
+    progress = run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, InlineEngine())
     assert progress.omitted == Counter({".txt": 1, "other": 1})
-    assert run(str(tmp_path / "out"), str(tmp_path / "back"), DECODING, SerialEngine()).omitted == Counter()
+    assert run(str(tmp_path / "out"), str(tmp_path / "back"), DECODING, InlineEngine()).omitted == Counter()
     assert SETTINGS["model"] == "compact"
     assert found(tmp_path / "out", wanted=is_sdc) == [str(tmp_path / "out" / "a.sdc")]

@@ -28,7 +28,8 @@ import pillow_sdc
 from pillow_sdc.datasets import SdcFiles, SdcShards
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, NotSdcError
 from pillow_sdc.jobs.manifest import Row
-from pillow_sdc.jobs.runner import Watch, run
+from pillow_sdc.jobs.progress import Watch
+from pillow_sdc.jobs.runner import run
 from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.tasks import Conversion, Kind, Task
 from pillow_sdc.jobs.worker import Worker

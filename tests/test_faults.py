@@ -17,7 +17,7 @@ from PIL import Image
 from small_runs import (
     ENCODING,
     SIZE,
-    SerialEngine,
+    InlineEngine,
     check_that_a_failed_shard_is_made_anew,
     files_of,
     make_pictures,
@@ -28,7 +28,8 @@ from small_runs import (
 
 from pillow_sdc.jobs.executors import processes as local_engine
 from pillow_sdc.jobs.executors.processes import LocalEngine, Undivided
-from pillow_sdc.jobs.runner import Progress, run
+from pillow_sdc.jobs.progress import Progress
+from pillow_sdc.jobs.runner import run
 from pillow_sdc.jobs.tasks import Kind
 
 TIMEOUT = 120
@@ -158,10 +159,10 @@ def test_the_death_of_the_command_ends_its_workers_and_the_next_run_goes_on(
     begun.communicate(timeout=TIMEOUT)
     until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
     with pytest.raises(OSError, match="another run is writing"):  # which only who removes the lock can know better
-        run(place.source_url, place.target_url, ENCODING, SerialEngine())
+        run(place.source_url, place.target_url, ENCODING, InlineEngine())
     set_faults(monkeypatch)
     assert not (place.target / "28.sdc").exists()
-    progress = run(str(place.source), str(place.target), ENCODING, SerialEngine())
+    progress = run(str(place.source), str(place.target), ENCODING, InlineEngine())
     assert progress.found >= 17
     assert progress.found + progress.pictures == 40
     place.check(40)
@@ -183,7 +184,7 @@ def test_a_full_disk_ends_the_command_with_a_line_and_the_next_run_goes_on(
         f"sdc: {place.target_url}: No space left on device; make room, and the same command goes on from here"
     )
     set_faults(monkeypatch)
-    progress = run(place.source_url, place.target_url, ENCODING, SerialEngine(), to=to)
+    progress = run(place.source_url, place.target_url, ENCODING, InlineEngine(), to=to)
     assert (progress.found, progress.pictures, progress.failed) == (count, 40 - count, 0)
 
 
@@ -234,7 +235,7 @@ def test_an_interrupt_ends_with_code_130_and_the_next_run_goes_on(
     assert unfinished(place.target) == []
     set_faults(monkeypatch)
     other = replace(ENCODING, save_options={"quality": 20})
-    progress = run(place.source_url, place.target_url, other, SerialEngine())
+    progress = run(place.source_url, place.target_url, other, InlineEngine())
     assert (progress.found, progress.pictures) == (count, 40 - count)
     assert progress.otherwise == {ENCODING.described(): count}  # those of which the manifest did not know, too
     place.check(40)

@@ -21,8 +21,8 @@ from small_runs import (
     DECODING,
     ENCODING,
     SIZE,
+    InlineEngine,
     InterruptedEngine,
-    SerialEngine,
     columns_of,
     files_of,
     make_pictures,
@@ -37,7 +37,8 @@ from small_runs import (
 import pillow_sdc
 from pillow_sdc.jobs import manifest as manifests
 from pillow_sdc.jobs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, as_parquet, pending_path, read_rows
-from pillow_sdc.jobs.runner import LOCK, Progress, Watch, run
+from pillow_sdc.jobs.progress import Progress, Watch
+from pillow_sdc.jobs.runner import LOCK, run
 from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.tasks import Conversion, Kind, Task
 from pillow_sdc.jobs.worker import Worker
@@ -86,7 +87,7 @@ def done(
     **options: Any,
 ) -> Progress:
     """Run, see that nothing is left behind and that the number of tasks is as expected, and return what was done."""
-    engine = SerialEngine()
+    engine = InlineEngine()
     progress = run(str(source), str(target), conversion, engine, **options)
     assert unfinished(target) == []
     assert tasks in (None, len(engine.tasks))
@@ -255,6 +256,17 @@ def test_the_manifest_tells_what_came_of_each_picture(pictures: Path, tmp_path: 
     assert progress.done == progress.total == sum(path.stat().st_size for path in pictures.iterdir())
 
 
+@pytest.mark.parametrize("to", [None, Kind.TAR])
+def test_files_that_were_made_just_now_are_not_read_for_the_manifest(
+    pictures: Path, tmp_path: Path, to: Kind | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pillow_sdc.jobs.worker.facts_of", None)
+    assert done(pictures, tmp_path / "out", to=to).pictures == 3
+    row = row_of(tmp_path / "out", "00.png")
+    assert (row.width, row.height, row.codec) == (*SIZE, "palette")
+    assert row.bits_per_pixel == 8 * row.output_bytes / (SIZE[0] * SIZE[1])  # type: ignore[operator]
+
+
 def test_the_manifest_tells_of_decoded_pictures_too(pictures: Path, tmp_path: Path) -> None:
     done(pictures, tmp_path / "out")
     done(tmp_path / "out", tmp_path / "back", DECODING)
@@ -412,7 +424,7 @@ def test_what_a_run_made_before_it_was_cut_off_has_its_options(pictures: Path, t
 def test_a_run_that_is_cut_off_reports_the_files_that_there_are_and_no_shards(
     pictures: Path, tmp_path: Path, to: Kind | None
 ) -> None:
-    class CutOff(SerialEngine):
+    class CutOff(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
@@ -431,7 +443,7 @@ def test_a_run_that_is_cut_off_reports_the_files_that_there_are_and_no_shards(
 
 
 def test_what_is_said_of_a_task_again_or_too_late_counts_once(pictures: Path, tmp_path: Path) -> None:
-    class Slow(SerialEngine):
+    class Slow(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
@@ -854,7 +866,7 @@ def test_a_run_that_was_killed_while_it_replaced_a_shard_is_not_taken_to_have_do
         patch.setattr(Store, "remove", lambda store, path: None)
         patch.setattr(Manifest, "write", lambda manifest: None)
         with pytest.raises(Killed):
-            run(str(source), str(out), conversion, SerialEngine())
+            run(str(source), str(out), conversion, InlineEngine())
     assert (Manifest.write, Store.remove) == (write, remove)
     assert (content_of(out) == there) == before
     progress = done(source, out, tasks=1)
@@ -865,7 +877,7 @@ def test_a_run_that_was_killed_while_it_replaced_a_shard_is_not_taken_to_have_do
 
 
 def test_a_worker_that_died_after_it_replaced_a_shard_does_it_again(tmp_path: Path) -> None:
-    class Twice(SerialEngine):
+    class Twice(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
@@ -1015,7 +1027,7 @@ def test_a_corrupt_shard_is_reported_and_the_others_are_done(
     (whole,) = source.iterdir()
     (source / f"cut{whole.suffix}").write_bytes(whole.read_bytes()[:-4000])
     for _ in range(2):
-        progress = run(str(source), str(tmp_path / "out"), ENCODING, SerialEngine())
+        progress = run(str(source), str(tmp_path / "out"), ENCODING, InlineEngine())
         assert list(errors_of(progress)) in ([f"cut{whole.suffix}"], [])
         assert files_of(tmp_path / "out") == [whole.name]
         assert row_of(tmp_path / "out", f"cut{whole.suffix}").error is not None
@@ -1141,7 +1153,7 @@ def test_rows_of_a_shard_that_never_appeared_are_forgotten(pictures: Path, tmp_p
 
 
 def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path, tmp_path: Path) -> None:
-    class Watching(SerialEngine):
+    class Watching(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
@@ -1153,7 +1165,7 @@ def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path
 
 
 def test_a_task_whose_worker_died_after_its_shard_appeared_is_not_done_again(pictures: Path, tmp_path: Path) -> None:
-    class Twice(SerialEngine):
+    class Twice(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
@@ -1171,7 +1183,7 @@ def test_a_task_whose_worker_died_after_its_shard_appeared_is_not_done_again(pic
 def test_workers_have_ended_before_what_they_may_be_writing_is_removed(pictures: Path, tmp_path: Path) -> None:
     ended = []
 
-    class Lasting(SerialEngine):
+    class Lasting(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:
@@ -1203,7 +1215,7 @@ def test_a_second_run_on_a_target_is_refused_and_the_first_unharmed(pictures: Pa
     MemoryFileSystem.store.clear()
     target = str(tmp_path / "out") if where == "local" else "memory://out"
 
-    class Disturbed(SerialEngine):
+    class Disturbed(InlineEngine):
         def __call__(
             self, tasks: Sequence[Task], source: Store, goal: Store, conversion: Conversion, watch: Watch
         ) -> Iterator[tuple[Task, list[Row]]]:

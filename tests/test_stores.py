@@ -17,7 +17,7 @@ from faulty_file_system import FaultyFileSystem, register, set_faults
 from fsspec.implementations.ftp import FTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pillow_sdc.jobs.storage import stores
+from pillow_sdc.jobs.storage import stores, writing
 from pillow_sdc.jobs.storage.stores import Entry, Store, found
 
 TMP = "_tmp"
@@ -309,6 +309,30 @@ def test_a_large_file_is_overwritten_only_if_that_is_asked_for(url: str) -> None
     assert paths_of(store.find()) == ["a"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_after_the_last_look_is_not_overwritten(
+    url: str, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "a file system without links")
+
+    store = filled(url, "a")
+    monkeypatch.setattr(Store, "exists", lambda self, path: False)
+    monkeypatch.setattr(writing, "check_absent", lambda target, force: None)
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with pytest.raises(FileExistsError):
+        store.write("a", b"new", overwrite=False, through=TMP)
+    with store.written("a", overwrite=False, through=TMP) as (temporary, publish):
+        temporary.write_bytes(b"new")
+        with pytest.raises(FileExistsError):
+            publish()
+    assert store.read("a") == b"a"
+    store.write("b", b"new", overwrite=False, through=TMP)
+    assert store.read("b") == b"new"
+    assert [path for path in paths_of(store.find()) if TMP not in path] == ["a", "b"]
+
+
 def test_what_is_removed_is_gone_and_what_is_not_there_no_error(url: str) -> None:
     store = filled(url, "a", "b/c", "b/d")
     for path in ("a", "b", "b", "missing/file"):
@@ -333,13 +357,13 @@ def test_a_file_system_that_cannot_promise_it_creates_a_file_unless_it_is_there(
         raise ValueError(f"unknown mode {mode}")
 
     monkeypatch.setattr(FaultyFileSystem, "_open", refuse)
-    store = Store("memory://store")
     monkeypatch.setattr(MemoryFileSystem, "open", refuse)
     monkeypatch.setattr(
         MemoryFileSystem,
         "pipe_file",
         lambda self, path, data: self.store.update({path: type("", (io.BytesIO,), {"size": len(data)})(data)}),
     )
+    store = Store("memory://store")
     store.create("lock", b"mine")
     with pytest.raises(FileExistsError):
         store.create("lock", b"other")
@@ -458,17 +482,20 @@ def test_a_disk_that_is_full_leaves_neither_half_a_file_nor_the_old_one_damaged(
 def test_a_lock_that_was_made_by_an_attempt_that_seemed_to_fail_is_ours(
     remote: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_it = FaultyFileSystem._open
+    kind, method = type(remote._files), "_open" if remote._renames else "pipe_file"
+    do = getattr(kind, method)
     attempts = []
 
-    def make_and_fail(self: FaultyFileSystem, path: str, mode: str, **options: object) -> object:
+    def do_and_fail(self: FaultyFileSystem, path: str, *arguments: object, mode: str = "", **options: object) -> object:
         attempts.append(path)
-        if len(attempts) == 1:
-            with open_it(self, path, mode) as file:
-                file.write(b"mine")
-            raise ConnectionResetError("after it was written")
-        return open_it(self, path, mode)
+        if len(attempts) > 1:
+            return do(self, path, *arguments, mode=mode, **options)
+        Path(self._strip_protocol(path)).parent.mkdir(exist_ok=True)
+        Path(self._strip_protocol(path)).write_bytes(b"mine")
+        raise ConnectionResetError("after it was written")
 
-    monkeypatch.setattr(FaultyFileSystem, "_open", make_and_fail)
+    monkeypatch.setattr(kind, method, do_and_fail)
     remote.create("lock", b"mine")
-    assert len(attempts) == 2
+    assert len(attempts) >= 2
+    with pytest.raises(FileExistsError):
+        remote.create("lock", b"other")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
 
+    from ..pipeline.encoding import EncodedFile
     from .sources import Picture
 
 
@@ -61,6 +62,11 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
+    return encode_file(image, progress=progress, **save_options).data
+
+
+def encode_file(image: "Picture", *, progress: ProgressCallback | None = None, **save_options: Any) -> "EncodedFile":
+    """Do as :func:`encode`, and return with the file what is known of it."""
     from ..pipeline import encoding
     from ..saving import check_one_frame, checked_progress, source_image
 
@@ -69,7 +75,7 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         if save_options.get("save_all") or (save_options.get("save_all") is None and "append_images" in save_options):
             check_one_frame(picture, save_options)
         source = source_image(picture, save_options)
-    return encoding.encode(encoding.prepare(source), callback).data
+    return encoding.encode(encoding.prepare(source), callback)
 
 
 def decode(source: SdcSource, *, progress: ProgressCallback | None = None) -> "Image.Image":
@@ -209,7 +215,7 @@ def info(source: SdcSource) -> SdcInfo:
         latent_space=header.latent_space,
         file_bytes=layout.size,
         payload_bytes=layout.payload.length,
-        bits_per_pixel=8 * layout.size / (header.width * header.height),
+        bits_per_pixel=header.bits_per_pixel(layout.size),
         chunks=tuple((chr(chunk.type), chunk.length) for chunk in layout.chunks),
     )
 

@@ -1,16 +1,10 @@
 """``sdc batch``: whole archives, by many workers, from one store to another."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import is_full, summary_of
-from ..jobs import skipped as left_out
 from ..jobs.tasks import Conversion, Kind
 from .arguments import (
     Debug,
@@ -27,13 +21,17 @@ from .arguments import (
     whole_number,
 )
 from .codec_options import takes_codec_options
-from .messages import FAILED, INTERRUPTED, as_line, misuse, say
+from .messages import FAILED, ending, misuse, say
+from .progress import shown
 
 if TYPE_CHECKING:
-    from ..jobs.runner import Engine, Progress
+    from ..jobs.progress import Progress
+    from ..jobs.runner import Engine
 
 _STORE_PANEL = "Source and target"
 _WORKERS_PANEL = "Workers"
+
+_ONWARDS = ", and the same command goes on from here"
 
 _EXTRAS = {"local": "batch", "ray": "ray"}
 
@@ -194,11 +192,14 @@ def batch(
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
-    with _told(engine, target, debug), _shown(quiet) as report:
+    with ending(lambda: "what is done is done", _ONWARDS, target, debug=debug), shown(_written, quiet=quiet) as report:
         from ..jobs.runner import run
 
-        hands = _engine(engine, workers, max_workers, gpus_per_worker)
-        progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
+        try:
+            hands = _engine(engine, workers, max_workers, gpus_per_worker)
+            progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
+        except ModuleNotFoundError as error:
+            raise misuse(f"{error.name} is not installed; try: pip install 'pillow-sdc[{_EXTRAS[engine]}]'") from error
     if progress.otherwise:
         say(_made_otherwise(progress, to))
     if progress.failed or progress.otherwise:
@@ -230,30 +231,6 @@ def _check_decoding(decode: bool, has_codec: bool, format_name: str | None) -> N
             raise misuse(str(error)) from None
 
 
-@contextmanager
-def _told(engine: EngineName, target: str, debug: bool) -> Iterator[None]:
-    """Say in a line what ends a whole run."""
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except ModuleNotFoundError as error:
-        raise misuse(f"{error.name} is not installed; try: pip install 'pillow-sdc[{_EXTRAS[engine]}]'") from error
-    except KeyboardInterrupt:
-        say("interrupted; what is done is done, and the same command goes on from here")
-        raise typer.Exit(INTERRUPTED) from None
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        if debug:
-            raise
-        if is_full(error):
-            say(f"{summary_of(error)}; make room, and the same command goes on from here", target)
-        elif isinstance(error, OSError):
-            say(summary_of(error), error.filename)
-        else:
-            say(str(error))
-        raise typer.Exit(FAILED) from None
-
-
 def _engine(name: EngineName, workers: int | None, max_workers: int | None, gpus_per_worker: float | None) -> "Engine":
     if name is EngineName.LOCAL:
         if max_workers is not None or gpus_per_worker is not None:
@@ -266,76 +243,11 @@ def _engine(name: EngineName, workers: int | None, max_workers: int | None, gpus
     return RayEngine(workers, max_workers=max_workers, gpus_per_worker=gpus_per_worker)
 
 
-@contextmanager
-def _shown(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
-    """Show how far a run is, say what failed, and sum up in the end, on standard error."""
-    start = time.perf_counter()
-    latest: list[Progress] = []
-    try:
-        with _bar(quiet) as (update, tell):
-
-            def report(progress: "Progress") -> None:
-                if not latest and not quiet and progress.omitted:
-                    tell(left_out.described(progress.omitted), None)
-                latest[:] = [progress]
-                for row in progress.errors:
-                    tell(row.error or "", row.source)
-                update(progress)
-
-            yield report
-    finally:
-        if latest and not quiet:
-            typer.echo(_summary(latest[0], time.perf_counter() - start), err=True)
-
-
-@contextmanager
-def _bar(quiet: bool) -> "Iterator[tuple[Callable[[Progress], None], Callable[[str, str | None], None]]]":
-    """Give what shows how far a run is, and what says of something what went wrong with it, above the bar."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda progress: None, say
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns: Any = (
-        BarColumn(bar_width=24),
-        DownloadColumn(),
-        TextColumn("{task.fields[pictures]:,} pictures, {task.fields[rate]:.1f}/s, {task.fields[saved]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        start = time.perf_counter()
-        task = bar.add_task("", total=None, pictures=0, rate=0.0, saved="")
-
-        def update(progress: "Any") -> None:
-            rate = progress.pictures / max(1e-3, time.perf_counter() - start)
-            fields = {"pictures": progress.pictures, "rate": rate, "saved": _saved(progress)}
-            bar.update(task, total=progress.total, completed=progress.done, **fields)
-
-        def tell(message: str, about: str | None) -> None:
-            words = as_line(message, about)
-            bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
-
-        yield update, tell
-
-
-def _saved(progress: "Progress") -> str:
-    saved = progress.source_bytes - progress.output_bytes
-    return f"{saved:,} bytes saved" if saved >= 0 else f"{-saved:,} bytes more"
-
-
-def _pictures(count: int) -> str:
-    return f"{count:,} picture{'' if count == 1 else 's'}"
-
-
-def _summary(progress: "Progress", seconds: float) -> str:
-    words = [_pictures(progress.pictures)]
+def _written(progress: "Progress") -> str:
+    """Return what is said of the pictures of a run, but for failures."""
+    words = [f"{progress.pictures:,} picture{'' if progress.pictures == 1 else 's'}"]
     if progress.found:
         words.append(f"{progress.found:,} were there already")
     if progress.remarks:
         words.append(f"{progress.remarks:,} with a remark in the manifest")
-    if progress.failed:
-        words.append(f"{progress.failed:,} failed")
-    sizes = f"{progress.source_bytes:,} bytes in, {progress.output_bytes:,} bytes out"
-    return f"{', '.join(words)}: {sizes}, {seconds:.1f} s, {progress.pictures / max(seconds, 1e-3):.1f} pictures/s"
+    return ", ".join(words)

@@ -1,14 +1,12 @@
 """``sdc decode``: ``.sdc`` files to pictures of other formats."""
 
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ..format.container import check_signature
 from ..jobs.pictures.opening import format_of, is_sdc, is_written
-from ..jobs.pictures.pixel_limit import pixel_limit
-from ..progress import ProgressCallback
+from ..jobs.tasks import Conversion
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -23,8 +21,8 @@ from .arguments import (
     Quiet,
     configured,
 )
-from .messages import Failures, misuse, say
-from .sources import STREAM, Source, find, is_folder, plan
+from .messages import Failures, misuse
+from .sources import STREAM, find, is_folder, plan
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -81,40 +79,20 @@ def decode(
         if not format_name:
             raise misuse(f"{output} has no suffix that says which format; add one, or write {output}/ for a folder")
     suffix = "." + (format_name or "png").lower().removeprefix(".")
-    file_format = _format_of(suffix)
-    jobs = plan(found, output, suffix, is_written)
-
-    from .conversion import run
-
-    def convert(file: IO[bytes], source: Source, progress: ProgressCallback | None) -> bytes:
-        return _decoded(file, source, file_format, progress, keep_metadata=metadata)
-
-    settings = configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps)
-    with settings, pixel_limit(max_pixels):
-        run(jobs, convert, failures, force=force, quiet=quiet, debug=debug)
-
-
-def _format_of(suffix: str) -> str:
     try:
-        return format_of(suffix)
+        format_of(suffix)
     except ValueError as error:
         raise misuse(str(error)) from None
+    tasks = plan(found, output, suffix, is_written)
+    conversion = Conversion(
+        decode=True,
+        suffix=suffix,
+        keep_metadata=metadata,
+        overwrite=force,
+        max_pixels=max_pixels,
+        resumes=False,
+    )
+    from .conversion import run
 
-
-def _decoded(
-    file: IO[bytes], source: Source, file_format: str, progress: ProgressCallback | None, *, keep_metadata: bool
-) -> bytes:
-    from PIL import Image
-
-    from ..jobs.pictures.saving import picture_file
-
-    check_signature(file.read(16))
-    file.seek(0)
-    image: Any = Image.open(file, formats=["SDC"])
-    with image:
-        image.on_progress(progress)
-        image.load()
-        data, remark = picture_file(image, file_format, keep_metadata=keep_metadata)
-    if remark is not None:
-        say(remark, source)
-    return data
+    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps):
+        run(tasks, conversion, failures.count, quiet=quiet, debug=debug)

@@ -1,17 +1,16 @@
 """``sdc encode``: pictures to ``.sdc`` files."""
 
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ..jobs.pictures.opening import is_picture, is_sdc, open_picture
-from ..jobs.pictures.pixel_limit import pixel_limit
-from ..progress import ProgressCallback
+from ..jobs.pictures.opening import is_picture, is_sdc
+from ..jobs.tasks import Conversion
 from .arguments import Debug, Device, Dtype, DtypeOption, Force, MaxPixels, Metadata, Model, Output, Quiet, configured
 from .codec_options import takes_codec_options
-from .messages import Failures, misuse, say
-from .sources import STREAM, Source, find, is_folder, plan
+from .messages import Failures, misuse
+from .sources import STREAM, find, is_folder, plan
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -60,21 +59,16 @@ def encode(
     found = find(sources, is_picture, failures, quiet=quiet)
     if output not in (None, STREAM) and not is_folder(output, found, is_sdc) and not is_sdc(Path(output)):
         raise misuse(f"{output} does not end in .sdc; for a folder to be made, write {output}/")
-    jobs = plan(found, output, ".sdc", is_sdc)
+    tasks = plan(found, output, ".sdc", is_sdc)
+    conversion = Conversion(
+        decode=False,
+        save_options=save_options,
+        keep_metadata=metadata,
+        overwrite=force,
+        max_pixels=max_pixels,
+        resumes=False,
+    )
     from .conversion import run
 
-    def convert(file: IO[bytes], source: Source, progress: ProgressCallback | None) -> bytes:
-        return _encoded(file, source, {**save_options, "progress": progress}, keep_metadata=metadata)
-
-    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value), pixel_limit(max_pixels):
-        run(jobs, convert, failures, force=force, quiet=quiet, debug=debug)
-
-
-def _encoded(file: IO[bytes], source: Source, save_options: dict[str, Any], *, keep_metadata: bool) -> bytes:
-    import pillow_sdc
-
-    image, metadata_options, remark = open_picture(file, keep_metadata=keep_metadata)
-    with image:
-        if remark is not None:
-            say(remark, source)
-        return pillow_sdc.encode(image, **save_options, **metadata_options)
+    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value):
+        run(tasks, conversion, failures.count, quiet=quiet, debug=debug)

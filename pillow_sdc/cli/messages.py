@@ -1,12 +1,12 @@
 """What the commands say: one line on standard error, ``sdc: PATH: message``."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import typer
 
-from ..errors import summary_of
+from ..errors import is_full, summary_of
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: some file failed, the command makes no sense, Ctrl-C."""
@@ -32,6 +32,35 @@ def announce(path: object) -> None:
     """Print on standard output where something was written; that it is written does not depend on the printing."""
     with suppress(typer.Exit):
         typer.echo(path)
+
+
+@contextmanager
+def ending(done: Callable[[], str], onwards: str = "", about: object = None, *, debug: bool) -> Iterator[None]:
+    """Say in a line what ends a whole run, and leave with the exit code that says so.
+
+    Args:
+        done: Returns what there is to say of what was done.
+        onwards: How to go on.
+        about: What the run writes to.
+        debug: Whether errors are raised.
+    """
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        say(f"interrupted; {done()}{onwards}")
+        raise typer.Exit(INTERRUPTED) from None
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        if debug:
+            raise
+        if is_full(error):
+            say(f"{summary_of(error)}; make room{onwards}", about)
+        elif isinstance(error, OSError):
+            say(summary_of(error), error.filename)
+        else:
+            say(str(error))
+        raise typer.Exit(FAILED) from None
 
 
 class Failures:

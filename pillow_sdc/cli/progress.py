@@ -1,60 +1,116 @@
-"""A bar of progress on standard error, where that is a terminal."""
+"""How far a run is, on standard error: a bar where that is a terminal, what failed as it fails, and a summary."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ..progress import ProgressCallback
+import typer
 
+from ..jobs import skipped as left_out
+from .messages import as_line, say
 
-@dataclass(frozen=True)
-class Bar:
-    """What moves a bar.
+if TYPE_CHECKING:
+    from ..jobs.progress import Progress
 
-    Attributes:
-        begin: To call with the name of a file that is begun.
-        within: To call after each step of a file, as :func:`pillow_sdc.encode` does; ``None`` where nothing is shown.
-        end: To call when a file is done, with the bytes saved so far.
-    """
-
-    begin: Callable[[str], None] = lambda name: None
-    within: ProgressCallback | None = None
-    end: Callable[[int], None] = lambda saved: None
+Say = Callable[[str, str | None], None]
+"""Says of something, or of all, what went wrong with it."""
 
 
 @contextmanager
-def progress(total: int, quiet: bool) -> Iterator[Bar]:
-    """Show how many of ``total`` files are done, how far the next one is, and how many bytes that has saved."""
-    if quiet or not sys.stderr.isatty():
-        yield Bar()
-        return
+def shown(
+    written: "Callable[[Progress], str]", *, quiet: bool, bar: bool = True, remarks: bool = False
+) -> "Iterator[Callable[[Progress], None]]":
+    """Give what shows how far a run is, and sum it up at the end of the block, however that comes.
+
+    Args:
+        written: Returns what was written, in words, and what there is to say of it but for failures.
+        quiet: Whether errors alone are said.
+        bar: Whether there may be a bar.
+        remarks: Whether it is said of each picture what it lacks; where there is a manifest, that tells.
+    """
+    start = time.perf_counter()
+    latest: list[Progress] = []
+
+    def summed_up() -> None:
+        if latest and not quiet:
+            typer.echo(_summary(written(latest[0]), latest[0], time.perf_counter() - start), err=True)
+
+    try:
+        with _bar() if bar and not quiet and sys.stderr.isatty() else _no_bar() as (update, tell):
+
+            def report(progress: "Progress") -> None:
+                if not latest and not quiet and progress.omitted:
+                    tell(left_out.described(progress.omitted), None)
+                latest[:] = [progress]
+                for row in progress.errors:
+                    tell(row.error or "", row.source)
+                for row in progress.remarked if remarks else ():
+                    tell(row.remark or "", row.source)
+                update(progress)
+
+            yield report
+    except typer.Exit:  # what was to be written was not
+        raise
+    except BaseException:
+        summed_up()
+        raise
+    summed_up()
+
+
+@contextmanager
+def _no_bar() -> "Iterator[tuple[Callable[[Progress], None], Say]]":
+    yield lambda progress: None, say
+
+
+@contextmanager
+def _bar() -> "Iterator[tuple[Callable[[Progress], None], Say]]":
+    """Give what moves a bar, and what prints a line above it."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Column
 
-    columns = (
+    columns: Any = (
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[saved]}", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[counted]}", table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
-        task = bar.add_task("", total=total, saved="")
-        files = 0
+        start = time.perf_counter()
+        task = bar.add_task("", total=None, counted="")
 
-        def begin(name: str) -> None:
-            bar.update(task, description=escape(name))
+        def update(progress: "Any") -> None:
+            count = f"{progress.pictures:,}" if progress.count is None else f"{progress.pictures:,}/{progress.count:,}"
+            rate = progress.pictures / max(1e-3, time.perf_counter() - start)
+            counted = f"{count} pictures, {rate:.1f}/s, {_saved(progress)}"
+            bar.update(
+                task,
+                total=progress.total,
+                completed=progress.done,
+                description=escape(progress.name),
+                counted=counted,
+                refresh=progress.done == progress.total,
+            )
 
-        def within(done: int, steps: int) -> None:
-            bar.update(task, completed=files + min(done / steps, 0.999))  # the file is not written yet
+        def tell(message: str, about: str | None) -> None:
+            bar.console.print(as_line(message, about), markup=False, highlight=False, soft_wrap=True)
 
-        def end(saved: int) -> None:
-            nonlocal files
-            files += 1
-            words = f"{saved:,} bytes saved" if saved >= 0 else f"{-saved:,} bytes more"
-            bar.update(task, completed=files, saved=words, refresh=True)
+        yield update, tell
 
-        yield Bar(begin, within, end)
+
+def _saved(progress: "Progress") -> str:
+    saved = progress.source_bytes - progress.output_bytes
+    return f"{saved:,} bytes saved" if saved >= 0 else f"{-saved:,} bytes more"
+
+
+def _summary(written: str, progress: "Progress", seconds: float) -> str:
+    bytes_in, bytes_out = progress.source_bytes, progress.output_bytes
+    # A share of more than all, as in decoding, says nothing that the bytes do not.
+    share = f" ({bytes_out / bytes_in:.1%})" if bytes_out <= bytes_in != 0 else ""
+    failed = f", {progress.failed:,} failed" if progress.failed else ""
+    rate = f", {progress.pictures / max(seconds, 1e-3):.1f} pictures/s" if progress.pictures > 1 else ""
+    return f"{written}{failed}: {bytes_in:,} bytes in, {bytes_out:,} bytes out{share}, {seconds:.1f} s{rate}"

@@ -9,15 +9,20 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..jobs import skipped as left_out
+from ..jobs.storage.writing import write_whole
+from ..jobs.tasks import Kind, Task, check_distinct
 from .messages import Failures, misuse, say
 
 STREAM = "-"
-"""Stands for standard input or output."""
+"""Stands for standard input or output on the command line."""
+
+STANDARD = ""
+"""Stands for them among paths, of which it is none."""
 
 Pattern = tuple[str, ...]
 """The parts of a path, with wildcards."""
@@ -45,13 +50,6 @@ class Source(NamedTuple):
         if self.path is None:
             return False
         return self.path.parent not in (Path("/dev"), Path("/dev/fd")) and not self.path.match("/proc/*/fd/*")
-
-
-class Job(NamedTuple):
-    """Something to read and where to write what becomes of it; ``None`` is standard output."""
-
-    source: Source
-    target: Path | None
 
 
 def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failures, *, quiet: bool) -> list[Source]:
@@ -84,8 +82,8 @@ def names_one_file(names: Sequence[str]) -> bool:
     return names[0] == STREAM or path.is_file() or not (path.is_dir() or glob.has_magic(names[0]))
 
 
-def plan(sources: Sequence[Source], target: str | None, suffix: str, meant: Callable[[Path], bool]) -> list[Job]:
-    """Return where each source goes: beside itself, into a folder, or, if it alone is named, to a file.
+def plan(sources: Sequence[Source], target: str | None, suffix: str, meant: Callable[[Path], bool]) -> list[Task]:
+    """Return a task for each source, which goes beside itself, into a folder, or, if it alone is named, to a file.
 
     Args:
         sources: As :func:`find` returns them.
@@ -99,19 +97,69 @@ def plan(sources: Sequence[Source], target: str | None, suffix: str, meant: Call
     if target == STREAM or (target is None and not all(source.has_name for source in sources)):
         if len(sources) > 1:
             raise misuse(f"standard input and output take one picture; {len(sources)} are named")
-        return [Job(source, None) for source in sources]
+        return [_task(source, STANDARD) for source in sources]
     if target is not None and not is_folder(target, sources, meant):
-        return [Job(sources[0], Path(target))]
-    jobs: dict[str, Job] = {}
+        return [_task(sources[0], str(Path(target)))]
+    tasks = []
     for source in sources:
         if source.path is None or not source.has_name:
             raise misuse(f"{source} has no name to be given in {target}; name a file with --output")
         goal = (source.path if target is None else Path(target, source.below)).with_suffix(suffix)
-        key = os.path.normcase(goal.absolute())
-        if key in jobs:
-            raise misuse(f"{jobs[key].source} and {source} would both become {goal}; nothing was done")
-        jobs[key] = Job(source, goal)
-    return list(jobs.values())
+        tasks.append(_task(source, str(goal)))
+    try:
+        check_distinct(
+            ((task.sources[0], task.targets[0]) for task in tasks),
+            lambda path: os.path.normcase(Path(path).absolute()),
+        )
+    except ValueError as error:
+        raise misuse(str(error)) from None
+    return tasks
+
+
+def _task(source: Source, target: str) -> Task:
+    path = STANDARD if source.path is None else str(source.path)
+    size = 1  # where it is not known: some bar is better than none
+    with suppress(OSError):
+        size = max(size, 0 if source.path is None else source.path.stat().st_size)
+    return Task((path,), size, Kind.FILES, Kind.FILES, targets=(target,))
+
+
+class NamedFiles:
+    """Files by the names that the user gave, and the standard streams, as :class:`~..runs.work.Files`.
+
+    Attributes:
+        output: What is to go to standard output in the end.
+    """
+
+    output: bytes | None = None
+
+    def url_of(self, path: str) -> str:
+        """Return what the user calls a file."""
+        return path or "standard input"
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is something of a name, whatever it is."""
+        return os.path.lexists(path)
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content; pipes are read to their end.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        return Path(path).read_bytes() if path else sys.stdin.buffer.read()
+
+    def write(self, path: str, data: bytes, *, overwrite: bool, through: str) -> None:
+        """Write a file by way of one beside it, or keep what goes to standard output.
+
+        Raises:
+            FileExistsError: There is one, and it may not be overwritten.
+            OSError: It cannot be written.
+        """
+        if path:
+            write_whole(Path(path), data, overwrite)
+        else:
+            self.output = data
 
 
 def is_folder(target: str, sources: Sequence[Source], meant: Callable[[Path], bool]) -> bool:

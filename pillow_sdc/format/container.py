@@ -83,6 +83,10 @@ class Header(NamedTuple):
         """Whether an alpha chunk goes with the payload."""
         return self.mode.endswith("A")
 
+    def bits_per_pixel(self, file_bytes: int) -> float:
+        """Return the bits that a file of so many bytes takes for each pixel."""
+        return 8 * file_bytes / (self.width * self.height)
+
     @property
     def latent_shape(self) -> tuple[int, int]:
         """Rows and columns of latents that cover the picture."""

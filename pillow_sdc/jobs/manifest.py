@@ -37,8 +37,6 @@ ROWS, SECONDS = 5_000, 60.0
 class Row:
     """The result of one picture, or of a shard.
 
-    What UTF-8 cannot hold of a name, as file systems may have it, is written as an escape sequence.
-
     Attributes:
         source: Where it was read: a file's path or URL, then, within a shard, ``::`` and its name there.
         output: Where it was written, below the target, and likewise; ``None`` if it failed. A shard has a row, too,
@@ -72,11 +70,6 @@ class Row:
     finished: float = 0.0
     remark: str | None = None
     options: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("source", "output", "error"):
-            if (text := getattr(self, name)) is not None:
-                object.__setattr__(self, name, written(text))
 
 
 class Account(NamedTuple):
@@ -198,7 +191,7 @@ class Manifest:
 
 
 def written(name: str) -> str:
-    """Return how a name, of a file for instance, is written in the manifest."""
+    """Return how a name, of a file for instance, is written in the manifest: an escape for what UTF-8 cannot hold."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -214,12 +207,15 @@ def pending_path(shard: str) -> str:
 
 
 def as_parquet(rows: Sequence[Row]) -> bytes:
-    """Return rows as the bytes of a Parquet file."""
+    """Return rows as the bytes of a Parquet file; names and messages are in it as :func:`written` says."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    cells = [
+        {name: written(cell) if isinstance(cell, str) else cell for name, cell in asdict(row).items()} for row in rows
+    ]
     buffer = io.BytesIO()
-    parquet.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _schema()), buffer)
+    parquet.write_table(pa.Table.from_pylist(cells, _schema()), buffer)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ from .storage import parquet as parquet_shards
 from .storage import tar as tar_shards
 from .storage.samples import renamed
 from .storage.stores import Entry, Store
-from .tasks import Conversion, Kind, Task
+from .tasks import Conversion, Kind, Task, check_distinct
 
 SUFFIXES = *tar_shards.SUFFIXES, *parquet_shards.SUFFIXES
 
@@ -61,7 +61,7 @@ def plan(
     files = by_kind.pop(Kind.FILES)
     if conversion.columns and not any(by_kind.values()):
         raise ValueError(f"--column names pictures of shards, and in {source} there are none")
-    _check_distinct(files, conversion.suffix)
+    check_distinct((entry.path, renamed(entry.path, conversion.suffix)) for entry in files)
     shards = _shards(by_kind, to)
     if to in (None, Kind.FILES):
         _check_apart(files, shards)
@@ -180,7 +180,8 @@ def _single(
     for some in _batched(left, together):
         urls = {written(source.url_of(entry.path)) for entry in some}
         stale = frozenset(account.stale[url] for url in urls & account.stale.keys())
-        tasks.append(Task(*_together(some), Kind.FILES, Kind.FILES, stale=stale))
+        targets = tuple(renamed(entry.path, conversion.suffix) for entry in some)
+        tasks.append(Task(*_together(some), Kind.FILES, Kind.FILES, targets=targets, stale=stale))
     return tasks
 
 
@@ -263,15 +264,6 @@ def _check_apart(files: Sequence[Entry], shards: Mapping[str, Task]) -> None:
         for folder in folders & {str(parent) for parent in PurePosixPath(entry.path).parents}:
             other = shards[folder].sources[0]
             raise ValueError(f"{entry.path} and what is in {other} would both become files in {folder}")
-
-
-def _check_distinct(entries: Sequence[Entry], suffix: str) -> None:
-    targets: dict[str, str] = {}
-    for entry in entries:
-        target = renamed(entry.path, suffix)
-        if target in targets:
-            raise ValueError(f"{targets[target]} and {entry.path} would both become {target}; nothing was done")
-        targets[target] = entry.path
 
 
 def _together(entries: Sequence[Entry]) -> tuple[tuple[str, ...], int]:

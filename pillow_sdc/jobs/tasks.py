@@ -1,7 +1,7 @@
 """What is to be done: how pictures are converted, and which files a worker takes at a time."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import PurePath, PurePosixPath
@@ -40,6 +40,7 @@ class Conversion:
             members. Without any it is the photograph of each row or sample, or in decoding every SDC file of a sample.
         batch_size: The most pictures that the model takes at a time; ``None`` is the device's default.
         max_pixels: The most pixels of a picture; 0 is no limit, ``None`` is Pillow's.
+        resumes: Whether what is there already is taken for done, if it is whole; else it is refused.
     """
 
     decode: bool
@@ -51,6 +52,7 @@ class Conversion:
     columns: tuple[str, ...] = ()
     batch_size: int | None = None
     max_pixels: int | None = None
+    resumes: bool = True
 
     @property
     def together(self) -> int:
@@ -103,6 +105,7 @@ class Task:
         kind: Of the sources.
         to: Of what they become.
         target: Path in the target store: of the shard that is written, or of the folder for what is in a shard.
+        targets: Paths in the target store of what each source becomes, where files become files.
         stale: Paths in the target store, as the manifest writes them, of what the sources became before they failed;
             these are replaced.
         missing: How many pictures the shard lacks that is replaced.
@@ -113,6 +116,7 @@ class Task:
     kind: Kind
     to: Kind
     target: str = ""
+    targets: tuple[str, ...] = ()
     stale: frozenset[str] = frozenset()
     missing: int = 0
 
@@ -130,7 +134,9 @@ class Task:
         parts = []
         for number, (start, end) in enumerate(itertools.pairwise(ends)):
             size = share * (end - start) + (0 if start else remainder)
-            parts.append(replace(self, sources=self.sources[start:end], size=size, target=self._target_of(number)))
+            sources, targets = self.sources[start:end], self.targets[start:end]
+            target = self._target_of(number)
+            parts.append(replace(self, sources=sources, size=size, target=target, targets=targets))
         return parts
 
     def _target_of(self, part: int) -> str:
@@ -138,3 +144,19 @@ class Task:
             return self.target
         path = PurePosixPath(self.target)
         return str(path.with_stem(f"{path.stem}{'' if '-' in path.stem else '-'}{part}"))
+
+
+def check_distinct(pairs: Iterable[tuple[str, str]], place: Callable[[str], str] = str) -> None:
+    """Refuse sources of which two would become one file.
+
+    Args:
+        pairs: The source and the target of each.
+        place: Returns what is the same for all ways to write a target.
+
+    Raises:
+        ValueError: There are such.
+    """
+    sources: dict[str, str] = {}
+    for source, target in pairs:
+        if (other := sources.setdefault(place(target), source)) is not source:
+            raise ValueError(f"{other} and {source} would both become {target}; nothing was done")

@@ -2,36 +2,64 @@
 
 import io
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
-from ..format.container import check_signature
+from ..format.container import Header, check_signature, read_layout
 from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
 from .pictures.opening import format_of, open_picture, reads
 from .pictures.pixel_limit import pixel_limit
 from .pictures.plugins import format_of_suffix, open_image
 from .pictures.saving import picture_file
-from .storage import parquet as parquet_shards
-from .storage import tar as tar_shards
 from .storage.samples import Sample, Shard, WriteShard, renamed_together
-from .storage.stores import Store
+from .storage.writing import exists_already
 from .tasks import Conversion, Kind, Task
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..pipeline.encoding import EncodedImage
+    from ..pipeline.encoding import EncodedFile
+    from .storage.stores import Store
 
 Converted = Callable[[int, int], None]
 """Called in any thread when a picture is converted, with the bytes of its file and of the new one."""
 
-SHARDS: dict[Kind, WriteShard] = {Kind.TAR: tar_shards.TarShard, Kind.PARQUET: parquet_shards.ParquetShard}
+PictureOf = Callable[["Item"], "tuple[Image.Image, Mapping[str, Any]]"]
+"""Opens a picture, and returns it with the options of ``save`` that are for it alone."""
+
+_logger = logging.getLogger("pillow_sdc")
+
+
+class Files(Protocol):
+    """Files by their paths, such as those of a store."""
+
+    def url_of(self, path: str) -> str:
+        """Return what the user would call a file."""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+
+    def write(self, path: str, data: bytes, *, overwrite: bool, through: str) -> None:
+        """Write a file, as :meth:`.Store.write` does.
+
+        Raises:
+            FileExistsError: There is one, and it may not be overwritten.
+            OSError: It cannot be written.
+        """
 
 
 @dataclass(eq=False)
@@ -66,8 +94,8 @@ class Worker:
 
     def __init__(
         self,
-        source: Store,
-        target: Store,
+        source: Files,
+        target: Files,
         conversion: Conversion,
         *,
         threads: int | None = None,
@@ -76,8 +104,8 @@ class Worker:
         """Take what is to be done, and how.
 
         Args:
-            source: Where pictures are.
-            target: Where they go.
+            source: Where pictures are; a store, where some are in shards.
+            target: Where they go; a store likewise.
             conversion: What becomes of them.
             threads: How many do it, as :func:`pillow_sdc.encode_batch` says.
             undivided: Gives a context, in any thread, in which a picture's file is written and reported.
@@ -139,7 +167,7 @@ class Worker:
 
     def _rows_of(self, task: Task) -> list[Row]:
         """Return the results of a shard that is there already: its worker did not live to tell."""
-        rows = pending(self._target, task.target)
+        rows = pending(cast("Store", self._target), task.target)
         if not rows:
             reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
             raise FileExistsError(f"{task.target} {reason}")
@@ -152,7 +180,10 @@ class Worker:
             while together := list(itertools.islice(files, count)):
                 yield [Sample(path, {path: partial(self._source.read, path)}) for path in together]
             return
-        with self._source.opened(task.sources[0]) as file:
+        from .storage import parquet as parquet_shards  # not for files, for which commands are to be quick
+        from .storage import tar as tar_shards
+
+        with cast("Store", self._source).opened(task.sources[0]) as file:
             if task.kind is Kind.TAR:
                 yield from tar_shards.read(file, self._conversion.members(), count)
             else:
@@ -165,9 +196,14 @@ class Worker:
         if task.to is Kind.FILES:
             yield _Files(self._target, task, self._conversion)
             return
+        from .storage import parquet as parquet_shards
+        from .storage import tar as tar_shards
+
+        begin: WriteShard = tar_shards.TarShard if task.to is Kind.TAR else parquet_shards.ParquetShard
         overwrite = self._replaces(task)
-        with self._target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
-            sink = _InShard(self._target, task, SHARDS[task.to](temporary), self._conversion.suffix, publish)
+        target = cast("Store", self._target)
+        with target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
+            sink = _InShard(target, task, begin(temporary), self._conversion.suffix, publish)
             with closing(sink.shard):
                 yield sink
 
@@ -183,6 +219,7 @@ class Worker:
         except BatchError as error:
             for index, reason in error.errors.items():
                 to_do[index].note(error=summary_of(reason))
+                _logger.debug("%s", to_do[index].row.source, exc_info=reason)
         finished, seconds = time.time(), (time.perf_counter() - begun) / max(1, len(to_do))
         for item in to_do:
             item.note(seconds=seconds)
@@ -195,43 +232,64 @@ class Worker:
         return [replace(row, finished=finished) for row in rows]
 
     def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
-        from .. import api
-
         conversion = self._conversion
 
-        def put(item: Item, output_bytes: int) -> None:
+        def put(item: Item, data: bytes, **facts: Any) -> None:
+            item.data = data
+            item.note(output_bytes=len(data), **facts)
             with self._undivided():
                 sink.put(item)
-                converted(item.row.source_bytes or 0, output_bytes)
+                converted(item.row.source_bytes or 0, len(data))
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
             item.note(remark=opened.remark)
             return opened.image, opened.options
 
-        def take(item: Item, encoded: "EncodedImage") -> None:
-            header, item.data = encoded.header, encoded.data
-            item.note(width=header.width, height=header.height, codec=header.codec, model=encoded.model)
-            item.note(bits_per_pixel=encoded.bits_per_pixel, output_bytes=len(encoded.data))
-            put(item, len(encoded.data))
+        def take(item: Item, file: "EncodedFile") -> None:
+            put(item, file.data, model=file.model, **facts(file.header, len(file.data)))
 
         def source_of(item: Item) -> bytes:
             data = item.read()
             check_signature(data)
-            item.note(**facts(data))
+            item.note(**facts_of(data))
             return data
 
         def take_picture(item: Item, image: "Image.Image") -> None:
             file_format = format_of(conversion.suffix)
-            item.data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
-            item.note(output_bytes=len(item.data), model=image.info["sdc"]["model"], remark=remark)
-            put(item, len(item.data))
+            data, remark = picture_file(image, file_format, keep_metadata=conversion.keep_metadata)
+            put(item, data, model=image.info["sdc"]["model"], remark=remark)
 
-        size, threads = conversion.batch_size, self._threads
         if conversion.decode:
-            api.decode_each(items, source_of, take_picture, batch_size=size, threads=threads)
+            self._decode_each(items, source_of, take_picture)
         else:
-            api.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+            self._encode_each(items, picture_of, take)
+
+    def _encode_each(
+        self, items: Sequence[Item], picture_of: PictureOf, take: "Callable[[Item, EncodedFile], None]"
+    ) -> None:
+        """Encode the pictures of items.
+
+        Raises:
+            BatchError: Some failed.
+        """
+        from .. import api
+
+        conversion = self._conversion
+        size, threads = conversion.batch_size, self._threads
+        api.encode_each(items, picture_of, take, batch_size=size, threads=threads, **conversion.save_options)
+
+    def _decode_each(
+        self, items: Sequence[Item], source_of: Callable[[Item], bytes], take: "Callable[[Item, Image.Image], None]"
+    ) -> None:
+        """Decode the files of items.
+
+        Raises:
+            BatchError: Some failed.
+        """
+        from .. import api
+
+        api.decode_each(items, source_of, take, batch_size=self._conversion.batch_size, threads=self._threads)
 
     def _url_of(self, task: Task, sample: Sample, name: str) -> str:
         if task.kind is Kind.FILES:
@@ -244,22 +302,25 @@ def ends_run(error: BaseException) -> bool:
     return isinstance(error, ModelUnavailableError) or is_full(error)
 
 
-def facts(data: bytes) -> dict[str, Any]:
-    """Return what a manifest says of an SDC file.
+def facts(header: Header, file_bytes: int) -> dict[str, Any]:
+    """Return what a manifest says of an SDC file."""
+    return {
+        "width": header.width,
+        "height": header.height,
+        "bits_per_pixel": header.bits_per_pixel(file_bytes),
+        "codec": header.codec,
+    }
+
+
+def facts_of(data: bytes) -> dict[str, Any]:
+    """Return what a manifest says of an SDC file that was there before.
 
     Raises:
         OSError: The file is damaged.
         SyntaxError: It is none.
     """
-    import pillow_sdc
-
-    about = pillow_sdc.info(data)
-    return {
-        "width": about.width,
-        "height": about.height,
-        "bits_per_pixel": about.bits_per_pixel,
-        "codec": about.codec,
-    }
+    layout = read_layout(io.BytesIO(data))
+    return facts(layout.header, layout.size)
 
 
 def check_whole(data: bytes, suffix: str) -> None:
@@ -293,8 +354,9 @@ class _Sink(Protocol):
 class _Files:
     """Writes each picture to a file of its own."""
 
-    def __init__(self, store: Store, task: Task, conversion: Conversion) -> None:
-        self._store, self._folder, self._stale, self._conversion = store, task.target, task.stale, conversion
+    def __init__(self, files: Files, task: Task, conversion: Conversion) -> None:
+        self._files, self._folder, self._stale, self._conversion = files, task.target, task.stale, conversion
+        self._targets = dict(zip(task.sources, task.targets, strict=False))  # a shard has none
         self._taken: set[str] = set()
         """What was written, or found, for one sample and is not for another."""
 
@@ -302,20 +364,22 @@ class _Files:
         try:
             path = self._path_of(item)
             self._take(path)
-            there = not self._replaces(path) and self._store.exists(path)
+            there = not self._replaces(path) and self._files.exists(path)
+            if there and not self._conversion.resumes:  # so that no work is done for nothing
+                raise exists_already(self._files.url_of(path))
         except (OSError, ValueError) as error:
             item.note(error=summary_of(error))
             return True
         if not there:
             return False
         try:
-            data = self._store.read(path)
+            data = self._files.read(path)
             check_whole(data, self._conversion.suffix)
         except Exception as error:
             item.note(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
             return True
         try:
-            item.note(**facts(item.read() if self._conversion.decode else data))
+            item.note(**facts_of(item.read() if self._conversion.decode else data))
         except Exception as error:
             item.note(error=summary_of(error))
         else:
@@ -334,7 +398,7 @@ class _Files:
             try:
                 path = _joined(self._folder, name)
                 self._take(path)
-                if self._conversion.overwrite or not self._store.exists(path):
+                if self._conversion.overwrite or not self._files.exists(path):
                     self._write(path, data)
             except (OSError, ValueError) as error:
                 if is_full(error):
@@ -347,6 +411,10 @@ class _Files:
 
     def _path_of(self, item: Item) -> str:
         sample, suffix = item.sample, self._conversion.suffix
+        if self._targets:
+            return self._targets[item.name]
+        from .storage import parquet as parquet_shards
+
         if isinstance(sample.rest, parquet_shards.TableRow):
             row, dot, column = item.name.partition(".")
             return _joined(self._folder, f"{int(row):08}{dot}{column}{suffix}")
@@ -361,13 +429,13 @@ class _Files:
         return self._conversion.overwrite or written(path) in self._stale
 
     def _write(self, path: str, data: bytes) -> None:
-        self._store.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
+        self._files.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
 
 
 class _InShard:
     """Writes all pictures into one shard, which appears when it is whole."""
 
-    def __init__(self, store: Store, task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
+    def __init__(self, store: "Store", task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
         self.shard = shard
         self._store, self._path, self._suffix, self._publish = store, task.target, suffix, publish
         self._packs = task.kind is Kind.FILES

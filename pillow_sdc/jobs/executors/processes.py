@@ -24,7 +24,7 @@ from ..tasks import DIED, Conversion, Task
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
-    from ..runner import Watch
+    from ..progress import Watch
     from ..worker import Worker
 
 Result = TypeVar("Result")

@@ -26,7 +26,7 @@ from ..tasks import DIED, Conversion, Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..runner import Watch
+    from ..progress import Watch
     from ..worker import Worker
 
 PATIENCE = 2

@@ -3,6 +3,7 @@
 import errno
 import functools
 import glob
+import inspect
 import io
 import os
 import posixpath
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from ...runtime.fork_safety import ForkSafeLock
-from .writing import write_whole
+from .writing import exists_already, give_name, write_whole
 
 Result = TypeVar("Result")
 
@@ -34,6 +35,9 @@ FINAL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENA
 
 READ_AHEAD = 1 << 20
 """Bytes that are read at least of a file that is not on this machine."""
+
+Send = Callable[..., None]
+"""Sends a file to a full path; given ``mode="create"``, only where none is."""
 
 _TURN = ForkSafeLock()
 """Held by the thread that reads an archive, or from an FTP server."""
@@ -78,6 +82,8 @@ class Store:
         """Whether the file system lists all below a folder at once, as object stores do."""
         self._renames = kind.mv is not AbstractFileSystem.mv
         """Whether it is one of those that may be left with half a file, and can rename files."""
+        self._creates = not self._renames and all(_takes_mode(kind, name) for name in ("pipe_file", "put_file"))
+        """Whether it can be asked to write a file only where none is."""
         self._takes_turns = _takes_turns(self._files)
 
     def __str__(self) -> str:
@@ -161,7 +167,7 @@ class Store:
             target, beside = self.folder / path, self.folder / through
             self._patiently(lambda: write_whole(target, data, overwrite, beside))
         else:
-            self._send(path, overwrite, through, lambda full: self._files.pipe_file(full, data))
+            self._send(path, io.BytesIO(data), overwrite, through, self._sending(data))
 
     @contextmanager
     def written(self, path: str, *, overwrite: bool, through: str) -> Iterator[tuple[Path, Callable[[], None]]]:
@@ -204,36 +210,37 @@ class Store:
             FileExistsError: It is there.
             OSError: It cannot be written.
         """
+        self._make_folder_of(path)
+        if not self._renames and self.folder is None:
+            self._send_new(path, io.BytesIO(data), self._sending(data))
+            return
 
         def create() -> None:
             with self._files.open(self._full(path), "xb") as file:
                 file.write(data)
 
-        self._make_folder_of(path)
-        try:
-            try:
-                self._patiently(create)
-            except (NotImplementedError, ValueError):  # a file system that cannot promise it
-                self._check_absent(path, overwrite=False)
-                self._patiently(lambda: self._files.pipe_file(self._full(path), data))
-        except FileExistsError:
-            if self.read(path) != data:  # else it is ours, by an attempt that seemed to fail
-                raise
+        self._first(path, io.BytesIO(data), create)
+
+    def _sending(self, data: bytes) -> Send:
+        return lambda full, **options: self._files.pipe_file(full, data, **options)
 
     def _publish(self, temporary: Path, path: str, overwrite: bool, through: str) -> None:
-        if self.folder is None:
-            self._send(path, overwrite, through, lambda full: self._files.put_file(str(temporary), full))
+        if self.folder is not None:
+            self._make_folder_of(path)
+            give_name(temporary, self.folder / path, overwrite)
             return
-        self._make_folder_of(path)
-        self._check_absent(path, overwrite)
-        temporary.replace(self.folder / path)
+        with temporary.open("rb") as content:
+            self._send(path, content, overwrite, through, functools.partial(self._files.put_file, str(temporary)))
 
-    def _send(self, path: str, overwrite: bool, through: str, send: Callable[[str], None]) -> None:
-        """Write a file that is not on this machine by a function that takes its full path."""
-        self._check_absent(path, overwrite)
+    def _send(self, path: str, content: IO[bytes], overwrite: bool, through: str, send: Send) -> None:
+        """Write a file that is not on this machine."""
         if not self._renames:
-            self._patiently(lambda: send(self._full(path)))
+            if overwrite:
+                self._patiently(lambda: send(self._full(path)))
+            else:
+                self._send_new(path, content, send)
             return
+        self._check_absent(path, overwrite)  # renaming may refuse it, too, or not
         temporary = f"{through}/{secrets.token_hex(8)}-{posixpath.basename(path)}"
         for one in (temporary, path):
             self._make_folder_of(one)
@@ -247,6 +254,34 @@ class Store:
                 self.remove(temporary)
             raise
 
+    def _send_new(self, path: str, content: IO[bytes], send: Send) -> None:
+        """Write a file that must not be there yet; where the store cannot be asked for that, it is looked at before."""
+        if self._creates:
+            self._first(path, content, lambda: send(self._full(path), mode="create"))
+        else:
+            self._check_absent(path, overwrite=False)
+            self._patiently(lambda: send(self._full(path)))
+
+    def _first(self, path: str, content: IO[bytes], create: Callable[[], None]) -> None:
+        """Do what writes a file with some content only where none is.
+
+        Raises:
+            FileExistsError: There is one, and it is not ours, by an attempt that seemed to fail.
+        """
+        try:
+            self._patiently(create)
+        except FileExistsError:
+            if not self._holds(path, content):
+                raise exists_already(self.url_of(path)) from None
+
+    def _holds(self, path: str, content: IO[bytes]) -> bool:
+        """Tell whether a file has this content."""
+        with self.opened(path) as file:
+            while (block := file.read(READ_AHEAD)) == content.read(READ_AHEAD):
+                if not block:
+                    return True
+        return False
+
     def _make_folder_of(self, path: str) -> None:
         """Make the folder that a file is to be in, where folders are made."""
         if self.folder is not None or self._renames:
@@ -254,7 +289,7 @@ class Store:
 
     def _check_absent(self, path: str, overwrite: bool) -> None:
         if not overwrite and self.exists(path):
-            raise FileExistsError(f"{self.url_of(path)} exists already")
+            raise exists_already(self.url_of(path))
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root or "/"
@@ -354,6 +389,14 @@ class _Resumed(io.RawIOBase):
         if file is not None:
             with suppress(Exception):
                 file.close()
+
+
+def _takes_mode(kind: Any, name: str) -> bool:
+    """Tell whether a method of a kind of file system can be asked to write a file only where none is."""
+    from fsspec.asyn import AsyncFileSystem
+
+    method = getattr(kind, f"_{name}" if issubclass(kind, AsyncFileSystem) else name)
+    return "mode" in inspect.signature(method).parameters
 
 
 def _takes_turns(files: Any) -> bool:

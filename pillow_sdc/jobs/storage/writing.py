@@ -20,9 +20,14 @@ def check_absent(target: Path, force: bool) -> None:
     if not os.path.lexists(target):
         return
     if not force:
-        raise FileExistsError(f"{target} exists already; --force overwrites it")
+        raise exists_already(target)
     if target.exists() and not target.is_file():
         raise FileExistsError(f"{target} is no regular file, and is not replaced by one")
+
+
+def exists_already(target: object) -> FileExistsError:
+    """Return the error of a target that is there and may not be overwritten."""
+    return FileExistsError(f"{target} exists already; --force overwrites it")
 
 
 def write_whole(target: Path, data: bytes, force: bool, through: Path | None = None) -> None:
@@ -47,10 +52,7 @@ def write_whole(target: Path, data: bytes, force: bool, through: Path | None = N
                 folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as file:
                 file.write(data)
-            if force:
-                _replace(temporary, target)
-            else:
-                _rename_if_absent(temporary, target)
+            give_name(temporary, target, force)
         except OSError as error:
             if error.strerror is None:
                 raise
@@ -77,21 +79,43 @@ def undisturbed() -> Iterator[None]:
             handler(*waiting[0])
 
 
-def _replace(temporary: Path, target: Path) -> None:
-    """Rename a file, to the name and with the permissions of the one that it replaces, if there is one."""
-    check_absent(target, force=True)
+def give_name(temporary: Path, target: Path, force: bool) -> None:
+    """Give a whole file its name, and the permissions of the file that it replaces, if there is one.
+
+    Without ``force`` it never replaces one, nor one that another program makes at the same time.
+
+    Args:
+        temporary: The file, on the file system of the target. It may be there under this name afterwards, too.
+        target: Its name.
+        force: Whether there may be a file already.
+
+    Raises:
+        FileExistsError: There is such a file, and it may not be overwritten, or it is no regular file.
+        OSError: It cannot be renamed.
+    """
+    check_absent(target, force)
+    if not force:
+        _claim(temporary, target)
+        return
     if target.exists():
         temporary.chmod(stat.S_IMODE(target.stat().st_mode))
     temporary.replace(target)
 
 
-def _rename_if_absent(temporary: Path, target: Path) -> None:
-    """Rename a file, but never over one that another program has made meanwhile."""
+def _claim(temporary: Path, target: Path) -> None:
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
         check_absent(target, force=False)
         raise
     except OSError:  # a file system without links
-        check_absent(target, force=False)
-        temporary.replace(target)
+        try:
+            target.open("xb").close()  # which of several programs one alone can do
+        except FileExistsError:
+            check_absent(target, force=False)
+            raise
+        try:
+            temporary.replace(target)
+        except OSError:
+            target.unlink()  # it is ours, and empty
+            raise

@@ -1,0 +1,195 @@
+"""How far a run is: counted from what its engine says, and reported."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from .manifest import Row
+from .tasks import Kind, Task
+
+
+class Watch(Protocol):
+    """Learns how far tasks are that are not done yet; called in any thread."""
+
+    def begun(self, task: Task) -> None:
+        """Take in that a task is begun, or begun again."""
+
+    def within(self, task: Task, done: int, steps: int) -> None:
+        """Take in how many of so many steps of a task are done; not all engines tell."""
+
+    def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
+        """Take in that one more picture of a task is converted and, if it becomes a file of its own, written."""
+
+
+@dataclass
+class Underway:
+    """How far a task is that is not done yet.
+
+    Attributes:
+        task: The task.
+        pictures: How many of it were converted.
+        source_bytes: Of these.
+        output_bytes: Of what they became.
+        share: How much of the work is done, 0 to 1, where the engine tells.
+    """
+
+    task: Task
+    pictures: int = 0
+    source_bytes: int = 0
+    output_bytes: int = 0
+    share: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """How many of the task's bytes are done."""
+        return min(max(self.source_bytes, int(self.share * self.task.size)), self.task.size)
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        total: Bytes of the sources.
+        done: Bytes of those that are done, failed ones among them.
+        count: How many pictures there are to convert, where that is known.
+        pictures: How many were converted.
+        found: How many were there already.
+        otherwise: How many of these were made with other options, by these options.
+        options: The options of the run, in the same words.
+        remarks: How many of these lack something of their source, of which the manifest tells.
+        failed: How many were not.
+        source_bytes: Of the pictures that were converted.
+        output_bytes: Of what they became.
+        errors: What failed in the last task, source by source. A shard that lacks some pictures is not among them, for
+            these are.
+        remarked: Those pictures of the last task that lack something of their source.
+        name: The source that is being converted, if it is one alone.
+        omitted: How many files of the source are neither pictures nor shards, by their kinds.
+        underway: How far tasks are that are not done yet, by their first source.
+    """
+
+    total: int
+    done: int = 0
+    count: int | None = None
+    pictures: int = 0
+    found: int = 0
+    otherwise: Counter[str] = field(default_factory=Counter)
+    options: str = ""
+    remarks: int = 0
+    failed: int = 0
+    source_bytes: int = 0
+    output_bytes: int = 0
+    errors: Sequence[Row] = ()
+    remarked: Sequence[Row] = ()
+    name: str = ""
+    omitted: Counter[str] = field(default_factory=Counter)
+    underway: dict[str, Underway] = field(default_factory=dict)
+
+    def add(self, task: Task, rows: Sequence[Row]) -> None:
+        """Count what a task brought."""
+        self.underway.pop(task.sources[0], None)
+        self.done += task.size
+        self.errors = [row for row in rows if row.error is not None and row.output is None]
+        self.failed += len(self.errors)
+        self.remarked = [row for row in rows if row.error is None and row.remark is not None]
+        self.remarks += len(self.remarked)
+        for row in rows:
+            if row.error is None and row.seconds is not None:
+                self.pictures += 1
+                self.source_bytes += row.source_bytes or 0
+                self.output_bytes += row.output_bytes or 0
+            elif row.error is None and row.codec is not None:
+                self.found += 1
+                if row.options not in (None, self.options):
+                    self.otherwise[row.options] += 1
+
+    def so_far(self) -> "Progress":
+        """Return the progress with what is converted of tasks that are not done yet."""
+        return self._with(self.underway.values())
+
+    def broken_off(self) -> "Progress":
+        """Return the progress of a run that ends now: of tasks that are not done there are the files, but no shards."""
+        return self._with([part for part in self.underway.values() if part.task.to is Kind.FILES])
+
+    def _with(self, parts: Collection[Underway]) -> "Progress":
+        return replace(
+            self,
+            done=self.done + sum(part.done for part in parts),
+            pictures=self.pictures + sum(part.pictures for part in parts),
+            source_bytes=self.source_bytes + sum(part.source_bytes for part in parts),
+            output_bytes=self.output_bytes + sum(part.output_bytes for part in parts),
+            name=_name([part.task for part in self.underway.values()]),
+            underway={},
+        )
+
+
+def _name(tasks: Sequence[Task]) -> str:
+    """Return the source that tasks are of, if it is one alone."""
+    sources = [source for task in tasks for source in task.sources]
+    return sources[0] if len(sources) == 1 else ""
+
+
+class Reporter(Watch):
+    """Reports how far a run is, one report at a time.
+
+    What is said of a task may come after its results, on another way.
+    """
+
+    def __init__(self, progress: Progress, report: Callable[[Progress], None]) -> None:
+        self._progress, self._report = progress, report
+        self._lock = threading.Lock()
+        self._ended: set[str] = set()
+
+    def begun(self, task: Task) -> None:
+        """See :class:`Watch`."""
+        with self._lock:
+            if task.sources[0] not in self._ended:
+                self._progress.underway[task.sources[0]] = Underway(task)
+
+    def within(self, task: Task, done: int, steps: int) -> None:
+        """See :class:`Watch`."""
+        with self._lock:
+            self._progress.underway[task.sources[0]].share = done / max(1, steps)
+            self._report_so_far()
+
+    def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
+        """See :class:`Watch`."""
+        with self._lock:
+            part = self._progress.underway.get(task.sources[0])
+            if part is None:
+                return
+            part.pictures += 1
+            part.source_bytes += source_bytes
+            part.output_bytes += output_bytes
+            self._report_so_far()
+
+    def add(self, task: Task, rows: Sequence[Row]) -> None:
+        """Take in the results of a task."""
+        with self._lock:
+            self._ended.add(task.sources[0])
+            self._progress.add(task, rows)
+            self._report(self._progress.so_far())
+
+    @contextmanager
+    def following(self, outcomes: Iterator[object]) -> Iterator[None]:
+        """Have no worker at work any more, and report what there is, where the block ends before its time."""
+        try:
+            yield
+        except BaseException:
+            if isinstance(outcomes, Generator):
+                outcomes.close()
+            with self._lock:
+                self._report(replace(self._progress.broken_off(), errors=(), remarked=()))
+            raise
+
+    def _report_so_far(self) -> None:
+        self._report(replace(self._progress.so_far(), errors=(), remarked=()))
+
+
+def count_of(tasks: Sequence[Task]) -> int | None:
+    """Return how many pictures tasks are of; ``None`` if some are in shards, which nobody has counted."""
+    return None if any(task.kind is not Kind.FILES for task in tasks) else sum(len(task.sources) for task in tasks)
