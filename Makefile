@@ -27,7 +27,7 @@ OTHER_PYTHONS = $(foreach name,python3.12 python3.13 python3.14,$(shell $(name) 
 PILLOW_TESTS := $(addprefix tests/test_,plugin.py pillow_conventions.py)
 
 # Each needs some seconds of a core. Most others start many processes, or load torch or models.
-FAST := alpha container context_stream stages layers metadata mixtures noise_schedule options \
+FAST := alpha container context_stream layers metadata mixtures noise_schedule options pipeline \
 	other_formats palette pillow_conventions plugin range_coder registration resaving signatures tiling \
 	trellis uint8
 FAST_TESTS := $(FAST:%=tests/test_%.py)

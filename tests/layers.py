@@ -7,7 +7,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("options",),
     ("models",),
     ("pipeline",),
-    ("colour_profiles", "originals", "plugin", "registration"),
+    ("colour_profiles", "originals", "plugin", "registration", "saving"),
     ("api",),
     ("__init__",),
     ("jobs",),

@@ -16,7 +16,7 @@ import pillow_sdc
 from pillow_sdc import api
 from pillow_sdc.cli import arguments
 from pillow_sdc.options import DTYPES
-from pillow_sdc.pipeline.encoding import EncodedImage
+from pillow_sdc.pipeline.encoding import EncodedFile
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 
@@ -297,13 +297,13 @@ def test_nothing_is_overwritten_without_force(photo: Path) -> None:
 def test_what_appears_while_a_picture_is_encoded_is_not_overwritten(
     photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, encode_image = photo.with_suffix(".sdc"), api.encode_image
+    target, encode_file = photo.with_suffix(".sdc"), api.encode_file
 
-    def encode_beside_another(*arguments: Any, **options: Any) -> EncodedImage:
+    def encode_beside_another(*arguments: Any, **options: Any) -> EncodedFile:
         target.write_bytes(b"precious")
-        return encode_image(*arguments, **options)
+        return encode_file(*arguments, **options)
 
-    monkeypatch.setattr(api, "encode_image", encode_beside_another)
+    monkeypatch.setattr(api, "encode_file", encode_beside_another)
     result = sdc("encode", photo, "-q")
     assert (result.exit_code, result.stderr) == (1, f"sdc: {photo}: {target} exists already; --force overwrites it\n")
     assert target.read_bytes() == b"precious"
@@ -312,7 +312,7 @@ def test_what_appears_while_a_picture_is_encoded_is_not_overwritten(
 
 def test_what_is_there_is_refused_before_work_is_done_for_nothing(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo.with_suffix(".sdc").write_bytes(b"precious")
-    monkeypatch.setattr(api, "encode_image", None)
+    monkeypatch.setattr(api, "encode_file", None)
     assert "exists already" in sdc("encode", photo).stderr
 
 

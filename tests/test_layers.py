@@ -15,9 +15,11 @@ from locations import GOLDEN, ROOT
 PACKAGE = ROOT / "pillow_sdc"
 
 SIDE_BY_SIDE = {
-    ("plugin", "colour_profiles"),
     ("plugin", "originals"),
     ("plugin", "registration"),
+    ("plugin", "saving"),
+    ("saving", "colour_profiles"),
+    ("saving", "registration"),
     ("__main__", "cli"),
     ("cli", "report"),
 }
@@ -36,7 +38,8 @@ ALLOWED_PACKAGES = {
     "pipeline": {"numpy"},
     "colour_profiles": {"PIL"},
     "originals": {"PIL"},
-    "plugin": {"PIL", "numpy"},
+    "plugin": {"PIL"},
+    "saving": {"PIL", "numpy"},
     "registration": {"PIL"},
     "api": {"PIL", "numpy"},
     "__init__": set(),

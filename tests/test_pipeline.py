@@ -11,7 +11,7 @@ from PIL import Image
 from plain_models import PlainModels, Samples, ZeroDenoiser, blocks, decoded, encoded, in_use, models
 
 import pillow_sdc
-from pillow_sdc import api, plugin
+from pillow_sdc import api, saving
 from pillow_sdc.errors import InsufficientMemoryError
 from pillow_sdc.format import container
 from pillow_sdc.format.codecs import PaletteCodec, QuantisedLatents, Uint8Codec
@@ -153,8 +153,8 @@ def test_options_mode_size_and_header_are_checked_once(
             image.load()
         calls: Counter[str] = Counter()
         for owner, name in (
-            (plugin, "save_options"),
-            (plugin, "_stored_mode"),
+            (saving, "save_options"),
+            (saving, "stored_mode"),
             (container, "check_size"),
             (container, "_metadata_chunk"),
             (container, "Header"),
@@ -200,6 +200,6 @@ def test_what_is_known_of_a_file_comes_with_it(mode: str) -> None:
     about = pillow_sdc.info(encoded.data)
     header = encoded.header
     assert (header.width, header.height, header.mode, header.codec) == (20, 12, mode, "uint8")
-    assert encoded.bits_per_pixel == about.bits_per_pixel
+    assert header.bits_per_pixel(len(encoded.data)) == about.bits_per_pixel
     assert (encoded.model, again.model) == ("means", None)
     assert (again.data, again.header) == (encoded.data, header)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..pipeline.batching import Stages
     from ..pipeline.decoding import DecodedImage, StoredImage
-    from ..pipeline.encoding import ComputedLatents, EncodedImage, PreparedImage, SourceImage
+    from ..pipeline.encoding import ComputedLatents, EncodedFile, PreparedImage, SourceImage
     from ..plugin import SdcImageFile
     from .sources import Picture
 
@@ -55,7 +55,7 @@ def encode_batch(
     return encode_each(
         images,
         lambda image: (image, {}),
-        lambda image, encoded: encoded.data,
+        lambda image, file: file.data,
         at_once=_is_callers,
         batch_size=batch_size,
         threads=threads,
@@ -66,7 +66,7 @@ def encode_batch(
 def encode_each(
     items: Iterable[Item],
     picture_of: "Callable[[Item], tuple[Picture, Mapping[str, Any]]]",
-    deliver: "Callable[[Item, EncodedImage], Result]",
+    deliver: "Callable[[Item, EncodedFile], Result]",
     *,
     at_once: Callable[[Item], bool] = lambda item: False,
     batch_size: int | None = None,
@@ -92,7 +92,7 @@ def encode_each(
     """
     from ..pipeline import encoding
     from ..pipeline.batching import Stages
-    from ..plugin import exif_bytes, save_settings, source_image
+    from ..saving import exif_bytes, save_settings, source_image
 
     if "progress" in save_options:
         raise TypeError("progress is for a single picture; give encode_batch an iterator, and count what it takes")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from PIL import Image
 
-    from ..pipeline.encoding import EncodedImage
+    from ..pipeline.encoding import EncodedFile
     from .sources import Picture
 
 
@@ -62,13 +62,13 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
     """
-    return encode_image(image, progress=progress, **save_options).data
+    return encode_file(image, progress=progress, **save_options).data
 
 
-def encode_image(image: "Picture", *, progress: ProgressCallback | None = None, **save_options: Any) -> "EncodedImage":
+def encode_file(image: "Picture", *, progress: ProgressCallback | None = None, **save_options: Any) -> "EncodedFile":
     """Do as :func:`encode`, and return with the file what is known of it."""
     from ..pipeline import encoding
-    from ..plugin import check_one_frame, checked_progress, source_image
+    from ..saving import check_one_frame, checked_progress, source_image
 
     callback = checked_progress(progress)
     with as_picture(image) as picture:  # not ``picture.save``, which would load an SDC file first, by a model
@@ -153,7 +153,7 @@ def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None
     import numpy as np
 
     from ..pipeline import encoding
-    from ..plugin import converted
+    from ..saving import converted
 
     with as_picture(image) as picture:
         samples = np.asarray(converted(picture))

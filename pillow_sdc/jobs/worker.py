@@ -25,7 +25,7 @@ from .tasks import Conversion, Kind, Task
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..pipeline.encoding import EncodedImage
+    from ..pipeline.encoding import EncodedFile
     from .storage.stores import Store
 
 Converted = Callable[[int, int], None]
@@ -246,8 +246,8 @@ class Worker:
             item.note(remark=opened.remark)
             return opened.image, opened.options
 
-        def take(item: Item, encoded: "EncodedImage") -> None:
-            put(item, encoded.data, model=encoded.model, **facts(encoded.header, len(encoded.data)))
+        def take(item: Item, file: "EncodedFile") -> None:
+            put(item, file.data, model=file.model, **facts(file.header, len(file.data)))
 
         def source_of(item: Item) -> bytes:
             data = item.read()
@@ -266,7 +266,7 @@ class Worker:
             self._encode_each(items, picture_of, take)
 
     def _encode_each(
-        self, items: Sequence[Item], picture_of: PictureOf, take: "Callable[[Item, EncodedImage], None]"
+        self, items: Sequence[Item], picture_of: PictureOf, take: "Callable[[Item, EncodedFile], None]"
     ) -> None:
         """Encode the pictures of items.
 

@@ -107,21 +107,21 @@ class ComputedLatents(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EncodedImage:
+class EncodedFile:
     """The file of a picture, and what is known of it.
 
     Attributes:
-        data: The bytes of the file.
         header: Size, mode and codec.
+        data: The bytes of the file.
         model: Name of the model that made the latents; ``None`` where they are those of the picture's own file.
     """
 
-    data: bytes
     header: Header
+    data: bytes
     model: str | None
 
 
-def encode(picture: PreparedImage, progress: ProgressCallback | None = None) -> EncodedImage:
+def encode(picture: PreparedImage, progress: ProgressCallback | None = None) -> EncodedFile:
     """Return the file of one picture.
 
     Args:
@@ -198,7 +198,7 @@ def compute(pictures: Sequence[PreparedImage], steps: Steps = UNCOUNTED) -> list
     return [ComputedLatents(each, models.name) for each in latents]  # "auto" may have become another while it worked
 
 
-def finish(picture: PreparedImage, computed: ComputedLatents, steps: Steps = UNCOUNTED) -> EncodedImage:
+def finish(picture: PreparedImage, computed: ComputedLatents, steps: Steps = UNCOUNTED) -> EncodedFile:
     """Return the file of a picture.
 
     Raises:
@@ -214,7 +214,7 @@ def finish(picture: PreparedImage, computed: ComputedLatents, steps: Steps = UNC
     data, target_size = picture.envelope.file(payload), picture.options.target_size
     if target_size is not None and len(data) > target_size:
         raise OptionError(_too_large(len(data), target_size, len(payload), picture.envelope))
-    return EncodedImage(data, picture.header, computed.model)
+    return EncodedFile(picture.header, data, computed.model)
 
 
 def encode_latents(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from ..jobs.pictures.plugins import open_image
-from ..plugin import converted
+from ..saving import converted
 from .metrics import Samples
 
 CROP = 512

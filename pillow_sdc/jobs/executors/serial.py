@@ -14,7 +14,7 @@ from ..worker import Files, Item, PictureOf, Worker, ends_run
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ...pipeline.encoding import EncodedImage
+    from ...pipeline.encoding import EncodedFile
     from ..progress import Watch
 
 
@@ -44,14 +44,14 @@ class _Worker(Worker):
         self._within = within
 
     def _encode_each(
-        self, items: Sequence[Item], picture_of: PictureOf, take: "Callable[[Item, EncodedImage], None]"
+        self, items: Sequence[Item], picture_of: PictureOf, take: "Callable[[Item, EncodedFile], None]"
     ) -> None:
-        from ...api import encode_image
+        from ...api import encode_file
 
         def encode(item: Item, progress: ProgressCallback) -> None:
             image, options = picture_of(item)
             with image:
-                file = encode_image(image, progress=progress, **self._conversion.save_options, **options)
+                file = encode_file(image, progress=progress, **self._conversion.save_options, **options)
             take(item, file)
 
         self._one_by_one(items, encode)
