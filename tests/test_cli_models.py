@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from pillow_sdc.cli import app
-from pillow_sdc.models import clear_cache, compact
+from pillow_sdc.models import clear_cache, compact, loading
 from pillow_sdc.models.compact import sessions
 from pillow_sdc.models.diffusion import hub
 from pillow_sdc.runtime import libraries
@@ -25,7 +25,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_loaded() -> Iterator[None]:
+def _nothing_loaded_or_said(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(loading, "_has_warned", False)
     clear_cache()
     yield
     clear_cache()

@@ -183,6 +183,13 @@ def test_format_and_models_do_not_know_each_other() -> None:
             assert len(others & {"format", "models"}) <= 1
 
 
+def test_the_runtime_knows_nothing_of_the_package_but_its_errors() -> None:
+    for module, path in modules().items():
+        if unit_of(module) == "runtime":
+            others = {unit_of(i.module) for i in imports(path) if i.module.startswith("pillow_sdc")}
+            assert others <= {"errors", "runtime"}, module
+
+
 def loaded_after(statements: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter holds after some statements."""
     code = f"{statements}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
