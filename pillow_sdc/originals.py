@@ -1,7 +1,7 @@
 """What a picture of Pillow was loaded from, as long as it is unmodified since.
 
-A loaded picture keeps what its file held, still coded, and a hash of the pixels that decoding gave. As long as the
-pixels have that hash, saving the picture can do without a model (:mod:`pillow_sdc.pipeline.resaving`).
+A loaded picture keeps what its file held, still coded, and a hash of the decoded pixels. As long as the pixels have
+that hash, saving the picture can do without a model (:mod:`pillow_sdc.pipeline.resaving`).
 """
 
 import threading
@@ -22,7 +22,7 @@ _DIGEST_BYTES = 16
 
 
 class Original:
-    """What a picture was loaded from, and which pixels that gave; nothing until it is loaded."""
+    """What a picture was loaded from, and the pixels that were decoded from it; nothing until it is loaded."""
 
     def __init__(self) -> None:
         self.reading = threading.Lock()
@@ -57,7 +57,7 @@ class Info(dict[Any, Any]):
     """
 
     def __init__(self, report: Mapping[str, Any], keeps_payload: Callable[[], bool]) -> None:
-        """Take a report, which may grow, and the method that tells of the picture whether saving keeps the payload."""
+        """Take a report, which may grow, and the method that tells whether saving the picture keeps the payload."""
         super().__init__(sdc=report)
         self._keeps_payload = weakref.WeakMethod(keeps_payload)  # the picture holds this, and must be free to go
 

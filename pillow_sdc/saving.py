@@ -62,8 +62,8 @@ def unmodified(im: Image.Image, mode: str) -> Unmodified | None:
     Raises:
         CorruptFileError: The picture is not loaded, and its file is damaged.
     """
-    opened: Any = im
-    return opened.unmodified() if is_opened_sdc(im) and im.mode == mode else None
+    sdc: Any = im
+    return sdc.unmodified() if is_opened_sdc(im) and im.mode == mode else None
 
 
 def converted(im: Image.Image) -> Image.Image:

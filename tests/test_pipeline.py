@@ -203,3 +203,27 @@ def test_what_is_known_of_a_file_comes_with_it(mode: str) -> None:
     assert header.bits_per_pixel(len(encoded.data)) == about.bits_per_pixel
     assert (encoded.model, again.model) == ("means", None)
     assert (again.data, again.header) == (encoded.data, header)
+
+
+@pytest.mark.parametrize("encode", [pillow_sdc.encode, pillow_sdc.encode_latents])
+def test_memory_that_runs_out_while_encoding_is_an_oserror(encode: Callable[[Any], Any]) -> None:
+    def exhausted(pixels: Any) -> Any:
+        raise MemoryError
+
+    using = models()
+    using.autoencoder.encode = exhausted  # type: ignore[method-assign]
+    with in_use(using), pytest.raises(InsufficientMemoryError, match="16×12"):
+        encode(Image.new("RGB", (16, 12)))
+
+
+def test_encode_refuses_several_frames_where_all_are_asked_for() -> None:
+    frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    with in_use(models()):
+        assert pillow_sdc.info(pillow_sdc.encode(file)).width == 8
+        assert pillow_sdc.encode(frames[0], save_all=True) == pillow_sdc.encode(frames[0])
+        with pytest.raises(OSError, match="cannot write 2 frames as SDC"):
+            pillow_sdc.encode(file, save_all=True)
+        with pytest.raises(OSError, match="cannot write 2 frames as SDC"):
+            pillow_sdc.encode(frames[0], append_images=frames[1:])

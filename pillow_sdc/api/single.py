@@ -47,7 +47,7 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
 
     Args:
         image: A picture; a uint8 array ``(H, W)`` or ``(H, W, 2, 3 or 4)``: grey or colour, with alpha or without; or
-            what ``Image.open`` makes a picture of: a path, the bytes of a file, or a binary file object.
+            what ``Image.open`` takes: a path, the bytes of a file, or a binary file object.
         progress: Called in this thread after each step, with the steps that are done and the steps that there are, as
             far as is known. A step is a tile of up to 768×768 pixels that the network has encoded, or 1,024 rows of
             pixels that the codec has gone through once; each trial of ``target_size`` adds steps. The last call is with
@@ -57,7 +57,7 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
             loaded, or not modified since, the latents are taken from the file, without a model.
 
     Raises:
-        TypeError: ``image`` is none of these.
+        TypeError: ``image`` is not one of these.
         ValueError: An option is outside its range, or the array has another shape or type.
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode cannot be written, or the model is unavailable or failed.
@@ -133,7 +133,7 @@ def read_preview(source: SdcSource) -> "Image.Image":
 
 
 def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None) -> "NDArray[np.float32]":
-    """Return the latents that the model of the current settings makes of a picture, before any quantisation.
+    """Return the latents of a picture by the model of the current settings, before any quantisation.
 
     Args:
         image: A picture, an array or a file, as :func:`encode` takes them; of modes that the format lacks, what
@@ -144,7 +144,7 @@ def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None
         float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled.
 
     Raises:
-        TypeError: ``image`` is none of these.
+        TypeError: ``image`` is not one of these.
         ValueError: The array has another shape or type.
         PIL.UnidentifiedImageError: The file is not a picture that Pillow can read (also an ``OSError``).
         OSError: The file cannot be read, the picture's mode would lose precision, or the model is unavailable or
@@ -167,7 +167,7 @@ def decode_latents(
     noise_variance: float = 0.0,
     progress: ProgressCallback | None = None,
 ) -> "Image.Image":
-    """Return the picture that the model of the current settings makes of latents, such as those of image-to-image.
+    """Return the picture of latents, such as those of image-to-image, by the model of the current settings.
 
     Args:
         latents: ``(4, h, w)``, SD-scaled; an array or a torch tensor of any floating-point type, on any device.

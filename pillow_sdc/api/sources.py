@@ -30,7 +30,7 @@ def as_picture(image: "Picture") -> "Iterator[Image.Image]":
     """Give Pillow's picture of a picture, an array or a file; a file that this opens is closed again.
 
     Raises:
-        TypeError: ``image`` is none of these.
+        TypeError: ``image`` is not one of these.
         ValueError: The array has another shape or type than :func:`encode` takes.
         OSError: The file cannot be read (``UnidentifiedImageError`` if it is not a picture).
     """

@@ -38,7 +38,7 @@ class Stages(Generic[Item, Taken, Prepared, Computed, Result]):
         take: Returns what an item holds.
         prepare: Returns what the model needs of it.
         group_of: Tells which items the model may take together.
-        compute: Returns what the model makes of a group, in its order.
+        compute: Returns the results of the model for a group, in its order.
         finish: Returns the result of an item.
         at_once: Tells which items are taken in the caller's thread, before the next item is asked for.
     """

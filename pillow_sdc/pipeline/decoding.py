@@ -3,7 +3,7 @@
     file ─ prepare ─▶ latents, noise variance, alpha ─ compute ─▶ samples ─ finish ─▶ picture
 
 :func:`prepare` reads and checks what a file holds, and needs no model. :func:`compute` has a model remove the noise and
-make samples of the latents, of one file or of several together. To finish a picture of Pillow is the plugin's part.
+decode the latents, of one file or of several together. To finish a picture of Pillow is the plugin's part.
 """
 
 from collections.abc import Sequence

@@ -95,7 +95,7 @@ class PreparedImage:
 
 
 class ComputedLatents(NamedTuple):
-    """What a model has made of a picture.
+    """The result of a model for a picture.
 
     Attributes:
         latents: SD-scaled, ``(4, ⌈H/8⌉, ⌈W/8⌉)``; ``None`` where the payload is there.

@@ -17,7 +17,7 @@ REACH = 1
 """How far the map looks around a latent."""
 
 SIDE = 2
-"""Pixels that it makes of a latent, in each direction."""
+"""Pixels that a latent becomes in each direction."""
 
 # fmt: off
 WEIGHTS = np.array(
