@@ -45,7 +45,7 @@ class CompiledOnRecurrence:
         self._compiled: dict[Any, Callable[..., torch.Tensor]] = {}
 
     def __call__(self, network: Any, *tensors: "torch.Tensor") -> "torch.Tensor":
-        """Return what the function makes of the network and the tensors.
+        """Return what the function returns for the network and the tensors.
 
         Raises:
             ModelUnavailableError: Compiling failed.

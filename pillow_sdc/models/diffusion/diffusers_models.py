@@ -148,7 +148,7 @@ class DiffusersAutoencoder:
 
 
 class DiffusersDenoiser:
-    """A :class:`~.interfaces.Denoiser`: a U-Net that is told the empty prompt."""
+    """A :class:`~.interfaces.Denoiser`: a U-Net that is given the empty prompt."""
 
     def __init__(self, name: str, network: Any, schedule: NoiseSchedule, prompt: NDArray[np.float32]) -> None:
         self._name = name

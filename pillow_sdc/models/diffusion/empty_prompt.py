@@ -1,4 +1,4 @@
-"""The text encoder's encoding of the empty prompt, which an unguided U-Net is told at every step.
+"""The text encoder's encoding of the empty prompt, which an unguided U-Net is given at every step.
 
 It takes half a gigabyte of text encoder to compute these 231 kB once; so they are kept on disk, beside the hub's
 cache, and later processes load neither tokenizer nor text encoder.
