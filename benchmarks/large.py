@@ -91,8 +91,8 @@ def seam_pixels() -> NDArray[np.bool_]:
     """Return which pixels ``(H, W)`` are computed in more than one tile."""
     scale = container.PIXELS_PER_LATENT
     covered = np.zeros(SIDE, int)
-    for duration in split(SIDE // scale, stages.TILE, stages.TILE_OVERLAP):
-        covered[duration.start * scale : duration.stop * scale] += 1
+    for span in split(SIDE // scale, stages.TILE, stages.TILE_OVERLAP):
+        covered[span.start * scale : span.stop * scale] += 1
     return covered[:, None] * covered > 1
 
 

@@ -58,7 +58,7 @@ def test_every_golden_file_is_described_and_drawn(name: str) -> None:
     assert max(drawn.size) < 2000
 
 
-def test_what_is_told_agrees_with_the_package() -> None:
+def test_the_description_agrees_with_the_package() -> None:
     path = GOLDEN / "palette-rgba-metadata.sdc"
     description = described(path.name)
     info, latents = pillow_sdc.info(path), pillow_sdc.read_latents(path)
