@@ -2,9 +2,9 @@
 
     python benchmarks/batch.py FOLDER [--pictures N] [--rounds N] [--batch-sizes 1 4]
 
-One loop has one core, which shows how well the work spreads over all of them. The other has them all, as a program's
-own has: there the model's threads share them, while the rest of the work leaves all but one idle. Everything is run in
-turn, and medians are compared.
+One loop has one core, which shows how well the work scales to all of them. The other has all cores, as in an ordinary
+program: the model's threads use them, but the rest of the work uses only one. The runs alternate, and medians are
+compared.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""The embedded model against the autoencoder that taught it, on a folder of photographs, in one run.
+"""The embedded model against its teacher on a folder of photographs, in one run.
 
     python benchmarks/compact.py FOLDER --teacher DIRECTORY_OR_HUB_ID [--against NETWORKS] [--sheet PNG]
 
-Palette files are of the teacher's latents, as if it had written them, unless said; what the teacher decodes plainly,
-the embedded decoder decodes knowing the noise variance. ``--against`` says how far the embedded networks are from
-others in their place: those of the same weights in float32, that ``training.quantise --float`` writes, or of another
-version; their time is measured, too. ``--sheet`` writes details at 200 %, side by side: the original, what the teacher
-decodes of palette files of the embedded encoder's latents, what the embedded decoder does, and the other networks'.
-They are the busiest ones, or those that ``--detail`` names.
+Palette files have the teacher's latents unless stated otherwise. The teacher decodes without the noise variance, the
+embedded decoder with it. ``--against`` compares the embedded networks with others in their place: those with the same
+weights in float32, which ``training.quantise --float`` writes, or those of another version; their time is measured,
+too. ``--sheet`` writes details at 200 %, side by side: the original, what the teacher decodes of palette files of the
+embedded encoder's latents, what the embedded decoder does, and the other networks'. They are the busiest ones, or
+those that ``--detail`` names.
 """
 
 import argparse

@@ -2,13 +2,13 @@
 
     python benchmarks/context_speed.py FOLDER [--pictures N] [--rounds N] [--sections SECTION ...]
 
-Latents are those of the embedded model for photographs of 512×512 pixels. All that is compared is run in turn, picture
-by picture, and medians are given, so that what else the machine does falls on all alike; it is the processor's time
-that is measured, but in the last section. The sections:
+Latents are those of the embedded model for photographs of 512×512 pixels. The compared runs alternate, picture by
+picture, and medians are given, so that other load on the machine affects all of them equally. CPU time is measured,
+except in the last section. The sections:
 
 paths    decoding and encoding along each of the processor's paths and by the reference
-growth   decoding of 8×8 times as many latents, over decoding once: 64 were it proportional
-threads  decoding the pictures in one thread over doing so in two: 2 were they free of each other, and two cores idle
+growth   time to decode 8×8 times as many latents, over decoding once: 64 if it is proportional
+threads  time to decode the pictures in one thread over that in two: 2 if the threads run in parallel on two idle cores
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Training samples from a second of a core: latents and pixels of ``.sdc`` files, against pixels of JPEG, in one run.
+"""Training samples per core and second: latents and pixels of ``.sdc`` files, against pixels of JPEG, in one run.
 
 python benchmarks/datasets.py FOLDER [--pictures N] [--rounds N] [--treated MODEL]
 

@@ -1,4 +1,4 @@
-"""What opening, verifying and reducing an ``.sdc`` file costs, beside WebP, AVIF and HEIF of the same picture.
+"""Cost of opening, verifying and reducing an ``.sdc`` file, beside WebP, AVIF and HEIF of the same picture.
 
     python benchmarks/opening.py [PICTURE]
 

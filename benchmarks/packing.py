@@ -1,4 +1,4 @@
-"""What ``.sdc`` files take one by one, in a tar shard and in a Parquet shard, as ``sdc batch`` packs them.
+"""Storage of ``.sdc`` files one by one, in a tar shard and in a Parquet shard, as ``sdc batch`` packs them.
 
     python benchmarks/packing.py FOLDER [--pictures N]
 

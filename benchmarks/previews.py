@@ -1,4 +1,4 @@
-"""How long it takes to have a small picture, or the latents, of an ``.sdc`` file without a model, by codec and size.
+"""Time to read a small picture, or the latents, from an ``.sdc`` file without a model, by codec and size.
 
     python benchmarks/previews.py FOLDER [--photos N]
 

@@ -1,4 +1,4 @@
-"""What saving an opened file again keeps, and what it costs, beside encoding its pixels, as copies of it are.
+"""Quality and time of saving an opened file again, beside encoding its pixels, as happens to copies of it.
 
     python benchmarks/resaving.py PICTURE [PICTURE ...]
 

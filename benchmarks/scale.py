@@ -1,4 +1,4 @@
-"""What more workers bring, here and on Ray, and what memory a run takes: encoding with the embedded model on the CPU.
+"""Speed-up by more workers, here and on Ray, and memory of a run: encoding with the embedded model on the CPU.
 
 Each engine converts a folder of N photographs of 512×512 pixels, and one of twice as many. Both runs start processes
 that import all they need and load the model, so their difference is the time that N pictures take without any of that;

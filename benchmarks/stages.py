@@ -1,8 +1,8 @@
-"""What each stage of a picture's way takes of one core, and how many cores a GPU keeps busy.
+"""The time of one core for each stage of a picture, and the number of cores that a GPU keeps busy.
 
-All is computed by one thread. The model is the embedded one, measured here. What a GPU does with Stable Diffusion v1.4
-is arithmetic (1.12 TFLOP to encode 512×512 pixels, 2.51 to decode them, 0.80 for each of the U-Net's four evaluations,
-as ``benchmarks/gpu.py`` counts them) over the given rate, unless measured rates are given.
+Everything runs in one thread. The model is the embedded one, measured here. The rate of a GPU with Stable Diffusion
+v1.4 is computed (1.12 TFLOP to encode 512×512 pixels, 2.51 to decode them, 0.80 for each of the U-Net's four
+evaluations, as ``benchmarks/gpu.py`` counts them) over the given rate, unless measured rates are given.
 
 python benchmarks/stages.py FOLDER [--pictures N] [--tflops RATE] [--gpu-encodes PER_SECOND] [--gpu-decodes PER_SECOND]
 """

@@ -1,4 +1,4 @@
-"""How benchmarks take time: of calls in this process, and of programs in processes of their own.
+"""Timing of calls in this process, and of programs in separate processes.
 
 It needs the standard library alone, so that its source can begin a program for another interpreter.
 """

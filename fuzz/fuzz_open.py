@@ -50,8 +50,8 @@ MEMORY_PER_PIXEL, MEMORY_FIXED = 64, 64 << 20
 """What SECURITY.md promises, the model aside."""
 
 MEASURED, WITH_COMPACT, COMPARED = 32, 16, 8
-"""One in so many has its memory measured; one in so many is decoded by the embedded model; one in so many, if it is
-of the codec ``context``, is decoded both by the compiled kernel and by the reference in Python."""
+"""One file in this many has its memory measured, is decoded by the embedded model, or (if it is
+of the codec ``context``) is decoded both by the compiled kernel and by the reference in Python."""
 
 METADATA = {"exif": b"MM", "dpi": bytes(range(1, 9)), "icc_profile": bytes(99), "xmp": b"<rdf:li/>" * 9}
 """Some of which are deflated, and some not."""
@@ -165,7 +165,7 @@ def deflated_metadata(draw: random.Random) -> bytes:
 
 @cache
 def seconds_of_honest_file(codec: str, mode: str, rows: int, columns: int) -> float:
-    """Return what a file full of detail of so many latents takes."""
+    """Return the seconds that a file full of detail with this many latents takes."""
     header = container.Header(8 * columns, 8 * rows, mode, codec)
     noise = np.random.default_rng(0)
     payload = SLOWEST[codec].encode(noise.standard_normal((4, rows, columns)).astype(np.float32))
@@ -298,7 +298,7 @@ def seeds() -> list[bytes]:
 
 
 def fuzz(runs: int | None, seconds: float | None, seed: int) -> Counter[str]:
-    """Check so many files, or for so long."""
+    """Check a number of files, or files for a number of seconds."""
     compact, smallest = models.get_models, lambda settings: SmallestModels()
     set_up()
     draw, files, outcomes = random.Random(seed), seeds(), Counter[str]()

@@ -49,7 +49,8 @@ class Settings(NamedTuple):
         compile: Whether torch compiles the networks for recurring shapes; no effect on the embedded model.
         codec: The codec of a ``save`` without ``codec`` and without an option of a codec: ``"palette"``, ``"context"``
             or ``"uint8"``; ``None`` means ``"context"`` if a quality is set, else ``"palette"``.
-        quality: The quality of such a file, 1 to 100, for ``"context"`` only; ``None`` means the codec's default.
+        quality: The quality of such a file, 1 to 100, for ``"context"`` only; ``None`` means the codec's default
+            (``DEFAULT_QUALITY`` in ``format/context/codec.py``).
     """
 
     model: str = "auto"

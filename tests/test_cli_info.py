@@ -58,7 +58,7 @@ def test_every_golden_file_is_described_and_drawn(name: str) -> None:
     assert max(drawn.size) < 2000
 
 
-def test_what_is_told_agrees_with_the_package() -> None:
+def test_the_description_agrees_with_the_package() -> None:
     path = GOLDEN / "palette-rgba-metadata.sdc"
     description = described(path.name)
     info, latents = pillow_sdc.info(path), pillow_sdc.read_latents(path)
@@ -66,10 +66,10 @@ def test_what_is_told_agrees_with_the_package() -> None:
     assert description["file_bytes"] == info.file_bytes == path.stat().st_size
     assert description["bits_per_pixel"] == info.bits_per_pixel
     assert description["chunks"] == [{"type": letter, "bytes": length} for letter, length in info.chunks]
-    told = description["latents"]
-    assert isinstance(told, dict)
-    assert (4, told["rows"], told["columns"]) == latents.shape
-    for channel, values in zip(told["channels"], latents, strict=True):
+    found = description["latents"]
+    assert isinstance(found, dict)
+    assert (4, found["rows"], found["columns"]) == latents.shape
+    for channel, values in zip(found["channels"], latents, strict=True):
         expected = values.mean(), values.std(), values.min(), values.max()
         assert list(channel.values()) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
@@ -121,25 +121,25 @@ def test_a_bad_file_is_told_and_the_others_are_described(tmp_path: Path) -> None
 @pytest.mark.parametrize("quality", [1, 34, 50, 99, 100])
 def test_the_quality_is_the_one_that_was_asked_for(quality: int) -> None:
     latents = np.zeros((4, 2, 2), np.float32)
-    told = ContextCodec.describe(ContextCodec(quality=quality).encode(latents))
-    assert told["quality"] == quality
-    assert told["step"] == step_of(quality) / 4096
-    assert told["trellis"]
-    assert told["weighted"]
+    found = ContextCodec.describe(ContextCodec(quality=quality).encode(latents))
+    assert found["quality"] == quality
+    assert found["step"] == step_of(quality) / 4096
+    assert found["trellis"]
+    assert found["weighted"]
 
 
 def test_steps_that_are_coarser_than_any_quality_have_one_below_1() -> None:
     payload = ContextCodec().encode_with_step(np.zeros((4, 2, 2), np.float32), LARGEST_STEP)
-    told = ContextCodec.describe(payload)
-    assert told["step"] == LARGEST_STEP / 4096
-    assert -18 < told["quality"] < -17
+    found = ContextCodec.describe(payload)
+    assert found["step"] == LARGEST_STEP / 4096
+    assert -18 < found["quality"] < -17
 
 
 def test_the_flags_of_the_codec_context_are_told() -> None:
     latents = np.zeros((4, 2, 2), np.float32)
-    told = ContextCodec.describe(ContextCodec(trellis=False, weighted=False).encode(latents))
-    assert not told["trellis"]
-    assert not told["weighted"]
+    found = ContextCodec.describe(ContextCodec(trellis=False, weighted=False).encode(latents))
+    assert not found["trellis"]
+    assert not found["weighted"]
 
 
 def test_the_palette_is_that_of_the_latents() -> None:
@@ -151,8 +151,8 @@ def test_the_palette_is_that_of_the_latents() -> None:
 
 
 def test_the_step_of_the_codec_uint8_is_told() -> None:
-    told = Uint8Codec.describe(Uint8Codec().encode(np.zeros((4, 1, 1), np.float32)))
-    assert told["step"] == pytest.approx(0.0332, rel=1e-3)
+    found = Uint8Codec.describe(Uint8Codec().encode(np.zeros((4, 1, 1), np.float32)))
+    assert found["step"] == pytest.approx(0.0332, rel=1e-3)
 
 
 def test_view_writes_a_sheet_beside_the_source(tmp_path: Path) -> None:

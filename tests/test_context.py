@@ -110,7 +110,7 @@ print(hashlib.sha256(payload + decoded.latents.tobytes()).hexdigest(), repr(deco
 
 
 def logarithms_of_steps() -> NDArray[np.float64]:
-    """Return what the network is told of each step that a payload can hold, not yet rounded."""
+    """Return the condition of the network for each step that a payload can hold, not yet rounded."""
     logarithms: NDArray[np.float64] = 256 * np.log(np.arange(1, context.LARGEST_STEP + 1) / 2457.6)
     return logarithms
 
@@ -129,8 +129,8 @@ def test_no_sum_of_the_network_exceeds_what_float32_holds_exactly() -> None:
             )
             here = np.abs(arrays["here"].astype(np.int64)).sum(1) if name == "window" else 0
             logarithms = [abs(int(logarithm)) for logarithm in logarithms_of_steps().round()]
-            told = np.array([max(logarithms), max(logarithms) ** 2 // 256, 256])
-            assert (127 * (weights.sum(1) + here) + bias + conditions @ told // 256 + 1).max() < 2**24
+            largest = np.array([max(logarithms), max(logarithms) ** 2 // 256, 256])
+            assert (127 * (weights.sum(1) + here) + bias + conditions @ largest // 256 + 1).max() < 2**24
 
 
 @every_variant
@@ -366,14 +366,14 @@ def test_a_size_that_cannot_be_met_is_refused_with_what_takes_the_room() -> None
     with pytest.raises(OptionError) as caught:
         saved(target_size=2000, exif=exif, icc_profile=profile)
     message = str(caught.value)
-    told = re.fullmatch(
+    found = re.fullmatch(
         r"target_size of 2000 bytes cannot be met: the smallest file has (\d+) bytes \(latents (\d+), EXIF (\d+), "
         r"colour profile (\d+), header and checksums 25\); leave out the EXIF or the colour profile, "
         r"make the picture smaller, or allow (\d+) bytes",
         message,
     )
-    assert told is not None, message
-    smallest, latents, exif_bytes, profile_bytes, allowed = map(int, told.groups())
+    assert found is not None, message
+    smallest, latents, exif_bytes, profile_bytes, allowed = map(int, found.groups())
     assert smallest == allowed == latents + exif_bytes + profile_bytes + 25
     assert 400 < exif_bytes < len(exif)
     assert profile_bytes == len(profile) + 7  # type, two bytes of length, checksum

@@ -14,7 +14,7 @@ Latents = NDArray[np.float32]
 
 
 class SmoothDenoiser:
-    """Predicts something that depends on all that a denoiser is told, and remembers the timesteps."""
+    """Predicts something that depends on all arguments of a denoiser, and remembers the timesteps."""
 
     name = "smooth"
     schedule = NoiseSchedule.scaled_linear()

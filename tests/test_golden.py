@@ -1,4 +1,4 @@
-"""The golden files: what every reader must make of sound and damaged files, now and ever after."""
+"""The golden files: the results that every reader must give for sound and damaged files, now and later."""
 
 import hashlib
 import importlib.util

@@ -57,7 +57,7 @@ def test_the_stream_is_as_long_as_the_symbols_information_and_at_most_a_byte_mor
 
 
 def test_carries_propagate_through_bytes_already_written() -> None:
-    # Halving the interval upwards for ever leaves bytes of ones, through which the last symbol carries or does not.
+    # Always taking the upper half writes bytes of ones, through which the last symbol carries or does not.
     ascending: list[Coded] = [([1, TOTAL - 1], 1)] * 3 + [([TOTAL // 2, TOTAL // 2], 1)] * 400
     for last in (0, 1):
         coded: list[Coded] = [*ascending, ([TOTAL - 1, 1], last), ([TOTAL - 1, 1], last)]

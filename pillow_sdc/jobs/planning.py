@@ -18,10 +18,10 @@ from .tasks import Conversion, Kind, Task, check_distinct
 SUFFIXES = *tar_shards.SUFFIXES, *parquet_shards.SUFFIXES
 
 LEAST, SHARE = 16, 8
-"""Of few files a worker takes so many at a time, or so small a part, so that there is something for each."""
+"""Limit on the files of a task if there are few: 16, or an eighth of all files, so that every worker gets some."""
 
 DIGITS = 6
-"""Of the numbers that new shards are named by."""
+"""Number of digits in the names of new shards."""
 
 
 def plan(
@@ -72,9 +72,9 @@ def plan(
 
 
 def _with_kinds(entries: Sequence[Entry], conversion: Conversion) -> Iterator[tuple[Entry, Kind | None]]:
-    """Yield files and what each is taken for; ``None`` if it is none of what is converted.
+    """Yield files and the kind of each; ``None`` if it is not converted.
 
-    An SDC file is none of it where a picture of another format has its name: it is what that became.
+    An SDC file beside a picture of another format with the same name is not converted: it is that picture's result.
     """
     kinds = [kind_of(entry.path, conversion) for entry in entries]
     pictures = [PurePosixPath(entry.path) for entry, kind in zip(entries, kinds, strict=True) if kind is Kind.FILES]
@@ -85,7 +85,7 @@ def _with_kinds(entries: Sequence[Entry], conversion: Conversion) -> Iterator[tu
 
 
 def kind_of(path: str, conversion: Conversion) -> Kind | None:
-    """Return what a file is taken for by its own name; ``None`` if it is none of what is converted."""
+    """Return the kind of a file by its own name; ``None`` if it is not converted."""
     pure = PurePosixPath(path)
     if any(map(left_out.is_hidden, pure.parts)):
         return None

@@ -25,7 +25,7 @@ class Engine(Protocol):
     def __call__(
         self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
     ) -> Iterator[tuple[Task, list[Row]]]:
-        """Yield tasks that are done, in any order, and the results of their pictures; meanwhile ``watch`` is told."""
+        """Yield finished tasks, in any order, and the results of their pictures; ``watch`` learns of progress."""
 
 
 def run(

@@ -73,5 +73,5 @@ def _to_srgb(rgb: Image.Image, profile: object) -> Image.Image:
 
 
 def _readable(name: str) -> str:
-    """Return a file's name with what is no text in it replaced, so that it can be written anywhere."""
+    """Return a file's name with bytes that are not valid text replaced, so that it can be written anywhere."""
     return os.fsencode(name).decode("utf-8", "replace")

@@ -67,7 +67,7 @@ def _draw_cell(
 
 
 def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return a text, its end cut off where it is too long for the cell."""
+    """Return a text, truncated if it is too long for the cell."""
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     if font.getlength(text) <= width:
         return text

@@ -64,7 +64,7 @@ def format_of(suffix: str) -> str:
     """Return Pillow's name of the format that a suffix, such as ``.png``, stands for.
 
     Raises:
-        ValueError: It is none that Pillow writes, or SDC.
+        ValueError: Pillow does not write the format, or it is SDC.
     """
     from PIL import Image
 

@@ -18,7 +18,7 @@ _MODES_WITHOUT_COLOUR = {"1", "I", "I;16", "F"}
 """What a picture in colour must not become. L is not among them: as a GIF, RGB that is all grey is opened as L."""
 
 _LONGEST_SIDE = {"ICO": 256, "JPEG": 65500, "MPO": 65500, "WEBP": 16383}
-"""Of formats whose plugins say nothing clear of pictures that are too large."""
+"""Largest sides, by format, where the plugin's own error does not say that a picture is too large."""
 
 
 class PictureFile(NamedTuple):
@@ -42,7 +42,7 @@ class _Written(NamedTuple):
 
 
 class _RefusedError(Exception):
-    """A format does not take a picture or its metadata, or what it makes of them is something else."""
+    """A format cannot hold a picture or its metadata, or would change them."""
 
 
 def picture_file(image: Image.Image, file_format: str, *, keep_metadata: bool) -> PictureFile:
