@@ -235,7 +235,7 @@ class SdcShards(IterableDataset[Any]):
         for url, first, step in splits:
             folder, name = _folder_and_name(url)
             read = _read_tar if name.lower().endswith(tar_shards.SUFFIXES) else _read_parquet
-            with Store(folder).opened(name) as file:
+            with Store(folder).open(name) as file:
                 samples = enumerate(read(file, url, self._column))
                 try:
                     yield from (stored for number, stored in samples if number % step == first)

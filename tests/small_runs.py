@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 from pyarrow import parquet
 
-from pillow_sdc.jobs.manifest import FOLDER, Row, read_rows
-from pillow_sdc.jobs.progress import Watch
+from pillow_sdc.jobs.manifest import FOLDER, ManifestRow, read_rows
+from pillow_sdc.jobs.progress import ProgressListener
 from pillow_sdc.jobs.runner import Engine, run
 from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.tasks import Conversion, Task
@@ -64,13 +64,13 @@ class InlineEngine:
         self.tasks: list[Task] = []
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-    ) -> Iterator[tuple[Task, list[Row]]]:
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, listener: ProgressListener
+    ) -> Iterator[tuple[Task, list[ManifestRow]]]:
         worker = Worker(source, target, conversion, threads=1)
         for task in tasks:
             self.tasks.append(task)
-            watch.begun(task)
-            yield task, worker.do(task, partial(watch.converted, task))
+            listener.begun(task)
+            yield task, worker.do(task, partial(listener.converted, task))
 
 
 class InterruptedEngine(InlineEngine):
@@ -81,9 +81,9 @@ class InterruptedEngine(InlineEngine):
         self._before, self._then = before, then
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-    ) -> Iterator[tuple[Task, list[Row]]]:
-        yield from super().__call__(tasks[: self._before], source, target, conversion, watch)
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, listener: ProgressListener
+    ) -> Iterator[tuple[Task, list[ManifestRow]]]:
+        yield from super().__call__(tasks[: self._before], source, target, conversion, listener)
         self._then(Worker(source, target, conversion, threads=1), tasks[self._before])
         raise KeyboardInterrupt
 
@@ -105,14 +105,14 @@ def check_that_a_failed_shard_is_made_anew(engine: Engine, folder: Path) -> None
     assert unfinished(target) == []
 
 
-def rows_of(target: str | Path) -> list[Row]:
+def rows_of(target: str | Path) -> list[ManifestRow]:
     """Return the rows of a manifest, as one reads them who knows nothing of this package but the documentation."""
     store = Store(target)
     paths = sorted(entry.path for entry in store.find(FOLDER) if entry.path.endswith(".parquet"))
     return [row for path in paths if "/_" not in path for row in read_rows(store.read(path))]
 
 
-def row_of(target: str | Path, end: str) -> Row:
+def row_of(target: str | Path, end: str) -> ManifestRow:
     """Return the last row of the source whose name has an end."""
     return [row for row in rows_of(target) if row.source.endswith(end)][-1]
 

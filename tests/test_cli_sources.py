@@ -17,13 +17,13 @@ from small_runs import DECODING, ENCODING, SETTINGS, InlineEngine, files_of, pic
 
 import pillow_sdc
 from pillow_sdc.cli.messages import Failures
-from pillow_sdc.cli.sources import Source, find
-from pillow_sdc.jobs import skipped as left_out
+from pillow_sdc.cli.sources import InputFile, find
+from pillow_sdc.jobs import skipped
 from pillow_sdc.jobs.pictures import plugins
 from pillow_sdc.jobs.pictures.opening import format_of, is_picture, is_sdc
 from pillow_sdc.jobs.runner import run
 from pillow_sdc.jobs.storage.stores import Store
-from pillow_sdc.jobs.tasks import Kind, Task
+from pillow_sdc.jobs.tasks import Packing, Task
 from pillow_sdc.jobs.worker import Worker
 
 HEIF_SUFFIXES = (".heic", ".heics", ".heif", ".heifs", ".hif")
@@ -99,7 +99,7 @@ class TestPlugins:
         (tmp_path / "in").mkdir()
         (tmp_path / "in" / "a.heic").write_bytes(heic())
         worker = Worker(Store(tmp_path / "in"), Store(tmp_path / "out"), ENCODING, threads=1)
-        (row,) = worker.do(Task(("a.heic",), 1, Kind.FILES, Kind.FILES, targets=("a.sdc",)))
+        (row,) = worker.do(Task(("a.heic",), 1, Packing.FILES, Packing.FILES, targets=("a.sdc",)))
         assert (row.error, row.output) == (None, "a.sdc")
 
     @pytest.mark.usefixtures("fresh_pillow")
@@ -182,11 +182,11 @@ class TestLeftOut:
         ],
     )
     def test_a_line_counts_by_kind(self, counts: dict[str, int], words: str) -> None:
-        assert left_out.described(counts) == words
+        assert skipped.described(counts) == words
 
     @pytest.mark.parametrize("name", ["README", "a.long version of it", "a.\x1b[31m", "a.", "a.b-c"])
     def test_what_is_no_usual_suffix_is_not_printed(self, name: str) -> None:
-        assert left_out.kind_of(Path(name)) == left_out.OTHER
+        assert skipped.kind_of(Path(name)) == skipped.OTHER
 
     @pytest.mark.parametrize("arguments", [["encode", "-o", "out"], ["decode", "-o", "out"], ["info"]])
     def test_it_is_said_by_every_command_that_takes_folders(self, tmp_path: Path, arguments: list[str]) -> None:
@@ -367,7 +367,7 @@ class TestPipes:
         ],
     )
     def test_names_of_descriptors_are_none(self, path: str, has_name: bool) -> None:
-        assert Source(Path(path), Path(Path(path).name)).has_name == has_name
+        assert InputFile(Path(path), Path(Path(path).name)).has_name == has_name
 
 
 class TestSheets:
@@ -429,7 +429,7 @@ def deny(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_a_run_counts_what_it_leaves_out(tmp_path: Path) -> None:
     make(tmp_path / "in", "a.png", "notes.txt", ".hidden.txt", "b/README")
     progress = run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, InlineEngine())
-    assert progress.omitted == Counter({".txt": 1, "other": 1})
-    assert run(str(tmp_path / "out"), str(tmp_path / "back"), DECODING, InlineEngine()).omitted == Counter()
+    assert progress.skipped == Counter({".txt": 1, "other": 1})
+    assert run(str(tmp_path / "out"), str(tmp_path / "back"), DECODING, InlineEngine()).skipped == Counter()
     assert SETTINGS["model"] == "compact"
     assert found(tmp_path / "out", wanted=is_sdc) == [str(tmp_path / "out" / "a.sdc")]

@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader
 import pillow_sdc
 from pillow_sdc.datasets import SdcFiles, SdcShards
 from pillow_sdc.errors import CorruptFileError, ModelUnavailableError, NotSdcError
-from pillow_sdc.jobs.manifest import Row
-from pillow_sdc.jobs.progress import Watch
+from pillow_sdc.jobs.manifest import ManifestRow
+from pillow_sdc.jobs.progress import ProgressListener
 from pillow_sdc.jobs.runner import run
 from pillow_sdc.jobs.storage.stores import Store
-from pillow_sdc.jobs.tasks import Conversion, Kind, Task
+from pillow_sdc.jobs.tasks import Conversion, Packing, Task
 from pillow_sdc.jobs.worker import Worker
 
 WIDTH, HEIGHT = 40, 24
@@ -59,8 +59,8 @@ class Archive(NamedTuple):
 
 
 def in_this_process(
-    tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-) -> Iterator[tuple[Task, list[Row]]]:
+    tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, listener: ProgressListener
+) -> Iterator[tuple[Task, list[ManifestRow]]]:
     """Do what ``sdc batch`` has its workers do."""
     worker = Worker(source, target, conversion, threads=1)
     yield from ((task, worker.do(task)) for task in tasks)
@@ -450,7 +450,7 @@ class TestSdcShards:
 
     def test_files_that_sdc_batch_packs_are_read(self, archive: Archive, kind: str, tmp_path: Path) -> None:
         pictures = archive.files.parent / "source-files"
-        convert(pictures, tmp_path / "packed", to=Kind(kind), shard_size=9)
+        convert(pictures, tmp_path / "packed", to=Packing(kind), shard_size=9)
         samples = list(SdcShards(tmp_path / "packed"))
         assert len(samples) == COUNT
         expected = [pillow_sdc.read_latents(path) for path in paths_of(archive)]
@@ -622,7 +622,7 @@ class TestHuggingFaceDatasets:
     def test_parquet_files_of_sdc_batch_hold_pictures(
         self, hugging_face: Any, archive: Archive, tmp_path: Path
     ) -> None:
-        convert(archive.files.parent / "source-files", tmp_path / "packed", to=Kind.PARQUET, shard_size=9)
+        convert(archive.files.parent / "source-files", tmp_path / "packed", to=Packing.PARQUET, shard_size=9)
         files = f"{tmp_path}/packed/*.parquet"
         dataset = hugging_face.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
         assert dataset.column_names == ["image"]

@@ -27,10 +27,10 @@ from small_runs import (
 )
 
 from pillow_sdc.jobs.executors import processes as local_engine
-from pillow_sdc.jobs.executors.processes import LocalEngine, Undivided
+from pillow_sdc.jobs.executors.processes import CriticalSections, LocalEngine
 from pillow_sdc.jobs.progress import Progress
 from pillow_sdc.jobs.runner import run
-from pillow_sdc.jobs.tasks import Kind
+from pillow_sdc.jobs.tasks import Packing
 
 TIMEOUT = 120
 
@@ -112,7 +112,7 @@ def test_the_death_of_a_worker_is_made_good_and_so_are_faults_of_the_stores(
 def test_a_picture_that_workers_die_of_fails_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pictures(place.source, 2)
     set_faults(monkeypatch, deadly=["01.png"])
-    monkeypatch.setattr(local_engine, "PATIENCE", 1)
+    monkeypatch.setattr(local_engine, "DEATHS_BEFORE_ISOLATION", 1)
     progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(1))
     assert (progress.pictures + progress.found, progress.failed) == (1, 1)
     assert progress.done == progress.total
@@ -126,8 +126,8 @@ def test_a_picture_that_workers_die_of_does_not_keep_others_out_of_shards(
 ) -> None:
     make_pictures(place.source, 2)
     set_faults(monkeypatch, deadly=["00.png"])
-    monkeypatch.setattr(local_engine, "PATIENCE", 1)
-    progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(1), to=Kind.TAR)
+    monkeypatch.setattr(local_engine, "DEATHS_BEFORE_ISOLATION", 1)
+    progress = run(place.source_url, place.target_url, ENCODING, LocalEngine(1), to=Packing.TAR)
     assert (progress.pictures, progress.failed) == (1, 1)
     assert files_of(place.target) == ["000000-1.tar"]
     assert row_of(place.target, "00.png").error == "its worker died, killed because memory ran out or by a crash"
@@ -168,9 +168,9 @@ def test_the_death_of_the_command_ends_its_workers_and_the_next_run_goes_on(
     place.check(40)
 
 
-@pytest.mark.parametrize("to", list(Kind))
+@pytest.mark.parametrize("to", list(Packing))
 def test_a_full_disk_ends_the_command_with_a_line_and_the_next_run_goes_on(
-    place: Place, to: Kind, monkeypatch: pytest.MonkeyPatch
+    place: Place, to: Packing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pictures(place.source, 40)
     set_faults(monkeypatch, full=["30.sdc", "000000.tar", "000000.parquet"])
@@ -204,17 +204,17 @@ def test_pictures_are_reported_as_they_are_done_and_once(place: Place) -> None:
 
 
 def test_a_worker_ends_when_the_picture_at_hand_is_written_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    undivided, events = Undivided(), list[str]()
-    with undivided.part():
-        ending = threading.Thread(target=undivided.end, args=[lambda: events.append("left")])
+    sections, events = CriticalSections(), list[str]()
+    with sections.section():
+        ending = threading.Thread(target=sections.end, args=[lambda: events.append("left")])
         ending.start()
         ending.join(0.1)
         events.append("reported")
     ending.join(TIMEOUT)
     assert events == ["reported", "left"]
-    monkeypatch.setattr(local_engine, "MERCY", 0.01)
-    with undivided.part():
-        undivided.end(lambda: events.append("left all the same"))
+    monkeypatch.setattr(local_engine, "SHUTDOWN_GRACE_SECONDS", 0.01)
+    with sections.section():
+        sections.end(lambda: events.append("left all the same"))
     assert events[-1] == "left all the same"
 
 
@@ -237,5 +237,7 @@ def test_an_interrupt_ends_with_code_130_and_the_next_run_goes_on(
     other = replace(ENCODING, save_options={"quality": 20})
     progress = run(place.source_url, place.target_url, other, InlineEngine())
     assert (progress.found, progress.pictures) == (count, 40 - count)
-    assert progress.otherwise == {ENCODING.described(): count}  # those of which the manifest did not know, too
+    assert progress.made_with_other_options == {
+        ENCODING.described(): count
+    }  # those of which the manifest did not know, too
     place.check(40)

@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 import pillow_sdc
 from pillow_sdc.cli import app
 from pillow_sdc.errors import ModelUnavailableError
-from pillow_sdc.jobs.executors.ray import PATIENCE, Pool, RayEngine
+from pillow_sdc.jobs.executors.ray import MAX_WORKER_DEATHS, Pool, RayEngine
 from pillow_sdc.jobs.runner import run
 from pillow_sdc.jobs.tasks import Conversion
 
@@ -129,7 +129,7 @@ def test_tasks_of_killed_actors_are_done_again_and_what_always_kills_fails_alone
     (source / "18.png").write_bytes(deadly(1, tmp_path / "once", picture(18)))
     progress = run(str(source), str(target), ENCODING, RayEngine(2))
     assert len(list((tmp_path / "once").iterdir())) == 1
-    assert len(list((tmp_path / "always").iterdir())) == PATIENCE + 1
+    assert len(list((tmp_path / "always").iterdir())) == MAX_WORKER_DEATHS + 1
     assert progress.done == progress.total
     assert progress.failed == 1
     assert contents_of(target) == encoded(*(number for number in range(20) if number != 3))

@@ -36,11 +36,20 @@ from small_runs import (
 
 import pillow_sdc
 from pillow_sdc.jobs import manifest as manifests
-from pillow_sdc.jobs.manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, as_parquet, pending_path, read_rows
-from pillow_sdc.jobs.progress import Progress, Watch
+from pillow_sdc.jobs.manifest import (
+    FOLDER,
+    PENDING,
+    UNFINISHED,
+    Manifest,
+    ManifestRow,
+    as_parquet,
+    pending_path,
+    read_rows,
+)
+from pillow_sdc.jobs.progress import Progress, ProgressListener
 from pillow_sdc.jobs.runner import LOCK, run
 from pillow_sdc.jobs.storage.stores import Store
-from pillow_sdc.jobs.tasks import Conversion, Kind, Task
+from pillow_sdc.jobs.tasks import Conversion, Packing, Task
 from pillow_sdc.jobs.worker import Worker
 
 ALL = dataclasses.replace(ENCODING, columns=("*",))
@@ -126,22 +135,22 @@ def test_files_become_files_and_these_files_again(pictures: Path, tmp_path: Path
 
 
 def test_files_are_packed_into_tar_shards_and_unpacked(pictures: Path, tmp_path: Path) -> None:
-    assert done(pictures, tmp_path / "out", to=Kind.TAR, shard_size=2, tasks=2).pictures == 3
+    assert done(pictures, tmp_path / "out", to=Packing.TAR, shard_size=2, tasks=2).pictures == 3
     assert files_of(tmp_path / "out") == ["000000.tar", "000001.tar"]
     members = members_of((tmp_path / "out" / "000000.tar").read_bytes())
     assert list(members) == ["00.sdc", "01.sdc"]
     assert all(map(is_picture, members.values()))
-    done(tmp_path / "out", tmp_path / "back", DECODING, to=Kind.FILES, tasks=2)
+    done(tmp_path / "out", tmp_path / "back", DECODING, to=Packing.FILES, tasks=2)
     assert files_of(tmp_path / "back") == ["000000/00.png", "000000/01.png", "000001/02.png"]
 
 
 def test_files_are_packed_into_parquet_shards_and_unpacked(pictures: Path, tmp_path: Path) -> None:
-    assert done(pictures, tmp_path / "out", to=Kind.PARQUET, shard_size=2, tasks=2).pictures == 3
+    assert done(pictures, tmp_path / "out", to=Packing.PARQUET, shard_size=2, tasks=2).pictures == 3
     assert files_of(tmp_path / "out") == ["000000.parquet", "000001.parquet"]
     cells = columns_of((tmp_path / "out" / "000000.parquet").read_bytes())["image"]
     assert [cell["path"] for cell in cells] == ["00.sdc", "01.sdc"]
     assert all(is_picture(cell["bytes"]) for cell in cells)
-    done(tmp_path / "out", tmp_path / "back", DECODING, to=Kind.FILES, tasks=2)
+    done(tmp_path / "out", tmp_path / "back", DECODING, to=Packing.FILES, tasks=2)
     assert files_of(tmp_path / "back") == ["000000/00000000.png", "000000/00000001.png", "000001/00000000.png"]
 
 
@@ -158,7 +167,7 @@ def test_tar_shards_become_tar_shards_and_these_again(tar: Path, tmp_path: Path)
 
 
 def test_tar_shards_become_files_in_folders_with_what_goes_along(tar: Path, tmp_path: Path) -> None:
-    assert done(tar, tmp_path / "out", to=Kind.FILES, tasks=1).pictures == 3
+    assert done(tar, tmp_path / "out", to=Packing.FILES, tasks=1).pictures == 3
     assert files_of(tmp_path / "out") == [f"a/x/{number}.{end}" for number in range(3) for end in ("cls", "sdc")]
     assert (tmp_path / "out" / "a" / "x" / "1.cls").read_bytes() == b"7"
     assert is_picture((tmp_path / "out" / "a" / "x" / "1.sdc").read_bytes())
@@ -176,7 +185,7 @@ def test_parquet_shards_become_parquet_shards_and_these_again(table: Path, tmp_p
 
 
 def test_parquet_shards_become_files_that_are_called_by_their_rows(table: Path, tmp_path: Path) -> None:
-    assert done(table, tmp_path / "out", to=Kind.FILES, tasks=1).pictures == 3
+    assert done(table, tmp_path / "out", to=Packing.FILES, tasks=1).pictures == 3
     assert files_of(tmp_path / "out") == ["a/00000000.sdc", "a/00000002.sdc", "a/00000003.sdc"]
 
 
@@ -194,10 +203,10 @@ def test_a_run_from_memory_to_memory_is_like_any_other() -> None:
     source = Store("memory://in")
     for number in range(2):
         source.write(f"{number}.png", picture(number), overwrite=False, through="_tmp")
-    assert done("memory://in", "memory://out", to=Kind.TAR, tasks=1).pictures == 2
-    assert done("memory://out/*.tar", "memory://back", DECODING, to=Kind.FILES, tasks=1).pictures == 2
+    assert done("memory://in", "memory://out", to=Packing.TAR, tasks=1).pictures == 2
+    assert done("memory://out/*.tar", "memory://back", DECODING, to=Packing.FILES, tasks=1).pictures == 2
     assert files_of("memory://back") == ["000000/0.png", "000000/1.png"]
-    done("memory://in", "memory://out", to=Kind.TAR, tasks=0)
+    done("memory://in", "memory://out", to=Packing.TAR, tasks=0)
     assert not Store("memory://out").exists(LOCK)
     assert row_of("memory://out", "0.png").source == "memory://in/0.png"
 
@@ -256,9 +265,9 @@ def test_the_manifest_tells_what_came_of_each_picture(pictures: Path, tmp_path: 
     assert progress.done == progress.total == sum(path.stat().st_size for path in pictures.iterdir())
 
 
-@pytest.mark.parametrize("to", [None, Kind.TAR])
+@pytest.mark.parametrize("to", [None, Packing.TAR])
 def test_files_that_were_made_just_now_are_not_read_for_the_manifest(
-    pictures: Path, tmp_path: Path, to: Kind | None, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, tmp_path: Path, to: Packing | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pillow_sdc.jobs.worker.facts_of", None)
     assert done(pictures, tmp_path / "out", to=to).pictures == 3
@@ -292,8 +301,10 @@ def test_the_manifest_tells_what_was_left_out(tmp_path: Path) -> None:
     assert row_of(tmp_path / "back", "b.sdc").output == "b.jpg"
 
 
-@pytest.mark.parametrize("to", [None, Kind.FILES])
-def test_the_manifest_tells_of_pictures_within_shards_and_of_these(tar: Path, tmp_path: Path, to: Kind | None) -> None:
+@pytest.mark.parametrize("to", [None, Packing.FILES])
+def test_the_manifest_tells_of_pictures_within_shards_and_of_these(
+    tar: Path, tmp_path: Path, to: Packing | None
+) -> None:
     done(tar, tmp_path / "out", to=to)
     sources = {row.source: row.output for row in rows_of(tmp_path / "out")}
     between, shard = ("/", "a") if to else ("::", "a.tar")
@@ -309,35 +320,50 @@ def test_the_manifest_tells_of_rows_of_tables_by_their_numbers(table: Path, tmp_
 
 
 def test_rows_are_what_they_were_when_they_are_read() -> None:
-    rows = [Row("a"), Row("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5, "remark")]
+    rows = [
+        ManifestRow("a"),
+        ManifestRow("b", "c", 1, 2, 3, 4, 0.5, "palette", "compact", 0.25, "error", 6.5, "remark"),
+    ]
     assert read_rows(as_parquet(rows)) == rows
     assert read_rows(as_parquet([])) == []
 
 
 def test_rows_are_written_now_and_then_so_that_few_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = Manifest(Store(tmp_path))
-    monkeypatch.setattr(manifests, "ROWS", 3)
-    manifest.add([Row("a"), Row("b")])
+    monkeypatch.setattr(manifests, "MAX_ROWS_UNWRITTEN", 3)
+    manifest.add([ManifestRow("a"), ManifestRow("b")])
     assert rows_of(tmp_path) == []
-    manifest.add([Row("c")])
+    manifest.add([ManifestRow("c")])
     assert [row.source for row in rows_of(tmp_path)] == ["a", "b", "c"]
-    monkeypatch.setattr(manifests, "SECONDS", 0.0)
-    manifest.add([Row("d")])
+    monkeypatch.setattr(manifests, "MAX_SECONDS_UNWRITTEN", 0.0)
+    manifest.add([ManifestRow("d")])
     assert [row.source for row in rows_of(tmp_path)][-1] == "d"
 
 
 def test_the_last_row_of_a_source_and_of_an_output_is_the_valid_one(tmp_path: Path) -> None:
     manifest = Manifest(Store(tmp_path))
     rows = [
-        *(Row("a", "1"), Row("b", "2"), Row("c", "3"), Row("a", error="bad"), Row("d", "2"), Row("c", "4")),
-        *(Row("e", "5", error="some failed"), Row("f", error="bad"), Row("g", error="bad"), Row("g", "6")),
+        *(
+            ManifestRow("a", "1"),
+            ManifestRow("b", "2"),
+            ManifestRow("c", "3"),
+            ManifestRow("a", error="bad"),
+            ManifestRow("d", "2"),
+            ManifestRow("c", "4"),
+        ),
+        *(
+            ManifestRow("e", "5", error="some failed"),
+            ManifestRow("f", error="bad"),
+            ManifestRow("g", error="bad"),
+            ManifestRow("g", "6"),
+        ),
     ]
     for row in rows:
         manifest.add([row])
         manifest.write()
     account = Manifest(Store(tmp_path)).account()
     assert account.done == {"d": "2", "c": "4", "g": "6"}
-    assert account.stale == {"a": "1", "e": "5"}
+    assert account.superseded == {"a": "1", "e": "5"}
     assert account.failed == {"a", "e", "f"}
 
 
@@ -357,7 +383,7 @@ def test_the_manifest_says_which_options_a_file_was_made_with(pictures: Path, tm
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "00.sdc").write_bytes((tmp_path / "out" / "00.sdc").read_bytes())
     progress = done(pictures, tmp_path / "there")
-    assert progress.otherwise == {}  # for nobody knows
+    assert progress.made_with_other_options == {}  # for nobody knows
     assert [row.options for row in rows_of(tmp_path / "there")] == [None, "--model compact", "--model compact"]
 
 
@@ -386,51 +412,58 @@ def with_quality(quality: int) -> Conversion:
 
 
 @pytest.mark.parametrize("kind", ["pictures", "tar", "table"])
-@pytest.mark.parametrize("to", [None, Kind.FILES])
+@pytest.mark.parametrize("to", [None, Packing.FILES])
 def test_what_is_there_but_was_made_with_other_options_is_counted(
-    kind: str, to: Kind | None, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, to: Packing | None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     source = request.getfixturevalue(kind)
     done(source, tmp_path / "out", with_quality(20), to=to)
-    assert done(source, tmp_path / "out", with_quality(20), to=to, tasks=0).otherwise == {}
+    assert done(source, tmp_path / "out", with_quality(20), to=to, tasks=0).made_with_other_options == {}
     progress = done(source, tmp_path / "out", with_quality(30), to=to, tasks=0)
     assert (progress.found, progress.options) == (3, "--model compact --quality 30")
-    assert progress.otherwise == {"--model compact --quality 20": 3}
-    assert done(source, tmp_path / "out", again(with_quality(30)), to=to).otherwise == {}
-    assert done(source, tmp_path / "out", with_quality(30), to=to, tasks=0).otherwise == {}
+    assert progress.made_with_other_options == {"--model compact --quality 20": 3}
+    assert done(source, tmp_path / "out", again(with_quality(30)), to=to).made_with_other_options == {}
+    assert done(source, tmp_path / "out", with_quality(30), to=to, tasks=0).made_with_other_options == {}
 
 
-@pytest.mark.parametrize(("first", "then"), [(None, Kind.TAR), (Kind.TAR, Kind.PARQUET)])
+@pytest.mark.parametrize(("first", "then"), [(None, Packing.TAR), (Packing.TAR, Packing.PARQUET)])
 def test_what_is_there_but_packed_otherwise_is_counted(
-    pictures: Path, tmp_path: Path, first: Kind | None, then: Kind
+    pictures: Path, tmp_path: Path, first: Packing | None, then: Packing
 ) -> None:
     done(pictures, tmp_path / "out", to=first)
     progress = done(pictures, tmp_path / "out", to=then, tasks=0)
-    assert progress.otherwise == {f"--model compact --to {first or Kind.FILES}": 3}
+    assert progress.made_with_other_options == {f"--model compact --to {first or Packing.FILES}": 3}
 
 
-@pytest.mark.parametrize("to", [None, Kind.TAR])
-def test_what_a_run_made_before_it_was_cut_off_has_its_options(pictures: Path, tmp_path: Path, to: Kind | None) -> None:
+@pytest.mark.parametrize("to", [None, Packing.TAR])
+def test_what_a_run_made_before_it_was_cut_off_has_its_options(
+    pictures: Path, tmp_path: Path, to: Packing | None
+) -> None:
     engine = InterruptedEngine(0, lambda worker, task: worker.do(task))
     with pytest.raises(KeyboardInterrupt):
         run(str(pictures), str(tmp_path / "out"), with_quality(20), engine, to=to)
     for _ in range(2):
         progress = done(pictures, tmp_path / "out", with_quality(30), to=to)
         assert (progress.pictures, progress.found) == (0, 3)
-        assert progress.otherwise == {"--model compact --quality 20": 3}
+        assert progress.made_with_other_options == {"--model compact --quality 20": 3}
 
 
-@pytest.mark.parametrize("to", [None, Kind.TAR])
+@pytest.mark.parametrize("to", [None, Packing.TAR])
 def test_a_run_that_is_cut_off_reports_the_files_that_there_are_and_no_shards(
-    pictures: Path, tmp_path: Path, to: Kind | None
+    pictures: Path, tmp_path: Path, to: Packing | None
 ) -> None:
     class CutOff(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
-            watch.begun(tasks[0])
+            self,
+            tasks: Sequence[Task],
+            source: Store,
+            target: Store,
+            conversion: Conversion,
+            listener: ProgressListener,
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
+            listener.begun(tasks[0])
             for _ in range(2):
-                watch.converted(tasks[0], 10, 1)
+                listener.converted(tasks[0], 10, 1)
             raise KeyboardInterrupt
             yield
 
@@ -445,21 +478,26 @@ def test_a_run_that_is_cut_off_reports_the_files_that_there_are_and_no_shards(
 def test_what_is_said_of_a_task_again_or_too_late_counts_once(pictures: Path, tmp_path: Path) -> None:
     class Slow(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
-            watch.begun(tasks[0])
-            watch.converted(tasks[0], 10, 1)  # by a worker that dies
-            yield from super().__call__(tasks, source, target, conversion, watch)
-            watch.begun(tasks[0])
-            watch.converted(tasks[0], 10, 1)
+            self,
+            tasks: Sequence[Task],
+            source: Store,
+            target: Store,
+            conversion: Conversion,
+            listener: ProgressListener,
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
+            listener.begun(tasks[0])
+            listener.converted(tasks[0], 10, 1)  # by a worker that dies
+            yield from super().__call__(tasks, source, target, conversion, listener)
+            listener.begun(tasks[0])
+            listener.converted(tasks[0], 10, 1)
 
     reports: list[int] = []
     run(str(pictures), str(tmp_path / "out"), ENCODING, Slow(), report=lambda now: reports.append(now.pictures))
     assert reports == [0, 1, 1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("to", list(Kind))
-def test_what_is_done_is_not_done_again(pictures: Path, tmp_path: Path, to: Kind) -> None:
+@pytest.mark.parametrize("to", list(Packing))
+def test_what_is_done_is_not_done_again(pictures: Path, tmp_path: Path, to: Packing) -> None:
     done(pictures, tmp_path / "out", to=to)
     before = {path: (tmp_path / "out" / path).stat().st_mtime_ns for path in files_of(tmp_path / "out")}
     progress = done(pictures, tmp_path / "out", to=to, tasks=0)
@@ -468,25 +506,25 @@ def test_what_is_done_is_not_done_again(pictures: Path, tmp_path: Path, to: Kind
     assert len(rows_of(tmp_path / "out")) == 3
 
 
-@pytest.mark.parametrize("to", list(Kind))
-def test_new_files_are_added(pictures: Path, tmp_path: Path, to: Kind) -> None:
+@pytest.mark.parametrize("to", list(Packing))
+def test_new_files_are_added(pictures: Path, tmp_path: Path, to: Packing) -> None:
     done(pictures, tmp_path / "out", to=to)
     (pictures / "new.png").write_bytes(picture(9))
     assert done(pictures, tmp_path / "out", to=to, tasks=1).pictures == 1
     assert (
         row_of(tmp_path / "out", "new.png").output
         == {
-            Kind.FILES: "new.sdc",
-            Kind.TAR: "000001.tar::new.sdc",
-            Kind.PARQUET: "000001.parquet::new.sdc",
+            Packing.FILES: "new.sdc",
+            Packing.TAR: "000001.tar::new.sdc",
+            Packing.PARQUET: "000001.parquet::new.sdc",
         }[to]
     )
 
 
-@pytest.mark.parametrize("to", [None, Kind.FILES])
+@pytest.mark.parametrize("to", [None, Packing.FILES])
 @pytest.mark.parametrize("kind", ["tar", "table"])
 def test_shards_that_are_done_are_not_done_again(
-    tmp_path: Path, to: Kind | None, kind: str, request: pytest.FixtureRequest
+    tmp_path: Path, to: Packing | None, kind: str, request: pytest.FixtureRequest
 ) -> None:
     source = request.getfixturevalue(kind)
     done(source, tmp_path / "out", to=to, tasks=1)
@@ -497,7 +535,7 @@ def test_shards_that_are_done_are_not_done_again(
 
 
 def test_shards_that_were_unpacked_are_kept_as_shards_too_if_that_is_asked_for(tar: Path, tmp_path: Path) -> None:
-    done(tar, tmp_path / "out", to=Kind.FILES, tasks=1)
+    done(tar, tmp_path / "out", to=Packing.FILES, tasks=1)
     assert done(tar, tmp_path / "out", tasks=1).pictures == 3
     done(tar, tmp_path / "out", tasks=0)
     assert len(files_of(tmp_path / "out")) == 7
@@ -511,13 +549,13 @@ def test_what_was_removed_is_done_again(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_of_a_shard_that_became_files_those_that_were_removed_are_done_again(tar: Path, tmp_path: Path) -> None:
-    done(tar, tmp_path / "out", to=Kind.FILES)
+    done(tar, tmp_path / "out", to=Packing.FILES)
     for name in ("1.sdc", "2.cls"):
         (tmp_path / "out" / "a" / "x" / name).unlink()
-    progress = done(tar, tmp_path / "out", to=Kind.FILES, tasks=1)
+    progress = done(tar, tmp_path / "out", to=Packing.FILES, tasks=1)
     assert (progress.pictures, progress.failed) == (1, 0)
     assert len(files_of(tmp_path / "out")) == 6
-    done(tar, tmp_path / "out", to=Kind.FILES, tasks=0)
+    done(tar, tmp_path / "out", to=Packing.FILES, tasks=0)
 
 
 def test_files_that_the_manifest_does_not_know_are_taken_into_it(pictures: Path, tmp_path: Path) -> None:
@@ -560,8 +598,8 @@ def test_a_damaged_file_in_the_target_is_reported_and_left(pictures: Path, tmp_p
     done(pictures, tmp_path / "out", tasks=0)
 
 
-@pytest.mark.parametrize("to", [None, Kind.TAR])
-def test_what_is_there_is_replaced_if_that_is_asked_for(tmp_path: Path, to: Kind | None) -> None:
+@pytest.mark.parametrize("to", [None, Packing.TAR])
+def test_what_is_there_is_replaced_if_that_is_asked_for(tmp_path: Path, to: Packing | None) -> None:
     make_tar(tmp_path / "in" / "a.tar", [("1.png", picture(1))])
     done(tmp_path / "in", tmp_path / "out")
     before = (tmp_path / "out" / "a.tar").read_bytes()
@@ -604,20 +642,20 @@ def test_a_shard_that_is_there_but_of_another_source_is_reported(tar: Path, tmp_
 
 
 @pytest.mark.parametrize("options", [{}, {"quality": 20}, {"target_size": 40}, {"codec": "uint8"}])
-@pytest.mark.parametrize("kind", Kind)
-def test_sdc_files_become_sdc_files_without_a_model(tmp_path: Path, kind: Kind, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", Packing)
+def test_sdc_files_become_sdc_files_without_a_model(tmp_path: Path, kind: Packing, options: dict[str, Any]) -> None:
     stored = pillow_sdc.encode(picture(), quality=80, xmp=b"x", model="compact")
     expected = pillow_sdc.encode(stored, xmp=b"x", **options)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "0.sdc").write_bytes(stored)
-    if kind is not Kind.FILES:
+    if kind is not Packing.FILES:
         done(tmp_path / "in", tmp_path / "packed", to=kind)
-    source = tmp_path / ("in" if kind is Kind.FILES else "packed")
+    source = tmp_path / ("in" if kind is Packing.FILES else "packed")
     (tmp_path / "no-model").mkdir()
     conversion = dataclasses.replace(
         ENCODING, settings={"model": str(tmp_path / "no-model"), "device": "cpu"}, save_options=options
     )
-    progress = done(source, tmp_path / "out", conversion, to=Kind.FILES)
+    progress = done(source, tmp_path / "out", conversion, to=Packing.FILES)
     assert (progress.pictures, progress.failed) == (1, 0)
     (name,) = files_of(tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == expected
@@ -630,7 +668,7 @@ def test_of_pictures_beside_their_sdc_files_the_pictures_are_encoded(pictures: P
     (pictures / "00.sdc").write_bytes(GOLDEN)
     (pictures / "other.sdc").write_bytes(GOLDEN)
     progress = done(pictures, tmp_path / "out")
-    assert (progress.pictures, progress.omitted) == (4, {".sdc": 1})
+    assert (progress.pictures, progress.skipped) == (4, {".sdc": 1})
     assert files_of(tmp_path / "out") == ["00.sdc", "01.sdc", "02.sdc", "other.sdc"]
     assert is_picture((tmp_path / "out" / "00.sdc").read_bytes())
     assert (tmp_path / "out" / "other.sdc").read_bytes() == GOLDEN
@@ -646,8 +684,8 @@ def depth_map() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("to", [None, Kind.FILES])
-def test_what_lies_beside_photographs_is_kept_byte_for_byte_there_and_back(tmp_path: Path, to: Kind | None) -> None:
+@pytest.mark.parametrize("to", [None, Packing.FILES])
+def test_what_lies_beside_photographs_is_kept_byte_for_byte_there_and_back(tmp_path: Path, to: Packing | None) -> None:
     rest = {"0.depth.png": depth_map(), "0.json": b"{}", "1.seg.png": picture(9), "._1.jpg": b"x", "1.webp.txt": b""}
     photographs = {"0.image.png": picture(0), "1.jpg": picture(1, "JPEG")}
     make_tar(tmp_path / "in" / "a.tar", sorted({**rest, **photographs}.items()))
@@ -713,8 +751,8 @@ def test_all_sdc_files_of_a_sample_are_decoded_unless_one_is_named(tmp_path: Pat
     assert list(members_of((tmp_path / "out2" / "a.tar").read_bytes())) == ["0.right.sdc", "0.png", "0.left.png"]
 
 
-@pytest.mark.parametrize("to", [None, Kind.FILES])
-def test_several_columns_of_a_table_are_converted(tmp_path: Path, to: Kind | None) -> None:
+@pytest.mark.parametrize("to", [None, Packing.FILES])
+def test_several_columns_of_a_table_are_converted(tmp_path: Path, to: Packing | None) -> None:
     (tmp_path / "in").mkdir()
     columns = {"left": [picture(0), None], "right": [picture(1), picture(2)], "mask": [b"a", b"b"]}
     parquet.write_table(pa.table(columns), tmp_path / "in" / "a.parquet")
@@ -760,13 +798,13 @@ def content_of(target: Path) -> dict[str, bytes]:
 
 
 shards = pytest.mark.parametrize("kind", ["tar", "parquet"])
-ways = pytest.mark.parametrize("to", [None, Kind.FILES])
+ways = pytest.mark.parametrize("to", [None, Packing.FILES])
 
 
 @shards
 @ways
 def test_a_shard_of_which_pictures_fail_is_made_anew_until_none_does(
-    tmp_path: Path, kind: str, to: Kind | None
+    tmp_path: Path, kind: str, to: Packing | None
 ) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     make_shard(source, kind, [picture(0), BAD, BAD])
@@ -786,7 +824,7 @@ def test_a_shard_of_which_pictures_fail_is_made_anew_until_none_does(
 
 
 @ways
-def test_what_failed_when_it_was_overwritten_is_not_taken_for_done(tmp_path: Path, to: Kind | None) -> None:
+def test_what_failed_when_it_was_overwritten_is_not_taken_for_done(tmp_path: Path, to: Packing | None) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     make_shard(source, "tar", [picture(0), picture(1)])
     (source / "b.png").write_bytes(picture(2))
@@ -879,10 +917,15 @@ def test_a_run_that_was_killed_while_it_replaced_a_shard_is_not_taken_to_have_do
 def test_a_worker_that_died_after_it_replaced_a_shard_does_it_again(tmp_path: Path) -> None:
     class Twice(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
+            self,
+            tasks: Sequence[Task],
+            source: Store,
+            target: Store,
+            conversion: Conversion,
+            listener: ProgressListener,
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
             Worker(source, target, conversion).do(tasks[0])
-            yield from super().__call__(tasks, source, target, conversion, watch)
+            yield from super().__call__(tasks, source, target, conversion, listener)
 
     source, out = tmp_path / "in", tmp_path / "out"
     done(make_shard(source, "tar", [picture(0), BAD]), out)
@@ -893,8 +936,8 @@ def test_a_worker_that_died_after_it_replaced_a_shard_does_it_again(tmp_path: Pa
     done(source, out, tasks=0)
 
 
-@pytest.mark.parametrize("to", [Kind.TAR, Kind.PARQUET])
-def test_files_that_could_not_be_packed_are_tried_again(pictures: Path, tmp_path: Path, to: Kind) -> None:
+@pytest.mark.parametrize("to", [Packing.TAR, Packing.PARQUET])
+def test_files_that_could_not_be_packed_are_tried_again(pictures: Path, tmp_path: Path, to: Packing) -> None:
     (pictures / "bad.png").write_bytes(BAD)
     assert done(pictures, tmp_path / "out", to=to, tasks=1).failed == 1
     before = content_of(tmp_path / "out")
@@ -924,14 +967,14 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     names = ["../up.png", "x/../../up.png", "/up.png", "a\\b.png"]
     members = [(name, picture(number)) for number, name in enumerate(names)]
     make_tar(tmp_path / "in" / "a.tar", [*members, ("../up.txt", b"up"), ("good.png", picture())])
-    progress = done(tmp_path / "in", tmp_path / "out" / "deep", to=Kind.FILES)
+    progress = done(tmp_path / "in", tmp_path / "out" / "deep", to=Packing.FILES)
     assert files_of(tmp_path / "out" / "deep") == ["a/good.sdc"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["deep"]
     assert {row.source.partition("::")[2]: row.error for row in progress.errors} == {
         name: f"{name.replace('png', 'sdc')!r} leads out of its folder" for name in (*names, "../up.txt")
     }
-    done(tmp_path / "in", tmp_path / "out" / "deep", to=Kind.FILES, tasks=1)  # for it is not done
+    done(tmp_path / "in", tmp_path / "out" / "deep", to=Packing.FILES, tasks=1)  # for it is not done
 
 
 def test_pictures_of_a_shard_that_would_become_one_file_do_not_replace_each_other(tmp_path: Path) -> None:
@@ -941,7 +984,7 @@ def test_pictures_of_a_shard_that_would_become_one_file_do_not_replace_each_othe
     ]
     make_tar(tmp_path / "in" / "x.tar", members)
     for _ in range(2):
-        progress = done(tmp_path / "in", tmp_path / "out", ALL, to=Kind.FILES, tasks=1)
+        progress = done(tmp_path / "in", tmp_path / "out", ALL, to=Packing.FILES, tasks=1)
         assert files_of(tmp_path / "out") == [f"x/{name}" for name in ("a.bmp.sdc", "a.sdc", "a.txt", "b.sdc")]
         assert (tmp_path / "out" / "x" / "a.txt").read_bytes() == b"first"
         assert {row.source.partition("::")[2]: row.error for row in progress.errors} == {
@@ -987,9 +1030,9 @@ def test_a_picture_that_its_new_format_cannot_hold_is_reported(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("to", "expected"), [(Kind.TAR, ["a.txt", "a.sdc"]), (Kind.FILES, ["b/a.sdc", "b/a.txt", "b/c.txt"])]
+    ("to", "expected"), [(Packing.TAR, ["a.txt", "a.sdc"]), (Packing.FILES, ["b/a.sdc", "b/a.txt", "b/c.txt"])]
 )
-def test_of_a_shard_a_bad_picture_is_left_out(tmp_path: Path, to: Kind, expected: list[str]) -> None:
+def test_of_a_shard_a_bad_picture_is_left_out(tmp_path: Path, to: Packing, expected: list[str]) -> None:
     members = [
         ("a.png", picture()),
         ("a.txt", b"a"),
@@ -1001,7 +1044,7 @@ def test_of_a_shard_a_bad_picture_is_left_out(tmp_path: Path, to: Kind, expected
     progress = done(tmp_path / "in", tmp_path / "out", ALL, to=to)
     errors = errors_of(progress)
     assert errors["b.tar::c.png"] == "not a picture that Pillow can read"
-    if to is Kind.TAR:
+    if to is Packing.TAR:
         assert list(members_of((tmp_path / "out" / "b.tar").read_bytes())) == expected
         assert errors["b.tar::c.bmp"] == "left out, for another picture of its sample failed"
     else:
@@ -1038,7 +1081,7 @@ def test_of_a_corrupt_shard_that_becomes_files_those_before_the_damage_are_kept(
     whole = (tar / "a.tar").read_bytes()
     (tar / "a.tar").write_bytes(whole[: whole.index(b"x/2.png") + 600])
     for number in range(2):
-        progress = done(tar, tmp_path / "out", to=Kind.FILES, tasks=1)
+        progress = done(tar, tmp_path / "out", to=Packing.FILES, tasks=1)
         assert progress.pictures == 2 * (number == 0)
         assert list(errors_of(progress)) == ["a.tar"]
         assert "unexpected end of data" in errors_of(progress)["a.tar"]
@@ -1059,17 +1102,17 @@ def test_names_that_are_no_utf8_are_as_good_as_others(tmp_path: Path) -> None:
     (tmp_path / "in" / f"{name}bad.png").write_bytes(b"nonsense")
     (tmp_path / "in" / f"{name}bad.png").chmod(0o600)
     make_tar(tmp_path / "in" / "a.tar", [(f"{name}.png", picture())])
-    assert done(tmp_path / "in", tmp_path / "out", to=Kind.FILES).pictures == 2
+    assert done(tmp_path / "in", tmp_path / "out", to=Packing.FILES).pictures == 2
     assert files_of(tmp_path / "out") == [f"a/{name}.sdc", f"{name}.sdc"]
     assert row_of(tmp_path / "out", "in/\\udcff.png").output == "\\udcff.sdc"
     (tmp_path / "in" / f"{name}bad.png").unlink()
-    done(tmp_path / "in", tmp_path / "out", to=Kind.FILES, tasks=0)
+    done(tmp_path / "in", tmp_path / "out", to=Packing.FILES, tasks=0)
 
 
 def test_a_shard_of_nothing_but_bad_files_does_not_appear(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.png").write_bytes(b"nonsense")
-    for to in (Kind.TAR, Kind.PARQUET):
+    for to in (Packing.TAR, Packing.PARQUET):
         for _ in range(2):
             assert done(tmp_path / "in", tmp_path / "out", to=to, tasks=1).failed == 1
             assert files_of(tmp_path / "out") == []
@@ -1101,8 +1144,8 @@ def test_a_target_that_is_a_file_is_an_error(pictures: Path) -> None:
 # Cut off
 
 
-@pytest.mark.parametrize("to", list(Kind))
-def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, to: Kind) -> None:
+@pytest.mark.parametrize("to", list(Packing))
+def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, to: Packing) -> None:
     make_pictures(tmp_path / "in", 18)
     with pytest.raises(KeyboardInterrupt):
         run(str(tmp_path / "in"), str(tmp_path / "out"), ENCODING, InterruptedEngine(1), to=to, shard_size=16)
@@ -1111,7 +1154,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, to: Kind) -> None:
     assert done(tmp_path / "in", tmp_path / "out", to=to, shard_size=16, tasks=1).pictures == 2
     rows = rows_of(tmp_path / "out")
     assert len({row.source for row in rows}) == len(rows) == 18
-    assert len(files_of(tmp_path / "out")) == (18 if to is Kind.FILES else 2)
+    assert len(files_of(tmp_path / "out")) == (18 if to is Packing.FILES else 2)
 
 
 def do(worker: Worker, task: Task) -> None:
@@ -1125,8 +1168,8 @@ def abandoned(target: Path) -> None:
     (target / UNFINISHED / ".sdc-1234.tmp").write_bytes(b"half")
 
 
-@pytest.mark.parametrize("to", [Kind.TAR, Kind.PARQUET])
-def test_a_shard_that_appeared_just_before_the_end_is_taken_into_the_manifest(tmp_path: Path, to: Kind) -> None:
+@pytest.mark.parametrize("to", [Packing.TAR, Packing.PARQUET])
+def test_a_shard_that_appeared_just_before_the_end_is_taken_into_the_manifest(tmp_path: Path, to: Packing) -> None:
     make_pictures(tmp_path / "in", 4)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
@@ -1144,10 +1187,10 @@ def test_rows_of_a_shard_that_never_appeared_are_forgotten(pictures: Path, tmp_p
     store = Store(tmp_path / "out")
     path = pending_path("000000.tar")
     store.write(
-        path, as_parquet([Row(f"{pictures}/00.png", "000000.tar::00.sdc")]), overwrite=False, through=UNFINISHED
+        path, as_parquet([ManifestRow(f"{pictures}/00.png", "000000.tar::00.sdc")]), overwrite=False, through=UNFINISHED
     )
     abandoned(tmp_path / "out")
-    assert done(pictures, tmp_path / "out", to=Kind.TAR, tasks=1).pictures == 3
+    assert done(pictures, tmp_path / "out", to=Packing.TAR, tasks=1).pictures == 3
     assert len(rows_of(tmp_path / "out")) == 3
     assert store.find(PENDING) == []
 
@@ -1155,10 +1198,15 @@ def test_rows_of_a_shard_that_never_appeared_are_forgotten(pictures: Path, tmp_p
 def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path, tmp_path: Path) -> None:
     class Watching(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
+            self,
+            tasks: Sequence[Task],
+            source: Store,
+            target: Store,
+            conversion: Conversion,
+            listener: ProgressListener,
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
             assert unfinished(tmp_path / "out") == []
-            yield from super().__call__(tasks, source, target, conversion, watch)
+            yield from super().__call__(tasks, source, target, conversion, listener)
 
     abandoned(tmp_path / "out")
     assert run(str(pictures), str(tmp_path / "out"), ENCODING, Watching()).pictures == 3
@@ -1167,14 +1215,19 @@ def test_what_a_killed_run_left_is_removed_before_the_next_begins(pictures: Path
 def test_a_task_whose_worker_died_after_its_shard_appeared_is_not_done_again(pictures: Path, tmp_path: Path) -> None:
     class Twice(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
+            self,
+            tasks: Sequence[Task],
+            source: Store,
+            target: Store,
+            conversion: Conversion,
+            listener: ProgressListener,
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
             do(Worker(source, target, conversion), tasks[0])
             before = (tmp_path / "out" / "000000.tar").stat()
-            yield from super().__call__(tasks, source, target, conversion, watch)
+            yield from super().__call__(tasks, source, target, conversion, listener)
             assert (tmp_path / "out" / "000000.tar").stat().st_mtime_ns == before.st_mtime_ns
 
-    progress = run(str(pictures), str(tmp_path / "out"), ENCODING, Twice(), to=Kind.TAR)
+    progress = run(str(pictures), str(tmp_path / "out"), ENCODING, Twice(), to=Packing.TAR)
     assert (progress.pictures, progress.failed) == (3, 0)
     assert len(rows_of(tmp_path / "out")) == 3
     assert unfinished(tmp_path / "out") == []
@@ -1185,11 +1238,16 @@ def test_workers_have_ended_before_what_they_may_be_writing_is_removed(pictures:
 
     class Lasting(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
+            self,
+            tasks: Sequence[Task],
+            source: Store,
+            target: Store,
+            conversion: Conversion,
+            listener: ProgressListener,
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
             abandoned(tmp_path / "out")
             try:
-                yield from super().__call__(tasks, source, target, conversion, watch)
+                yield from super().__call__(tasks, source, target, conversion, listener)
             finally:
                 ended.append((tmp_path / "out" / UNFINISHED).exists())
 
@@ -1217,15 +1275,15 @@ def test_a_second_run_on_a_target_is_refused_and_the_first_unharmed(pictures: Pa
 
     class Disturbed(InlineEngine):
         def __call__(
-            self, tasks: Sequence[Task], source: Store, goal: Store, conversion: Conversion, watch: Watch
-        ) -> Iterator[tuple[Task, list[Row]]]:
+            self, tasks: Sequence[Task], source: Store, goal: Store, conversion: Conversion, listener: ProgressListener
+        ) -> Iterator[tuple[Task, list[ManifestRow]]]:
             with pytest.raises(OSError, match=f"another run is writing to {target}") as caught:
                 done(pictures, target)
             if where == "memory":
                 about = json.loads(str(caught.value)[str(caught.value).index("{") :].partition("; if")[0])
                 assert about["process"] == os.getpid()
                 assert str(caught.value).endswith("if it is no more, remove memory://out/_manifest/_lock")
-            yield from super().__call__(tasks, source, goal, conversion, watch)
+            yield from super().__call__(tasks, source, goal, conversion, listener)
 
     assert run(str(pictures), target, ENCODING, Disturbed()).pictures == 3
     assert files_of(target) == ["00.sdc", "01.sdc", "02.sdc"]
@@ -1250,16 +1308,16 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return f"{request.param}://{tmp_path}/out"
 
 
-@pytest.mark.parametrize("to", list(Kind))
+@pytest.mark.parametrize("to", list(Packing))
 def test_a_store_that_fails_for_a_while_loses_nothing(
-    pictures: Path, remote: str, to: Kind, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, remote: str, to: Packing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_faults(monkeypatch, failing={"": 2})
     assert done(pictures, remote, to=to, tasks=1).pictures == 3
     done(pictures, remote, to=to, tasks=0)
     kind, _, path = remote.partition("://")
-    if to is Kind.TAR:
-        assert done(f"{kind}://{path}/*.tar", f"{remote}2", DECODING, to=Kind.FILES).pictures == 3
+    if to is Packing.TAR:
+        assert done(f"{kind}://{path}/*.tar", f"{remote}2", DECODING, to=Packing.FILES).pictures == 3
 
 
 def test_a_store_that_fails_for_too_long_is_an_error_of_its_pictures(
@@ -1272,9 +1330,11 @@ def test_a_store_that_fails_for_too_long_is_an_error_of_its_pictures(
     assert done(pictures, remote, tasks=1).pictures == 1
 
 
-@pytest.mark.parametrize(("to", "full"), [(None, "01.sdc"), (Kind.TAR, "000000.tar"), (Kind.PARQUET, "000000.parquet")])
+@pytest.mark.parametrize(
+    ("to", "full"), [(None, "01.sdc"), (Packing.TAR, "000000.tar"), (Packing.PARQUET, "000000.parquet")]
+)
 def test_a_full_disk_ends_the_run_and_leaves_no_half_file(
-    pictures: Path, remote: str, to: Kind | None, full: str, monkeypatch: pytest.MonkeyPatch
+    pictures: Path, remote: str, to: Packing | None, full: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_faults(monkeypatch, full=[full])
     with pytest.raises(OSError, match="No space left on device"):

@@ -23,7 +23,7 @@ from small_runs import DECODING, ENCODING, make_tar, members_of
 
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.jobs.manifest import Account
-from pillow_sdc.jobs.planning import omissions, plan
+from pillow_sdc.jobs.planning import count_skipped, plan
 from pillow_sdc.jobs.storage import parquet as parquet_shards
 from pillow_sdc.jobs.storage import tar as tar_shards
 from pillow_sdc.jobs.storage.members import Members
@@ -31,7 +31,7 @@ from pillow_sdc.jobs.storage.parquet import COLUMN, ParquetShard
 from pillow_sdc.jobs.storage.samples import LONGEST_FILE, Sample
 from pillow_sdc.jobs.storage.stores import Entry, Store
 from pillow_sdc.jobs.storage.tar import TarShard
-from pillow_sdc.jobs.tasks import Conversion, Kind, Task
+from pillow_sdc.jobs.tasks import Conversion, Packing, Task
 
 STORE = Store("memory://in")
 
@@ -613,16 +613,18 @@ def test_hugging_faces_datasets_find_pictures_in_what_is_written(tmp_path: Path)
 def planned(
     *paths: str,
     conversion: Conversion = ENCODING,
-    to: Kind | None = None,
+    to: Packing | None = None,
     shard_size: int = 1000,
     done: Mapping[str, str] | None = None,
-    stale: Mapping[str, str] | None = None,
+    superseded: Mapping[str, str] | None = None,
     failed: Collection[str] = (),
     there: Collection[str] = (),
 ) -> list[Task]:
     entries = [Entry(path, len(path)) for path in paths]
-    outputs = [{f"memory://in/{source}": output for source, output in (part or {}).items()} for part in (done, stale)]
-    account = Account(*outputs, {f"memory://in/{source}" for source in (*failed, *(stale or {}))})
+    outputs = [
+        {f"memory://in/{source}": output for source, output in (part or {}).items()} for part in (done, superseded)
+    ]
+    account = Account(*outputs, {f"memory://in/{source}" for source in (*failed, *(superseded or {}))})
     return plan(STORE, entries, conversion, to=to, shard_size=shard_size, account=account, there=set(there))
 
 
@@ -634,7 +636,7 @@ def test_files_are_taken_for_what_their_names_say() -> None:
     tasks = planned(
         "a.PNG", "b.txt", "c.tar", "d.TGZ", "e.tar.gz", "f.parquet", "g.sdc", ".h.png", "_manifest/i.parquet"
     )
-    assert [(task.kind, task.sources) for task in tasks] == [
+    assert [(task.packing, task.sources) for task in tasks] == [
         ("files", ("a.PNG", "g.sdc")),
         ("tar", ("c.tar",)),
         ("tar", ("d.TGZ",)),
@@ -650,7 +652,7 @@ def test_sdc_files_are_left_out_where_they_lie_beside_their_originals() -> None:
     names = "a.png", "a.sdc", "b.sdc", "deep/a.sdc", "c.tar", "c.sdc", "A.b.JPG", "A.b.sdc"
     (task, *_) = planned(*names)
     assert task.sources == ("a.png", "b.sdc", "deep/a.sdc", "c.sdc", "A.b.JPG")
-    assert omissions(STORE, [Entry(name, 1) for name in names], ENCODING) == {".sdc": 2}
+    assert count_skipped(STORE, [Entry(name, 1) for name in names], ENCODING) == {".sdc": 2}
     assert goals(planned("a.png", "a.sdc", conversion=DECODING)) == [(("a.sdc",), "files", "")]
 
 
@@ -672,8 +674,8 @@ def test_workers_take_files_some_at_a_time() -> None:
     assert len(planned(*paths, conversion=large_batches)[0].sources) == 37
 
 
-@pytest.mark.parametrize("to", [None, *Kind])
-def test_two_files_that_would_become_one_are_refused(to: Kind | None) -> None:
+@pytest.mark.parametrize("to", [None, *Packing])
+def test_two_files_that_would_become_one_are_refused(to: Packing | None) -> None:
     with pytest.raises(ValueError, match=r"a\.jpg and a\.png would both become a\.sdc"):
         planned("a.jpg", "a.png", to=to)
 
@@ -682,29 +684,29 @@ def test_two_shards_that_would_become_one_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a\.tar and a\.tgz would both become a\.tar"):
         planned("a.tar", "a.tgz")
     with pytest.raises(ValueError, match=r"a\.tar and a\.parquet would both become a"):
-        planned("a.parquet", "a.tar", to=Kind.FILES)
+        planned("a.parquet", "a.tar", to=Packing.FILES)
 
 
 def test_files_that_would_come_among_those_of_a_shard_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a/b/c\.png and what is in a\.tar would both become files in a"):
-        planned("a/b/c.png", "a.tar", to=Kind.FILES)
+        planned("a/b/c.png", "a.tar", to=Packing.FILES)
     assert len(planned("a/b/c.png", "a.tar")) == 2
 
 
 def test_a_shard_is_not_put_where_the_manifest_is() -> None:
     with pytest.raises(ValueError, match="where the manifest is"):
-        planned("_manifest.tar", to=Kind.FILES)
+        planned("_manifest.tar", to=Packing.FILES)
 
 
-@pytest.mark.parametrize(("path", "to"), [("a.tar", Kind.PARQUET), ("a.parquet", Kind.TAR)])
-def test_shards_do_not_become_shards_of_the_other_kind(path: str, to: Kind) -> None:
+@pytest.mark.parametrize(("path", "to"), [("a.tar", Packing.PARQUET), ("a.parquet", Packing.TAR)])
+def test_shards_do_not_become_shards_of_the_other_kind(path: str, to: Packing) -> None:
     with pytest.raises(ValueError, match="make files of them first"):
         planned(path, to=to)
 
 
 def test_files_are_packed_into_numbered_shards() -> None:
     paths = [f"{number}.png" for number in range(5)]
-    for kind in (Kind.TAR, Kind.PARQUET):
+    for kind in (Packing.TAR, Packing.PARQUET):
         assert goals(planned(*paths, to=kind, shard_size=2)) == [
             (("0.png", "1.png"), kind, f"000000.{kind}"),
             (("2.png", "3.png"), kind, f"000001.{kind}"),
@@ -714,15 +716,15 @@ def test_files_are_packed_into_numbered_shards() -> None:
 
 def test_new_shards_have_numbers_above_those_that_are_there_or_will_be() -> None:
     there = ["000004.tar", "000007-01.tar", "000009.parquet", "9000009.tar", "x/000011.tar", "000012.tar.gz"]
-    assert planned("a.png", to=Kind.TAR, there=there)[0].target == "000008.tar"
-    assert planned("a.png", "000020.tgz", to=Kind.TAR)[0].target == "000021.tar"
+    assert planned("a.png", to=Packing.TAR, there=there)[0].target == "000008.tar"
+    assert planned("a.png", "000020.tgz", to=Packing.TAR)[0].target == "000021.tar"
 
 
 def test_shards_that_are_there_are_not_left_beside_new_ones_of_the_same_pictures() -> None:
     overwriting = dataclasses.replace(ENCODING, overwrite=True)
     with pytest.raises(ValueError, match="would stand beside those that are there"):
-        planned("a.png", to=Kind.TAR, conversion=overwriting, there=["000000.tar"])
-    assert len(planned("a.png", to=Kind.TAR, conversion=overwriting)) == 1
+        planned("a.png", to=Packing.TAR, conversion=overwriting, there=["000000.tar"])
+    assert len(planned("a.png", to=Packing.TAR, conversion=overwriting)) == 1
 
 
 def test_files_that_are_done_and_there_are_left_out() -> None:
@@ -736,7 +738,7 @@ def test_files_that_are_done_and_there_are_left_out() -> None:
 
 def test_files_that_are_in_shards_are_left_out() -> None:
     done = {"a.png": "000000.tar::a.sdc", "b.png": "000001.tar::b.sdc", "c.png": "c.sdc"}
-    tasks = planned("a.png", "b.png", "c.png", "d.png", to=Kind.TAR, done=done, there=["000000.tar", "000003.tar"])
+    tasks = planned("a.png", "b.png", "c.png", "d.png", to=Packing.TAR, done=done, there=["000000.tar", "000003.tar"])
     assert goals(tasks) == [(("b.png", "c.png", "d.png"), "tar", "000004.tar")]
 
 
@@ -748,7 +750,7 @@ def test_shards_that_are_done_and_there_are_left_out() -> None:
 
 def test_shards_of_which_all_files_are_there_are_left_out() -> None:
     done = {"a.tar": "a", "a.tar::1.png": "a/1.sdc", "b.tar": "b", "b.tar::1.png": "b/1.sdc", "b.tar::2.png": "b/2.sdc"}
-    tasks = planned("a.tar", "b.tar", "c.tar", to=Kind.FILES, done=done, there=["a/1.sdc", "b/2.sdc"])
+    tasks = planned("a.tar", "b.tar", "c.tar", to=Packing.FILES, done=done, there=["a/1.sdc", "b/2.sdc"])
     assert [task.target for task in tasks] == ["b", "c"]
     assert [task.target for task in planned("a.tar", done=done, there=["a/1.sdc"])] == ["a.tar"]
 
@@ -756,22 +758,22 @@ def test_shards_of_which_all_files_are_there_are_left_out() -> None:
 def test_what_failed_is_planned_again_and_may_replace_what_it_became_before() -> None:
     paths = ["a.png", "b.png", "c.png"]
     (task,) = planned(
-        *paths, done={"a.png": "a.sdc"}, stale={"b.png": "b.sdc"}, failed=["c.png"], there=["a.sdc", "b.sdc"]
+        *paths, done={"a.png": "a.sdc"}, superseded={"b.png": "b.sdc"}, failed=["c.png"], there=["a.sdc", "b.sdc"]
     )
-    assert (task.sources, task.stale) == (("b.png", "c.png"), {"b.sdc"})
+    assert (task.sources, task.superseded) == (("b.png", "c.png"), {"b.sdc"})
     with pytest.raises(ValueError, match=r"in/a\.png would become a\.sdc, which memory://in/x\.png became already"):
-        planned("a.png", stale={"x.png": "a.sdc"}, there=["a.sdc"])
+        planned("a.png", superseded={"x.png": "a.sdc"}, there=["a.sdc"])
 
 
-@pytest.mark.parametrize(("to", "target"), [(None, "a.tar"), (Kind.FILES, "a")])
-def test_a_shard_of_which_something_failed_is_planned_again(to: Kind | None, target: str) -> None:
+@pytest.mark.parametrize(("to", "target"), [(None, "a.tar"), (Packing.FILES, "a")])
+def test_a_shard_of_which_something_failed_is_planned_again(to: Packing | None, target: str) -> None:
     inside = {"a.tar::1.png": "a/1.sdc", "b.tar::1.png": "b/1.sdc"}
-    stale = {"a.tar": target, "a.tar::2.png": "a/2.sdc"}
+    superseded = {"a.tar": target, "a.tar::2.png": "a/2.sdc"}
     failed = ["a.tar::3.png", "x::b.tar::4.png"]
     there = ["a.tar", "b.tar", *inside.values()]
     done = {"b.tar": "b" if to else "b.tar", **inside}
-    (task,) = planned("a.tar", "b.tar", to=to, done=done, stale=stale, failed=failed, there=there)
-    assert (task.target, task.stale, task.missing) == (target, {target, "a/2.sdc"}, 2)
+    (task,) = planned("a.tar", "b.tar", to=to, done=done, superseded=superseded, failed=failed, there=there)
+    assert (task.target, task.superseded, task.missing) == (target, {target, "a/2.sdc"}, 2)
 
 
 def test_what_another_source_became_is_not_taken_for_this_ones() -> None:
@@ -783,17 +785,17 @@ def test_what_another_source_became_is_not_taken_for_this_ones() -> None:
 
 def test_a_task_that_no_worker_survives_becomes_smaller_ones() -> None:
     paths = tuple(f"{number}.png" for number in range(5))
-    parts = Task(paths, 23, Kind.FILES, Kind.FILES).parts()
+    parts = Task(paths, 23, Packing.FILES, Packing.FILES).parts()
     assert [part.sources for part in parts] == [(path,) for path in paths]
     assert sum(part.size for part in parts) == 23
     assert [part.parts() for part in parts] == [[part] for part in parts]
 
-    task = Task(paths, 23, Kind.FILES, Kind.TAR, "000003.tar")
+    task = Task(paths, 23, Packing.FILES, Packing.TAR, "000003.tar")
     assert [(part.sources, part.target) for part in task.parts()] == [
         (paths[:2], "000003-0.tar"),
         (paths[2:], "000003-1.tar"),
     ]
     assert sum(part.size for part in task.parts()) == 23
     assert [part.target for part in task.parts()[1].parts()] == ["000003-10.tar", "000003-11.tar"]
-    shard = Task(("a.tar",), 23, Kind.TAR, Kind.FILES, "a")
+    shard = Task(("a.tar",), 23, Packing.TAR, Packing.FILES, "a")
     assert shard.parts() == [shard]

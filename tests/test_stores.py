@@ -191,7 +191,7 @@ def test_threads_take_turns_where_an_archive_is_one_file(tmp_path: Path, url: st
     files.tar.fileobj = MovingOn(path.read_bytes())
 
     def streamed(name: str) -> bytes:
-        with store.opened(name) as file:
+        with store.open(name) as file:
             return file.read()
 
     with ThreadPoolExecutor(4) as threads:
@@ -251,7 +251,7 @@ def test_what_was_written_is_read(url: str) -> None:
     for path in ("a", "b", "a/b.sdc/c", ""):
         assert store.entry(path) is None
     assert paths_of(store.find()) == ["a/b.sdc"]
-    with store.opened("a/b.sdc") as file:
+    with store.open("a/b.sdc") as file:
         assert file.read(2) == b"wh"
         assert file.seek(-2, io.SEEK_END) == 3
         assert file.read() == b"le"
@@ -395,7 +395,7 @@ def test_a_file_is_read_on_where_reading_failed(remote: Store, monkeypatch: pyte
     data = os.urandom(5 * stores.READ_AHEAD // 2)
     remote.write("a.tar", data, overwrite=False, through=TMP)
     set_faults(monkeypatch, failing={"a.tar": 2})
-    with remote.opened("a.tar") as file:
+    with remote.open("a.tar") as file:
         assert file.read(10) == data[:10]
         FaultyFileSystem.calls.clear()  # fails again
         assert file.read() == data[10:]
@@ -406,11 +406,11 @@ def test_what_fails_for_too_long_fails(remote: Store, monkeypatch: pytest.Monkey
     set_faults(monkeypatch, failing={"a.sdc": 99, "b.sdc": 99})
     with pytest.raises(ConnectionResetError):
         remote.read("a.sdc")
-    with pytest.raises(ConnectionResetError), remote.opened("a.sdc"):
+    with pytest.raises(ConnectionResetError), remote.open("a.sdc"):
         pass
     with pytest.raises(ConnectionResetError):
         remote.write("b.sdc", b"whole", overwrite=False, through=TMP)
-    assert sum(count for (what, _), count in FaultyFileSystem.calls.items() if what == "read") == stores.ATTEMPTS
+    assert sum(count for (what, _), count in FaultyFileSystem.calls.items() if what == "read") == stores.MAX_ATTEMPTS
     assert paths_of(remote.find()) == ["a.sdc"]
 
 

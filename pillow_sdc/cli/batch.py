@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..jobs.tasks import Conversion, Kind
+from ..jobs.tasks import Conversion, Packing
 from .arguments import (
     Debug,
     DenoiseSteps,
@@ -85,7 +85,7 @@ def batch(
         ),
     ] = None,
     to: Annotated[
-        Kind | None,
+        Packing | None,
         typer.Option(
             help="How pictures are kept in the target; as in the source unless given.",
             show_default=False,
@@ -196,19 +196,19 @@ def batch(
         from ..jobs.runner import run
 
         try:
-            hands = _engine(engine, workers, max_workers, gpus_per_worker)
-            progress = run(source, target, conversion, hands, to=to, shard_size=shard_size, report=report)
+            chosen = _engine(engine, workers, max_workers, gpus_per_worker)
+            progress = run(source, target, conversion, chosen, to=to, shard_size=shard_size, report=report)
         except ModuleNotFoundError as error:
             raise misuse(f"{error.name} is not installed; try: pip install 'pillow-sdc[{_EXTRAS[engine]}]'") from error
-    if progress.otherwise:
-        say(_made_otherwise(progress, to))
-    if progress.failed or progress.otherwise:
+    if progress.made_with_other_options:
+        say(_options_differ(progress, to))
+    if progress.failed or progress.made_with_other_options:
         raise typer.Exit(FAILED)
 
 
-def _made_otherwise(progress: "Progress", to: Kind | None) -> str:
+def _options_differ(progress: "Progress", to: Packing | None) -> str:
     """Return what is said of pictures that are in the target, but not made as now or not packed as ``to`` says."""
-    counts = progress.otherwise.most_common()
+    counts = progress.made_with_other_options.most_common()
     made = ", ".join(f"{count:,} with {options or 'the defaults'}" for options, count in counts)
     now = f"{progress.options} --to {to}".lstrip() if to else progress.options or "the defaults"
     return (

@@ -15,7 +15,7 @@ from ..jobs.storage.writing import check_absent, write_whole
 from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
 from .codec_options import metavar_of, parser_of
 from .messages import Failures, announce, misuse
-from .sources import find, opened
+from .sources import find, open_input
 
 if TYPE_CHECKING:
     from pillow_sdc.report.photographs import Photograph
@@ -155,7 +155,7 @@ def _read(names: list[str], crop: bool, failures: Failures, quiet: bool) -> "lis
 
     photographs = []
     for source in find(names, is_picture, failures, quiet=quiet):
-        with failures.of(source), opened(source) as file:
+        with failures.of(source), open_input(source) as file:
             photograph = read_photograph(file, str(source.below))
             photographs.append(crop_centre(photograph, CROP) if crop else photograph)
     return photographs

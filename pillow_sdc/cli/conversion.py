@@ -46,11 +46,11 @@ def run(tasks: Sequence[Task], conversion: Conversion, failed: int, *, quiet: bo
     showing = shown(lambda progress: _named(targets), quiet=quiet, bar=not is_piped, remarks=True)
     with ending(left, debug=debug), _warnings(debug), showing as report:
         report(progress)
-        watch = _Written(progress, report, targets)
-        outcomes = SerialEngine()(tasks, files, files, conversion, watch)
-        with watch.following(outcomes):
+        listener = _Written(progress, report, targets)
+        outcomes = SerialEngine()(tasks, files, files, conversion, listener)
+        with listener.following(outcomes):
             for task, rows in outcomes:
-                watch.add(task, rows)
+                listener.add(task, rows)
         if files.output is not None:
             sys.stdout.buffer.write(files.output)
             sys.stdout.buffer.flush()

@@ -8,7 +8,7 @@ import typer
 from ..jobs.pictures.opening import is_sdc
 from .arguments import Debug
 from .messages import Failures
-from .sources import find, names_one_file, opened
+from .sources import find, names_one_file, open_input
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -52,7 +52,7 @@ def info(
     sources = find(files, is_sdc, failures, quiet=False)
     descriptions = []
     for source in sources:
-        with failures.of(source), opened(source) as file:
+        with failures.of(source), open_input(source) as file:
             description = {"path": str(source.path or "-"), **describe(file)}
             descriptions.append(description)
             if not as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..jobs import skipped as left_out
+from ..jobs import skipped
 from .messages import as_line, say
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def shown(
         with _bar() if bar and not quiet and sys.stderr.isatty() else _no_bar() as (update, tell):
 
             def report(progress: "Progress") -> None:
-                if not latest and not quiet and progress.omitted:
-                    tell(left_out.described(progress.omitted), None)
+                if not latest and not quiet and progress.skipped:
+                    tell(skipped.described(progress.skipped), None)
                 latest[:] = [progress]
                 for row in progress.errors:
                     tell(row.error or "", row.source)

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ..jobs import skipped as left_out
+from ..jobs import skipped
 from ..jobs.storage.writing import write_whole
-from ..jobs.tasks import Kind, Task, check_distinct
+from ..jobs.tasks import Packing, Task, check_distinct
 from .messages import Failures, misuse, say
 
 STREAM = "-"
@@ -28,7 +28,7 @@ Pattern = tuple[str, ...]
 """The parts of a path, with wildcards."""
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """Something to read.
 
     Attributes:
@@ -52,7 +52,7 @@ class Source(NamedTuple):
         return self.path.parent not in (Path("/dev"), Path("/dev/fd")) and not self.path.match("/proc/*/fd/*")
 
 
-def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failures, *, quiet: bool) -> list[Source]:
+def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failures, *, quiet: bool) -> list[InputFile]:
     """Return the files that are meant, in the order of the names, each once.
 
     What is named itself is meant, whatever it is. Of a folder and its sub-folders those files are that are ``wanted``.
@@ -64,13 +64,13 @@ def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failure
         failures: Takes folders that cannot be read, and those in which nothing is meant.
         quiet: Whether nothing is said of what was left out, hidden files apart, of which nothing is said ever.
     """
-    found: dict[str, Source] = {}
-    omitted = Counter[str]()
+    found: dict[str, InputFile] = {}
+    skips = Counter[str]()
     for name in names:
-        for source in [Source(None, Path(STREAM))] if name == STREAM else _meant(name, wanted, failures, omitted):
+        for source in [InputFile(None, Path(STREAM))] if name == STREAM else _meant(name, wanted, failures, skips):
             found.setdefault(_place(source.path), source)
-    if omitted and not quiet:
-        say(left_out.described(omitted))
+    if skips and not quiet:
+        say(skipped.described(skips))
     return list(found.values())
 
 
@@ -82,7 +82,7 @@ def names_one_file(names: Sequence[str]) -> bool:
     return names[0] == STREAM or path.is_file() or not (path.is_dir() or glob.has_magic(names[0]))
 
 
-def plan(sources: Sequence[Source], target: str | None, suffix: str, meant: Callable[[Path], bool]) -> list[Task]:
+def plan(sources: Sequence[InputFile], target: str | None, suffix: str, meant: Callable[[Path], bool]) -> list[Task]:
     """Return a task for each source, which goes beside itself, into a folder, or, if it alone is named, to a file.
 
     Args:
@@ -116,12 +116,12 @@ def plan(sources: Sequence[Source], target: str | None, suffix: str, meant: Call
     return tasks
 
 
-def _task(source: Source, target: str) -> Task:
+def _task(source: InputFile, target: str) -> Task:
     path = STANDARD if source.path is None else str(source.path)
     size = 1  # where it is not known: some bar is better than none
     with suppress(OSError):
         size = max(size, 0 if source.path is None else source.path.stat().st_size)
-    return Task((path,), size, Kind.FILES, Kind.FILES, targets=(target,))
+    return Task((path,), size, Packing.FILES, Packing.FILES, targets=(target,))
 
 
 class NamedFiles:
@@ -162,7 +162,7 @@ class NamedFiles:
             self.output = data
 
 
-def is_folder(target: str, sources: Sequence[Source], meant: Callable[[Path], bool]) -> bool:
+def is_folder(target: str, sources: Sequence[InputFile], meant: Callable[[Path], bool]) -> bool:
     """Tell whether a target is a folder, there already or to be made.
 
     Args:
@@ -184,7 +184,7 @@ def is_folder(target: str, sources: Sequence[Source], meant: Callable[[Path], bo
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[IO[bytes]]:
+def open_input(source: InputFile) -> Iterator[IO[bytes]]:
     """Open a source for reading; it is seekable, for pipes are read to their end.
 
     Raises:
@@ -202,16 +202,16 @@ def _place(path: Path | None) -> str:
     return STREAM if path is None else os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
 
 
-def _meant(name: str, wanted: Callable[[Path], bool], failures: Failures, omitted: Counter[str]) -> list[Source]:
+def _meant(name: str, wanted: Callable[[Path], bool], failures: Failures, skips: Counter[str]) -> list[InputFile]:
     path, before = Path(name), failures.count
     if path.is_dir():
-        found = _within(path, ("**", "*"), wanted, failures, omitted)
+        found = _within(path, ("**", "*"), wanted, failures, skips)
         reason: Exception = ValueError("there is nothing of the kind in this folder")
     elif path.exists() or not glob.has_magic(name):
-        return [Source(path, Path(path.name))]
+        return [InputFile(path, Path(path.name))]
     else:
         root = _fixed_part(path)
-        found = _within(root, path.relative_to(root).parts, lambda match: True, failures, omitted)
+        found = _within(root, path.relative_to(root).parts, lambda match: True, failures, skips)
         reason = FileNotFoundError(errno.ENOENT, "no file matches this pattern")
     if not found and failures.count == before:
         with failures.of(path):
@@ -220,8 +220,8 @@ def _meant(name: str, wanted: Callable[[Path], bool], failures: Failures, omitte
 
 
 def _within(
-    root: Path, pattern: Pattern, wanted: Callable[[Path], bool], failures: Failures, omitted: Counter[str]
-) -> list[Source]:
+    root: Path, pattern: Pattern, wanted: Callable[[Path], bool], failures: Failures, skips: Counter[str]
+) -> list[InputFile]:
     """Return the files below a folder that match a pattern and are wanted, folder by folder."""
     found = []
     waiting: list[tuple[Path, set[Pattern]]] = [(root, {pattern})]
@@ -236,16 +236,16 @@ def _within(
             path, kind = folder / entry.name, _kind_of(entry) if rest else None
             if kind == stat.S_IFDIR and (within := rest - {()}):
                 if _is_link(entry):
-                    omitted[left_out.LINKED_FOLDER] += 1
+                    skips[skipped.LINKED_FOLDER] += 1
                 else:
                     folders.append((path, within))
             elif kind not in (None, stat.S_IFDIR) and () in rest:
                 if not wanted(path):
-                    omitted[left_out.kind_of(path)] += 1
+                    skips[skipped.kind_of(path)] += 1
                 elif kind != stat.S_IFREG:
-                    omitted[left_out.SPECIAL] += 1
+                    skips[skipped.SPECIAL] += 1
                 else:
-                    found.append(Source(path, path.relative_to(root), named=False))
+                    found.append(InputFile(path, path.relative_to(root), named=False))
         waiting += reversed(folders)
     return found
 
@@ -256,7 +256,7 @@ def _after(pattern: Pattern, name: str) -> Iterator[Pattern]:
     Hidden names fit what begins as they do alone.
     """
     first, rest = pattern[0], pattern[1:]
-    hidden = left_out.is_hidden(name)
+    hidden = skipped.is_hidden(name)
     if first == "**":
         if not hidden:
             yield pattern

@@ -9,7 +9,7 @@ import typer
 from ..jobs.storage.writing import check_absent, write_whole
 from .arguments import Debug, Force
 from .messages import Failures, announce, misuse
-from .sources import STREAM, Source, is_folder, opened
+from .sources import STREAM, InputFile, is_folder, open_input
 
 EXAMPLES = """[bold]Examples[/]
 
@@ -42,7 +42,7 @@ def view(
     It shows the four channels as one RGBA picture, each of them in grey, the preview that is computed from them without
     any model and, of palette files, the palette as swatches in the colours that the preview gives them.
     """
-    source = Source(None if file == STREAM else Path(file), Path(Path(file).name))
+    source = InputFile(None if file == STREAM else Path(file), Path(Path(file).name))
     target = _target_of(source, output)
     failures = Failures(debug)
     with failures.of(source):
@@ -50,14 +50,14 @@ def view(
         from . import sheet
 
         buffer = io.BytesIO()
-        with opened(source) as stream:
+        with open_input(source) as stream:
             sheet.draw(stream, Path(file).name).save(buffer, "PNG", optimize=True)
         write_whole(target, buffer.getvalue(), force)
         announce(target)
     failures.end()
 
 
-def _target_of(source: Source, output: str | None) -> Path:
+def _target_of(source: InputFile, output: str | None) -> Path:
     """Return where the sheet of a source goes.
 
     Raises:

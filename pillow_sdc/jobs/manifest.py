@@ -1,4 +1,4 @@
-"""What each picture became, in Parquet files in the target store; by these a run that was cut off is resumed.
+"""The manifest: the result of each picture, in Parquet files in the target store; by these a run is resumed.
 
 The folder is a dataset: ``pandas.read_parquet("TARGET/_manifest")`` reads it whole. Of several rows of one source the
 last is the valid one.
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER = MANIFEST
+"""The manifest's folder in the target store."""
 UNFINISHED = f"{FOLDER}/_tmp"
-"""What is not yet whole."""
+"""The folder of files that are not yet whole."""
 PENDING = f"{FOLDER}/_pending"
-"""Rows of shards that are about to appear."""
+"""The folder of rows of shards that are about to appear."""
 OPTIONS = f"{FOLDER}/_options"
-"""The options of a run that is at work or was cut off; what it made may be missing in the manifest."""
+"""The file of a run's options, there while it works or if it was cut off; then rows may be missing in the manifest."""
 
-ROWS, SECONDS = 5_000, 60.0
-"""How many rows are kept back at most before they are written, and for how long."""
+MAX_ROWS_UNWRITTEN, MAX_SECONDS_UNWRITTEN = 5_000, 60.0
+"""The number of rows that are kept in memory, at most, and the seconds after which they are written."""
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """The result of one picture, or of a shard.
 
     Attributes:
@@ -77,13 +78,13 @@ class Account(NamedTuple):
 
     Attributes:
         done: Where each was written that is done.
-        stale: Where each was written that failed since, or of which not all is there.
+        superseded: Where each was written that failed since, or of which not all is there.
         failed: Those that failed, or of which not all is there.
         options: With which options each was made, where that is known.
     """
 
     done: Mapping[str, str]
-    stale: Mapping[str, str]
+    superseded: Mapping[str, str]
     failed: Collection[str]
     options: Mapping[str, str] = MappingProxyType({})
 
@@ -93,7 +94,7 @@ class Manifest:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._rows: list[Row] = []
+        self._rows: list[ManifestRow] = []
         self._pending: list[str] = []
         self._written = time.monotonic()
 
@@ -112,7 +113,7 @@ class Manifest:
         options: dict[str, str] = {}
         for path in self._parts():
             try:
-                with self._store.opened(path) as file:
+                with self._store.open(path) as file:
                     table = parquet.read_table(file, columns=["source", "output", "error", "options"])
             except pa.ArrowException as error:
                 raise CorruptFileError(f"{self._store.url_of(path)} is damaged; remove it") from error
@@ -128,18 +129,18 @@ class Manifest:
                 else:
                     failed.discard(source)
         done: dict[str, str] = {}
-        stale: dict[str, str] = {}
+        superseded: dict[str, str] = {}
         for source, output in outputs.items():
             if sources[output] == source:
-                (stale if source in failed else done)[source] = output
-        return Account(done, stale, failed, options)
+                (superseded if source in failed else done)[source] = output
+        return Account(done, superseded, failed, options)
 
-    def add(self, rows: Iterable[Row], shard: str | None = None) -> None:
+    def add(self, rows: Iterable[ManifestRow], shard: str | None = None) -> None:
         """Add rows, which are written before long; those of a new shard were kept beside it until then."""
         self._rows += rows
         if shard is not None:
             self._pending.append(pending_path(shard))
-        if len(self._rows) >= ROWS or time.monotonic() - self._written > SECONDS:
+        if len(self._rows) >= MAX_ROWS_UNWRITTEN or time.monotonic() - self._written > MAX_SECONDS_UNWRITTEN:
             self.write()
 
     def write(self) -> None:
@@ -190,13 +191,13 @@ class Manifest:
         return [path for path in paths if path.endswith(".parquet") and "/_" not in path]
 
 
-def written(name: str) -> str:
-    """Return how a name, of a file for instance, is written in the manifest: an escape for what UTF-8 cannot hold."""
+def escaped(name: str) -> str:
+    """Return a name, such as a file's, as it is in the manifest: with escapes for what UTF-8 cannot hold."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def pending(store: Store, shard: str) -> Sequence[Row]:
-    """Return the rows of a shard whose worker did not live to tell of it."""
+def pending(store: Store, shard: str) -> Sequence[ManifestRow]:
+    """Return the rows of a shard whose worker died before it returned them; none if there are none."""
     path = pending_path(shard)
     return read_rows(store.read(path)) if store.exists(path) else []
 
@@ -206,28 +207,30 @@ def pending_path(shard: str) -> str:
     return f"{PENDING}/{shard}.parquet"
 
 
-def as_parquet(rows: Sequence[Row]) -> bytes:
-    """Return rows as the bytes of a Parquet file; names and messages are in it as :func:`written` says."""
+def as_parquet(rows: Sequence[ManifestRow]) -> bytes:
+    """Return rows as the bytes of a Parquet file; names and messages are in it as :func:`escaped` says."""
     import pyarrow as pa
     from pyarrow import parquet
 
     cells = [
-        {name: written(cell) if isinstance(cell, str) else cell for name, cell in asdict(row).items()} for row in rows
+        {name: escaped(cell) if isinstance(cell, str) else cell for name, cell in asdict(row).items()} for row in rows
     ]
     buffer = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(cells, _schema()), buffer)
     return buffer.getvalue()
 
 
-def read_rows(data: bytes) -> list[Row]:
+def read_rows(data: bytes) -> list[ManifestRow]:
     """Return the rows that a Parquet file holds."""
     from pyarrow import parquet
 
-    return [Row(**row) for row in parquet.read_table(io.BytesIO(data)).to_pylist()]
+    return [ManifestRow(**row) for row in parquet.read_table(io.BytesIO(data)).to_pylist()]
 
 
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
     kinds: dict[Any, Any] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
-    return pa.schema({name: kinds[next(iter(get_args(kind)), kind)] for name, kind in get_type_hints(Row).items()})
+    return pa.schema(
+        {name: kinds[next(iter(get_args(kind)), kind)] for name, kind in get_type_hints(ManifestRow).items()}
+    )

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from .manifest import Row
-from .tasks import Kind, Task
+from .manifest import ManifestRow
+from .tasks import Packing, Task
 
 
-class Watch(Protocol):
+class ProgressListener(Protocol):
     """Learns how far tasks are that are not done yet; called in any thread."""
 
     def begun(self, task: Task) -> None:
@@ -25,7 +25,7 @@ class Watch(Protocol):
 
 
 @dataclass
-class Underway:
+class TaskProgress:
     """How far a task is that is not done yet.
 
     Attributes:
@@ -58,7 +58,7 @@ class Progress:
         count: How many pictures there are to convert, where that is known.
         pictures: How many were converted.
         found: How many were there already.
-        otherwise: How many of these were made with other options, by these options.
+        made_with_other_options: How many of these were made with other options, by these options.
         options: The options of the run, in the same words.
         remarks: How many of these lack something of their source, of which the manifest tells.
         failed: How many were not.
@@ -68,8 +68,8 @@ class Progress:
             these are.
         remarked: Those pictures of the last task that lack something of their source.
         name: The source that is being converted, if it is one alone.
-        omitted: How many files of the source are neither pictures nor shards, by their kinds.
-        underway: How far tasks are that are not done yet, by their first source.
+        skipped: How many files of the source are neither pictures nor shards, by their kinds.
+        in_progress: How far tasks are that are not done yet, by their first source.
     """
 
     total: int
@@ -77,21 +77,21 @@ class Progress:
     count: int | None = None
     pictures: int = 0
     found: int = 0
-    otherwise: Counter[str] = field(default_factory=Counter)
+    made_with_other_options: Counter[str] = field(default_factory=Counter)
     options: str = ""
     remarks: int = 0
     failed: int = 0
     source_bytes: int = 0
     output_bytes: int = 0
-    errors: Sequence[Row] = ()
-    remarked: Sequence[Row] = ()
+    errors: Sequence[ManifestRow] = ()
+    remarked: Sequence[ManifestRow] = ()
     name: str = ""
-    omitted: Counter[str] = field(default_factory=Counter)
-    underway: dict[str, Underway] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    in_progress: dict[str, TaskProgress] = field(default_factory=dict)
 
-    def add(self, task: Task, rows: Sequence[Row]) -> None:
+    def add(self, task: Task, rows: Sequence[ManifestRow]) -> None:
         """Count what a task brought."""
-        self.underway.pop(task.sources[0], None)
+        self.in_progress.pop(task.sources[0], None)
         self.done += task.size
         self.errors = [row for row in rows if row.error is not None and row.output is None]
         self.failed += len(self.errors)
@@ -105,25 +105,25 @@ class Progress:
             elif row.error is None and row.codec is not None:
                 self.found += 1
                 if row.options not in (None, self.options):
-                    self.otherwise[row.options] += 1
+                    self.made_with_other_options[row.options] += 1
 
     def so_far(self) -> "Progress":
         """Return the progress with what is converted of tasks that are not done yet."""
-        return self._with(self.underway.values())
+        return self._with(self.in_progress.values())
 
     def broken_off(self) -> "Progress":
         """Return the progress of a run that ends now: of tasks that are not done there are the files, but no shards."""
-        return self._with([part for part in self.underway.values() if part.task.to is Kind.FILES])
+        return self._with([part for part in self.in_progress.values() if part.task.to is Packing.FILES])
 
-    def _with(self, parts: Collection[Underway]) -> "Progress":
+    def _with(self, parts: Collection[TaskProgress]) -> "Progress":
         return replace(
             self,
             done=self.done + sum(part.done for part in parts),
             pictures=self.pictures + sum(part.pictures for part in parts),
             source_bytes=self.source_bytes + sum(part.source_bytes for part in parts),
             output_bytes=self.output_bytes + sum(part.output_bytes for part in parts),
-            name=_name([part.task for part in self.underway.values()]),
-            underway={},
+            name=_name([part.task for part in self.in_progress.values()]),
+            in_progress={},
         )
 
 
@@ -133,7 +133,7 @@ def _name(tasks: Sequence[Task]) -> str:
     return sources[0] if len(sources) == 1 else ""
 
 
-class Reporter(Watch):
+class Reporter(ProgressListener):
     """Reports how far a run is, one report at a time.
 
     What is said of a task may come after its results, on another way.
@@ -145,21 +145,21 @@ class Reporter(Watch):
         self._ended: set[str] = set()
 
     def begun(self, task: Task) -> None:
-        """See :class:`Watch`."""
+        """See :class:`ProgressListener`."""
         with self._lock:
             if task.sources[0] not in self._ended:
-                self._progress.underway[task.sources[0]] = Underway(task)
+                self._progress.in_progress[task.sources[0]] = TaskProgress(task)
 
     def within(self, task: Task, done: int, steps: int) -> None:
-        """See :class:`Watch`."""
+        """See :class:`ProgressListener`."""
         with self._lock:
-            self._progress.underway[task.sources[0]].share = done / max(1, steps)
+            self._progress.in_progress[task.sources[0]].share = done / max(1, steps)
             self._report_so_far()
 
     def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
-        """See :class:`Watch`."""
+        """See :class:`ProgressListener`."""
         with self._lock:
-            part = self._progress.underway.get(task.sources[0])
+            part = self._progress.in_progress.get(task.sources[0])
             if part is None:
                 return
             part.pictures += 1
@@ -167,7 +167,7 @@ class Reporter(Watch):
             part.output_bytes += output_bytes
             self._report_so_far()
 
-    def add(self, task: Task, rows: Sequence[Row]) -> None:
+    def add(self, task: Task, rows: Sequence[ManifestRow]) -> None:
         """Take in the results of a task."""
         with self._lock:
             self._ended.add(task.sources[0])
@@ -192,4 +192,6 @@ class Reporter(Watch):
 
 def count_of(tasks: Sequence[Task]) -> int | None:
     """Return how many pictures tasks are of; ``None`` if some are in shards, which nobody has counted."""
-    return None if any(task.kind is not Kind.FILES for task in tasks) else sum(len(task.sources) for task in tasks)
+    return (
+        None if any(task.packing is not Packing.FILES for task in tasks) else sum(len(task.sources) for task in tasks)
+    )

@@ -1,4 +1,4 @@
-"""A run: found, planned, done, accounted for."""
+"""Runs a job: finds the source's files, plans tasks, has an engine do them, and keeps the manifest."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, Row, written
-from .planning import kept, omissions, plan
-from .progress import Progress, Reporter, Watch, count_of
+from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, ManifestRow, escaped
+from .planning import count_skipped, kept, plan
+from .progress import Progress, ProgressListener, Reporter, count_of
 from .storage.stores import Entry, Store, found
-from .tasks import Conversion, Kind, Task
+from .tasks import Conversion, Packing, Task
 
 LOCK = f"{FOLDER}/_lock"
 
@@ -23,9 +23,9 @@ class Engine(Protocol):
     """Has tasks done."""
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: Watch
-    ) -> Iterator[tuple[Task, list[Row]]]:
-        """Yield finished tasks, in any order, and the results of their pictures; ``watch`` learns of progress."""
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, listener: ProgressListener
+    ) -> Iterator[tuple[Task, list[ManifestRow]]]:
+        """Yield finished tasks, in any order, and the results of their pictures; ``listener`` learns of progress."""
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     conversion: Conversion,
     engine: Engine,
     *,
-    to: Kind | None = None,
+    to: Packing | None = None,
     shard_size: int = 1000,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -46,8 +46,8 @@ def run(
     Args:
         source: A folder, a file or a pattern, by path or URL.
         target: A folder, likewise.
-        conversion: What becomes of each picture.
-        engine: Has it done.
+        conversion: How each picture is converted.
+        engine: Has the tasks done.
         to: How the pictures are kept in the target; as in the source unless given.
         shard_size: How many pictures go into a shard, where files are packed.
         report: Called at the start, for each picture that is converted, for each task that is done, and where the run
@@ -68,30 +68,32 @@ def run(
         manifest = Manifest(goal)
         manifest.recover()
         before = manifest.options()
-        there = {written(entry.path) for entry in goal.find()}
+        there = {escaped(entry.path) for entry in goal.find()}
         account = manifest.account()
         tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, account=account, there=there)
         options = conversion.described()
-        there_already, otherwise = kept(store, entries, conversion, to=to, account=account, tasks=tasks)
+        there_already, made_with_other_options = kept(store, entries, conversion, to=to, account=account, tasks=tasks)
         progress = Progress(
             sum(task.size for task in tasks),
             count=count_of(tasks),
             found=there_already,
-            otherwise=otherwise,
+            made_with_other_options=made_with_other_options,
             options=options,
-            omitted=omissions(store, entries, conversion),
+            skipped=count_skipped(store, entries, conversion),
         )
         report(progress)
-        watch = Reporter(progress, report)
+        listener = Reporter(progress, report)
         manifest.begin(options)
-        outcomes = engine(tasks, store, goal, conversion, watch)
+        outcomes = engine(tasks, store, goal, conversion, listener)
         try:
-            with watch.following(outcomes):
+            with listener.following(outcomes):
                 for task, rows in outcomes:
                     rows = [replace(row, options=before if row.seconds is None else options) for row in rows]
-                    news = [row for row in rows if row.seconds is not None or row.error or _is_new(row, account.done)]
-                    manifest.add(news, task.target if task.to is not Kind.FILES else None)
-                    watch.add(task, rows)
+                    new_rows = [
+                        row for row in rows if row.seconds is not None or row.error or _is_new(row, account.done)
+                    ]
+                    manifest.add(new_rows, task.target if task.to is not Packing.FILES else None)
+                    listener.add(task, rows)
         finally:
             goal.remove(UNFINISHED)
             manifest.write()
@@ -100,8 +102,8 @@ def run(
     return progress
 
 
-def _is_new(row: Row, done: Mapping[str, str]) -> bool:
-    return done.get(written(row.source)) != (row.output and written(row.output))
+def _is_new(row: ManifestRow, done: Mapping[str, str]) -> bool:
+    return done.get(escaped(row.source)) != (row.output and escaped(row.output))
 
 
 def _without(goal: Store, store: Store, entries: Sequence[Entry]) -> list[Entry]:

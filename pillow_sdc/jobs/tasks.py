@@ -1,4 +1,4 @@
-"""What is to be done: how pictures are converted, and which files a worker takes at a time."""
+"""A conversion, the same for a whole run, and its tasks: the files that one worker takes at a time."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -10,14 +10,14 @@ from typing import Any
 from .pictures.opening import is_picture, is_sdc
 from .storage.members import Members, NamedMembers, Photograph
 
-TOGETHER = 32
-"""Pictures that a worker takes at a time, at most, unless the model's batches are large."""
+PICTURES_AT_A_TIME = 32
+"""The number of pictures that a worker takes at a time, at most, unless the model's batches are large."""
 
-DIED = "its worker died, killed because memory ran out or by a crash"
-"""What there is to say of a file that no worker survives."""
+WORKER_DIED = "its worker died, killed because memory ran out or by a crash"
+"""The error of a file that no worker survives."""
 
 
-class Kind(StrEnum):
+class Packing(StrEnum):
     """How pictures are kept."""
 
     FILES = "files"
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Conversion:
-    """What becomes of each picture; the same for a whole run.
+    """How each picture is converted; the same for a whole run.
 
     Attributes:
         decode: Whether SDC files become pictures of another format, and not these SDC files.
@@ -55,9 +55,9 @@ class Conversion:
     resumes: bool = True
 
     @property
-    def together(self) -> int:
+    def pictures_at_a_time(self) -> int:
         """How many pictures a worker takes at a time: enough for the model to have several batches."""
-        return max(TOGETHER, 4 * (self.batch_size or 0))
+        return max(PICTURES_AT_A_TIME, 4 * (self.batch_size or 0))
 
     def resolved(self) -> "Conversion":
         """Return the conversion with all settings that hold here, for those that hold elsewhere may be others."""
@@ -102,26 +102,26 @@ class Task:
     Attributes:
         sources: Paths in the source store.
         size: Their bytes.
-        kind: Of the sources.
-        to: Of what they become.
+        packing: How the sources are kept.
+        to: How their results are kept.
         target: Path in the target store: of the shard that is written, or of the folder for what is in a shard.
         targets: Paths in the target store of what each source becomes, where files become files.
-        stale: Paths in the target store, as the manifest writes them, of what the sources became before they failed;
-            these are replaced.
+        superseded: Paths in the target store, as the manifest writes them, of earlier results of sources that failed
+            since; these are replaced.
         missing: How many pictures the shard lacks that is replaced.
     """
 
     sources: tuple[str, ...]
     size: int
-    kind: Kind
-    to: Kind
+    packing: Packing
+    to: Packing
     target: str = ""
     targets: tuple[str, ...] = ()
-    stale: frozenset[str] = frozenset()
+    superseded: frozenset[str] = frozenset()
     missing: int = 0
 
     def parts(self) -> list["Task"]:
-        """Return what a task becomes if no worker survives it as a whole: in the end each file is alone.
+        """Return the parts of a task that no worker survives; divided again, these end with one file each.
 
         What is packed is halved, for each part is a shard of its own: ``000000.tar`` becomes ``000000-0.tar`` and
         ``000000-1.tar``, and these ``000000-00.tar`` and so on.
@@ -130,7 +130,7 @@ class Task:
         if count == 1:
             return [self]
         share, remainder = divmod(self.size, count)
-        ends = range(count + 1) if self.to is Kind.FILES else (0, count // 2, count)
+        ends = range(count + 1) if self.to is Packing.FILES else (0, count // 2, count)
         parts = []
         for number, (start, end) in enumerate(itertools.pairwise(ends)):
             size = share * (end - start) + (0 if start else remainder)
@@ -140,7 +140,7 @@ class Task:
         return parts
 
     def _target_of(self, part: int) -> str:
-        if self.to is Kind.FILES:
+        if self.to is Packing.FILES:
             return self.target
         path = PurePosixPath(self.target)
         return str(path.with_stem(f"{path.stem}{'' if '-' in path.stem else '-'}{part}"))

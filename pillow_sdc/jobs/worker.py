@@ -1,4 +1,4 @@
-"""One task, done: read, converted, written, and an account of it given."""
+"""Does one task: reads its pictures, converts and writes them, and returns a row of the manifest for each."""
 
 import io
 import itertools
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
 from ..format.container import Header, check_signature, read_layout
-from .manifest import UNFINISHED, Row, as_parquet, pending, pending_path, written
+from .manifest import UNFINISHED, ManifestRow, as_parquet, escaped, pending, pending_path
 from .pictures.opening import format_of, open_picture, reads
 from .pictures.pixel_limit import pixel_limit
 from .pictures.plugins import format_of_suffix, open_image
 from .pictures.saving import picture_file
 from .storage.samples import Sample, Shard, WriteShard, renamed_together
 from .storage.writing import exists_already
-from .tasks import Conversion, Kind, Task
+from .tasks import Conversion, Packing, Task
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +64,7 @@ class Files(Protocol):
 
 @dataclass(eq=False)
 class Item:
-    """A picture on its way.
+    """A picture that is being converted.
 
     Attributes:
         sample: What it is part of.
@@ -75,17 +75,17 @@ class Item:
 
     sample: Sample
     name: str
-    row: Row
+    row: ManifestRow
     data: bytes | None = None
 
-    def note(self, **facts: Any) -> None:
-        """Take down more of what is known."""
+    def update(self, **facts: Any) -> None:
+        """Add to the row what is known now."""
         self.row = replace(self.row, **facts)
 
     def read(self) -> bytes:
         """Return the picture's file."""
         data = self.sample.pictures[self.name]()
-        self.note(source_bytes=len(data))
+        self.update(source_bytes=len(data))
         return data
 
 
@@ -99,22 +99,22 @@ class Worker:
         conversion: Conversion,
         *,
         threads: int | None = None,
-        undivided: Callable[[], AbstractContextManager[None]] = nullcontext,
+        critical_section: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Take what is to be done, and how.
+        """Set stores and conversion.
 
         Args:
             source: Where pictures are; a store, where some are in shards.
             target: Where they go; a store likewise.
-            conversion: What becomes of them.
+            conversion: How they are converted.
             threads: How many do it, as :func:`pillow_sdc.encode_batch` says.
-            undivided: Gives a context, in any thread, in which a picture's file is written and reported.
+            critical_section: Gives a context, in any thread, in which a picture's file is written and reported.
         """
         self._source, self._target, self._conversion = source, target, conversion
-        self._threads, self._undivided = threads, undivided
+        self._threads, self._critical_section = threads, critical_section
 
-    def do(self, task: Task, converted: Converted = lambda source_bytes, output_bytes: None) -> list[Row]:
-        """Do a task and return what its pictures became and, if it is a shard, what that became.
+    def do(self, task: Task, converted: Converted = lambda source_bytes, output_bytes: None) -> list[ManifestRow]:
+        """Do a task and return the rows of its pictures and, if it is a shard, of that.
 
         Of a shard that cannot be read to its end nothing is written, or, if its pictures become files, those before the
         damage. A shard replaces one that is there and lacks pictures, unless it lacks more.
@@ -129,44 +129,44 @@ class Worker:
         """
         import pillow_sdc
 
-        rows: list[Row] = []
+        rows: list[ManifestRow] = []
         try:
-            if task.to is not Kind.FILES and not self._replaces(task) and self._target.exists(task.target):
+            if task.to is not Packing.FILES and not self._replaces(task) and self._target.exists(task.target):
                 return self._rows_of(task)
             limit = pixel_limit(self._conversion.max_pixels)
             with pillow_sdc.configure(**self._conversion.settings), limit, self._sink(task) as sink:
                 for samples in self._samples(task):
                     rows += self._convert(samples, task, sink, converted)
-                if task.kind is not Kind.FILES:
+                if task.packing is not Packing.FILES:
                     rows.append(self._row_of(task, [row for row in rows if row.error is not None]))
                 sink.close(rows)
         except Exception as error:
             if ends_run(error):
                 raise
-            failed = Row("", error=summary_of(error), finished=time.time())
-            there = rows if task.to is Kind.FILES else []
+            failed = ManifestRow("", error=summary_of(error), finished=time.time())
+            there = rows if task.to is Packing.FILES else []
             return [*there, *(replace(failed, source=self._source.url_of(path)) for path in task.sources)]
         return rows
 
     def _replaces(self, task: Task) -> bool:
-        return self._conversion.overwrite or written(task.target) in task.stale
+        return self._conversion.overwrite or escaped(task.target) in task.superseded
 
-    def _row_of(self, task: Task, failed: Sequence[Row]) -> Row:
+    def _row_of(self, task: Task, failed: Sequence[ManifestRow]) -> ManifestRow:
         """Return the row of a shard of which these pictures failed.
 
         Raises:
             OSError: It would replace one that lacks fewer.
         """
-        if task.to is not Kind.FILES and not self._conversion.overwrite and 0 < task.missing < len(failed):
+        if task.to is not Packing.FILES and not self._conversion.overwrite and 0 < task.missing < len(failed):
             raise OSError(
                 f"{task.target} is kept as it is: it lacks {task.missing} of its pictures, and now {len(failed)} "
                 f"failed, first {failed[0].source}: {failed[0].error}"
             )
         error = f"{len(failed)} of its pictures failed" if failed else None
-        return Row(self._source.url_of(task.sources[0]), task.target, error=error, finished=time.time())
+        return ManifestRow(self._source.url_of(task.sources[0]), task.target, error=error, finished=time.time())
 
-    def _rows_of(self, task: Task) -> list[Row]:
-        """Return the results of a shard that is there already: its worker did not live to tell."""
+    def _rows_of(self, task: Task) -> list[ManifestRow]:
+        """Return the rows of a shard that is there already, whose worker died before it returned them."""
         rows = pending(cast("Store", self._target), task.target)
         if not rows:
             reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
@@ -174,8 +174,8 @@ class Worker:
         return list(rows)
 
     def _samples(self, task: Task) -> Iterator[Sequence[Sample]]:
-        count = self._conversion.together
-        if task.kind is Kind.FILES:
+        count = self._conversion.pictures_at_a_time
+        if task.packing is Packing.FILES:
             files = iter(task.sources)
             while together := list(itertools.islice(files, count)):
                 yield [Sample(path, {path: partial(self._source.read, path)}) for path in together]
@@ -183,8 +183,8 @@ class Worker:
         from .storage import parquet as parquet_shards  # not for files, for which commands are to be quick
         from .storage import tar as tar_shards
 
-        with cast("Store", self._source).opened(task.sources[0]) as file:
-            if task.kind is Kind.TAR:
+        with cast("Store", self._source).open(task.sources[0]) as file:
+            if task.packing is Packing.TAR:
                 yield from tar_shards.read(file, self._conversion.members(), count)
             else:
                 yield [parquet_shards.no_rows(file, self._conversion.columns)]
@@ -193,13 +193,13 @@ class Worker:
     @contextmanager
     def _sink(self, task: Task) -> "Iterator[_Sink]":
         """Give what takes the pictures; whatever is not whole at the end of the block vanishes."""
-        if task.to is Kind.FILES:
+        if task.to is Packing.FILES:
             yield _Files(self._target, task, self._conversion)
             return
         from .storage import parquet as parquet_shards
         from .storage import tar as tar_shards
 
-        begin: WriteShard = tar_shards.TarShard if task.to is Kind.TAR else parquet_shards.ParquetShard
+        begin: WriteShard = tar_shards.TarShard if task.to is Packing.TAR else parquet_shards.ParquetShard
         overwrite = self._replaces(task)
         target = cast("Store", self._target)
         with target.written(task.target, overwrite=overwrite, through=UNFINISHED) as (temporary, publish):
@@ -207,9 +207,11 @@ class Worker:
             with closing(sink.shard):
                 yield sink
 
-    def _convert(self, samples: Sequence[Sample], task: Task, sink: "_Sink", converted: Converted) -> list[Row]:
+    def _convert(self, samples: Sequence[Sample], task: Task, sink: "_Sink", converted: Converted) -> list[ManifestRow]:
         items = [
-            Item(sample, name, Row(self._url_of(task, sample, name))) for sample in samples for name in sample.pictures
+            Item(sample, name, ManifestRow(self._url_of(task, sample, name)))
+            for sample in samples
+            for name in sample.pictures
         ]
         to_do = [item for item in items if not sink.find(item)]
         begun = time.perf_counter()
@@ -218,17 +220,17 @@ class Worker:
                 self._each(to_do, sink, converted)
         except BatchError as error:
             for index, reason in error.errors.items():
-                to_do[index].note(error=summary_of(reason))
+                to_do[index].update(error=summary_of(reason))
                 _logger.debug("%s", to_do[index].row.source, exc_info=reason)
         finished, seconds = time.time(), (time.perf_counter() - begun) / max(1, len(to_do))
         for item in to_do:
-            item.note(seconds=seconds)
+            item.update(seconds=seconds)
         rows = []
         for sample in samples:
             of_sample = [item for item in items if item.sample is sample]
             errors = sink.end(sample, of_sample)
             rows += [item.row for item in of_sample]
-            rows += [Row(self._url_of(task, sample, name), error=error) for name, error in errors.items()]
+            rows += [ManifestRow(self._url_of(task, sample, name), error=error) for name, error in errors.items()]
         return [replace(row, finished=finished) for row in rows]
 
     def _each(self, items: Sequence[Item], sink: "_Sink", converted: Converted) -> None:
@@ -236,14 +238,14 @@ class Worker:
 
         def put(item: Item, data: bytes, **facts: Any) -> None:
             item.data = data
-            item.note(output_bytes=len(data), **facts)
-            with self._undivided():
+            item.update(output_bytes=len(data), **facts)
+            with self._critical_section():
                 sink.put(item)
                 converted(item.row.source_bytes or 0, len(data))
 
         def picture_of(item: Item) -> "tuple[Image.Image, Mapping[str, Any]]":
             opened = open_picture(io.BytesIO(item.read()), keep_metadata=conversion.keep_metadata)
-            item.note(remark=opened.remark)
+            item.update(remark=opened.remark)
             return opened.image, opened.options
 
         def take(item: Item, file: "EncodedFile") -> None:
@@ -252,7 +254,7 @@ class Worker:
         def source_of(item: Item) -> bytes:
             data = item.read()
             check_signature(data)
-            item.note(**facts_of(data))
+            item.update(**facts_of(data))
             return data
 
         def take_picture(item: Item, image: "Image.Image") -> None:
@@ -292,7 +294,7 @@ class Worker:
         api.decode_each(items, source_of, take, batch_size=self._conversion.batch_size, threads=self._threads)
 
     def _url_of(self, task: Task, sample: Sample, name: str) -> str:
-        if task.kind is Kind.FILES:
+        if task.packing is Packing.FILES:
             return self._source.url_of(name)
         return f"{self._source.url_of(task.sources[0])}::{name}"
 
@@ -336,26 +338,26 @@ def check_whole(data: bytes, suffix: str) -> None:
 
 
 class _Sink(Protocol):
-    """Takes what pictures became."""
+    """Takes the results of pictures."""
 
     def find(self, item: Item) -> bool:
-        """Tell whether there is nothing to do for a picture, for it is there already or cannot be; take down why."""
+        """Tell whether there is nothing to do for a picture, as it is there already or cannot be; its row says why."""
 
     def put(self, item: Item) -> None:
         """Write a picture's file, if such are written one by one."""
 
     def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
-        """Finish a sample, of which these were the pictures, and tell what went wrong with other files of it."""
+        """Finish a sample, of which these were the pictures, and return what went wrong with other files of it."""
 
-    def close(self, rows: Sequence[Row]) -> None:
-        """Finish all, of which this is the account."""
+    def close(self, rows: Sequence[ManifestRow]) -> None:
+        """Finish all, of which these are the rows."""
 
 
 class _Files:
     """Writes each picture to a file of its own."""
 
     def __init__(self, files: Files, task: Task, conversion: Conversion) -> None:
-        self._files, self._folder, self._stale, self._conversion = files, task.target, task.stale, conversion
+        self._files, self._folder, self._superseded, self._conversion = files, task.target, task.superseded, conversion
         self._targets = dict(zip(task.sources, task.targets, strict=False))  # a shard has none
         self._taken: set[str] = set()
         """What was written, or found, for one sample and is not for another."""
@@ -368,7 +370,7 @@ class _Files:
             if there and not self._conversion.resumes:  # so that no work is done for nothing
                 raise exists_already(self._files.url_of(path))
         except (OSError, ValueError) as error:
-            item.note(error=summary_of(error))
+            item.update(error=summary_of(error))
             return True
         if not there:
             return False
@@ -376,21 +378,21 @@ class _Files:
             data = self._files.read(path)
             check_whole(data, self._conversion.suffix)
         except Exception as error:
-            item.note(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
+            item.update(error=f"{path} is there, but {summary_of(error)}; remove it, or overwrite what is there")
             return True
         try:
-            item.note(**facts_of(item.read() if self._conversion.decode else data))
+            item.update(**facts_of(item.read() if self._conversion.decode else data))
         except Exception as error:
-            item.note(error=summary_of(error))
+            item.update(error=summary_of(error))
         else:
-            item.note(output=path, output_bytes=len(data))
+            item.update(output=path, output_bytes=len(data))
         return True
 
     def put(self, item: Item) -> None:
         path = self._path_of(item)
         self._write(path, item.data or b"")
         item.data = None
-        item.note(output=path)
+        item.update(output=path)
 
     def end(self, sample: Sample, items: Sequence[Item]) -> Mapping[str, str]:
         errors = {}
@@ -406,7 +408,7 @@ class _Files:
                 errors[name] = summary_of(error)
         return errors
 
-    def close(self, rows: Sequence[Row]) -> None:
+    def close(self, rows: Sequence[ManifestRow]) -> None:
         pass
 
     def _path_of(self, item: Item) -> str:
@@ -426,7 +428,7 @@ class _Files:
         self._taken.add(path)
 
     def _replaces(self, path: str) -> bool:
-        return self._conversion.overwrite or written(path) in self._stale
+        return self._conversion.overwrite or escaped(path) in self._superseded
 
     def _write(self, path: str, data: bytes) -> None:
         self._files.write(path, data, overwrite=self._replaces(path), through=UNFINISHED)
@@ -438,7 +440,7 @@ class _InShard:
     def __init__(self, store: "Store", task: Task, shard: Shard, suffix: str, publish: Callable[[], None]) -> None:
         self.shard = shard
         self._store, self._path, self._suffix, self._publish = store, task.target, suffix, publish
-        self._packs = task.kind is Kind.FILES
+        self._packs = task.packing is Packing.FILES
 
     def find(self, item: Item) -> bool:
         return False
@@ -451,12 +453,12 @@ class _InShard:
         for item in items:
             item.data = None
             if item.name in names:
-                item.note(output=f"{self._path}::{names[item.name]}")
+                item.update(output=f"{self._path}::{names[item.name]}")
             elif item.row.error is None:
-                item.note(error="left out, for another picture of its sample failed")
+                item.update(error="left out, for another picture of its sample failed")
         return {}
 
-    def close(self, rows: Sequence[Row]) -> None:
+    def close(self, rows: Sequence[ManifestRow]) -> None:
         self.shard.close()
         if self._packs and all(row.output is None for row in rows):
             return  # a shard of nothing

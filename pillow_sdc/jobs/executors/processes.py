@@ -18,32 +18,32 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, TypeVar
 
 from ...runtime.threads import cores, use_cores_in_process
-from ..manifest import Row
+from ..manifest import ManifestRow
 from ..storage.stores import Store
-from ..tasks import DIED, Conversion, Task
+from ..tasks import WORKER_DIED, Conversion, Task
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
-    from ..progress import Watch
+    from ..progress import ProgressListener
     from ..worker import Worker
 
 Result = TypeVar("Result")
 
-AHEAD = 2
-"""Tasks for each worker that are submitted at a time."""
+TASKS_QUEUED_PER_WORKER = 2
+"""The number of tasks that are submitted at a time for each worker."""
 
-PATIENCE = 2
-"""At how many deaths of workers a task must have been to be a suspect."""
+DEATHS_BEFORE_ISOLATION = 2
+"""The number of workers that died during a task after which it is done alone, as a suspect."""
 
-MERCY = 2.0
-"""Seconds in which a worker that is to end may write and report the picture that it has at hand."""
+SHUTDOWN_GRACE_SECONDS = 2.0
+"""Seconds that a worker which is to end has to write and report the picture that it is working on."""
 
 _METHOD = multiprocessing.get_context("spawn")
 
-_NEWS = struct.Struct("<qqq")
-"""What a worker says of a task: its number, and the bytes of a picture's file and of what that became, or twice
-:data:`_BEGUN`. All workers write into one pipe; what is as short as this arrives whole, also from one that dies."""
+_PROGRESS_RECORD = struct.Struct("<qqq")
+"""A worker's report: a task's number, and the bytes of a picture's file and of its result, or twice :data:`_BEGUN`.
+All workers write into one pipe; what is as short as this arrives whole, also from one that dies."""
 _BEGUN, _END = -1, -2
 
 
@@ -55,11 +55,11 @@ class LocalEngine:
         self._workers = workers
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: "Watch"
-    ) -> Iterator[tuple[Task, list[Row]]]:
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, listener: "ProgressListener"
+    ) -> Iterator[tuple[Task, list[ManifestRow]]]:
         """Yield tasks that are done, and the results of their pictures.
 
-        A task that was at several deaths of workers is a suspect, and done while no other is. If its worker dies then,
+        A task during which several workers died is a suspect, and done while no other is. If its worker dies then,
         too, it is divided, in the end into files; a file, or a shard, of which a worker died alone has failed.
 
         Raises:
@@ -76,10 +76,10 @@ class LocalEngine:
         while waiting or suspects:
             alone = bool(suspects)
             queue, count = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
-            flight: dict[Future[list[Row]], Task] = {}
-            started = _pool(count, places, (source.url, target.url, conversion), watch)
+            flight: dict[Future[list[ManifestRow]], Task] = {}
+            started = _pool(count, places, (source.url, target.url, conversion), listener)
             with started as (pool, numbered), suppress(BrokenProcessPool):
-                yield from _done(pool, queue, numbered, flight, 1 if alone else AHEAD * count)
+                yield from _done(pool, queue, numbered, flight, 1 if alone else TASKS_QUEUED_PER_WORKER * count)
             lost = []
             for future, task in flight.items():
                 if _succeeded(future):
@@ -89,20 +89,20 @@ class LocalEngine:
             for task in reversed(lost):
                 deaths[task] += 1
                 if not alone:
-                    (suspects if deaths[task] >= PATIENCE else waiting).appendleft(task)
+                    (suspects if deaths[task] >= DEATHS_BEFORE_ISOLATION else waiting).appendleft(task)
                 elif len(parts := task.parts()) > 1:
                     suspects.extendleft(reversed(parts))
                 else:
-                    yield task, [Row(source.url_of(task.sources[0]), error=DIED, finished=time.time())]
+                    yield task, [ManifestRow(source.url_of(task.sources[0]), error=WORKER_DIED, finished=time.time())]
 
 
 def _done(
     pool: ProcessPoolExecutor,
     tasks: deque[Task],
     numbered: list[Task],
-    flight: dict[Future[list[Row]], Task],
+    flight: dict[Future[list[ManifestRow]], Task],
     ahead: int,
-) -> Iterator[tuple[Task, list[Row]]]:
+) -> Iterator[tuple[Task, list[ManifestRow]]]:
     """Yield what is done; those in ``flight`` are neither that nor any more among ``tasks``.
 
     Workers know tasks by their places in ``numbered``.
@@ -129,7 +129,7 @@ def _submitted(pool: ProcessPoolExecutor, act: Callable[..., Result], *arguments
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _succeeded(future: Future[list[Row]]) -> bool:
+def _succeeded(future: Future[list[ManifestRow]]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
@@ -150,26 +150,26 @@ def _places(conversion: Conversion) -> list[str]:
 
 @contextmanager
 def _pool(
-    workers: int, places: Sequence[str], work: tuple[str, str, Conversion], watch: "Watch"
+    workers: int, places: Sequence[str], work: tuple[str, str, Conversion], listener: "ProgressListener"
 ) -> Iterator[tuple[ProcessPoolExecutor, list[Task]]]:
     """Start workers, which end with the block, or with this process, however it ends.
 
     Yields:
-        The workers, and a list for the tasks that they are given, by which ``watch`` learns how far these are.
+        The workers, and a list for the tasks that they are given, by which ``listener`` learns how far these are.
 
     Raises:
         RuntimeError: They cannot be started.
     """
-    listening, speaking = _METHOD.Pipe(duplex=False)
+    parent_reader, parent_writer = _METHOD.Pipe(duplex=False)
     devices = _METHOD.SimpleQueue()
     for device in itertools.islice(itertools.cycle(places), workers):
         devices.put(device)
-    heard, said = _METHOD.Pipe(duplex=False)
+    progress_reader, progress_writer = _METHOD.Pipe(duplex=False)
     numbered: list[Task] = []
-    hearing = threading.Thread(target=_hear, args=(heard, numbered, watch), daemon=True)
-    with listening, heard, said:
-        hearing.start()
-        pool = ProcessPoolExecutor(workers, _METHOD, _begin, (listening, said, devices, *work))
+    reading = threading.Thread(target=_read_progress, args=(progress_reader, numbered, listener), daemon=True)
+    with parent_reader, progress_reader, progress_writer:
+        reading.start()
+        pool = ProcessPoolExecutor(workers, _METHOD, _begin, (parent_reader, progress_writer, devices, *work))
         try:
             try:
                 _submitted(pool, int).result()
@@ -177,37 +177,37 @@ def _pool(
                 raise RuntimeError("workers cannot be started: each imports this program's main module") from error
             yield pool, numbered
         finally:
-            speaking.close()
+            parent_writer.close()
             pool.shutdown(cancel_futures=True)
-            said.send_bytes(_NEWS.pack(_END, 0, 0))
-            hearing.join()  # so that all is known that workers said
+            progress_writer.send_bytes(_PROGRESS_RECORD.pack(_END, 0, 0))
+            reading.join()  # so that all reports have arrived
 
 
-def _hear(heard: Connection, numbered: Sequence[Task], watch: "Watch") -> None:
-    """Pass on what workers say, until :data:`_END`."""
-    while (news := _NEWS.unpack(heard.recv_bytes()))[0] != _END:
-        number, source_bytes, output_bytes = news
+def _read_progress(progress_reader: Connection, numbered: Sequence[Task], listener: "ProgressListener") -> None:
+    """Pass on what workers report, until :data:`_END`."""
+    while (record := _PROGRESS_RECORD.unpack(progress_reader.recv_bytes()))[0] != _END:
+        number, source_bytes, output_bytes = record
         with suppress(Exception):  # what prevents a report prevents the next one in the main thread, which raises it
             if source_bytes == _BEGUN:
-                watch.begun(numbered[number])
+                listener.begun(numbered[number])
             else:
-                watch.converted(numbered[number], source_bytes, output_bytes)
+                listener.converted(numbered[number], source_bytes, output_bytes)
 
 
 _worker: "Worker | None" = None
-_said: Connection | None = None
+_progress_writer: Connection | None = None
 
 
-class Undivided:
-    """What a process does not end in the midst of."""
+class CriticalSections:
+    """Blocks in the midst of which a process does not end."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._count = 0
 
     @contextmanager
-    def part(self) -> Iterator[None]:
-        """Do a block as a whole; several threads can at once."""
+    def section(self) -> Iterator[None]:
+        """Do a block as a whole; several threads can do so at once."""
         with self._changed:
             self._count += 1
         try:
@@ -218,28 +218,28 @@ class Undivided:
                 self._changed.notify_all()
 
     def end(self, leave: Callable[[], None]) -> None:
-        """Leave once no part is being done, or :data:`MERCY` is over; no other begins meanwhile."""
+        """Leave once no block is being done, or :data:`SHUTDOWN_GRACE_SECONDS` is over; no other begins meanwhile."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._count, MERCY)
+            self._changed.wait_for(lambda: not self._count, SHUTDOWN_GRACE_SECONDS)
             leave()
 
 
-_undivided = Undivided()
+_critical_sections = CriticalSections()
 
 
 def _begin(
-    listening: Connection,
-    said: Connection,
+    parent_reader: Connection,
+    progress_writer: Connection,
     devices: "SimpleQueue[str]",
     source: str,
     target: str,
     conversion: Conversion,
 ) -> None:
     """Make a process a worker."""
-    global _worker, _said
-    _said = said
+    global _worker, _progress_writer
+    _progress_writer = progress_writer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=[listening], daemon=True).start()
+    threading.Thread(target=_end_with, args=[parent_reader], daemon=True).start()
     device = devices.get()
     threads = None
     if not device.startswith("cuda"):
@@ -248,18 +248,20 @@ def _begin(
     from ..worker import Worker
 
     placed = replace(conversion, settings={**conversion.settings, "device": device})
-    _worker = Worker(Store(source), Store(target), placed, threads=threads, undivided=_undivided.part)
+    _worker = Worker(Store(source), Store(target), placed, threads=threads, critical_section=_critical_sections.section)
 
 
 def _end_with(parent: Connection) -> None:
     """Wait for the parent's end of the pipe to be closed, and end this process."""
     parent.poll(None)
-    _undivided.end(lambda: os._exit(1))
+    _critical_sections.end(lambda: os._exit(1))
 
 
-def _do(number: int, task: Task) -> list[Row]:
+def _do(number: int, task: Task) -> list[ManifestRow]:
     assert _worker is not None  # noqa: S101 - _begin was called
-    assert _said is not None  # noqa: S101 - likewise
-    say = _said.send_bytes
-    say(_NEWS.pack(number, _BEGUN, _BEGUN))
-    return _worker.do(task, lambda source_bytes, output_bytes: say(_NEWS.pack(number, source_bytes, output_bytes)))
+    assert _progress_writer is not None  # noqa: S101 - likewise
+    say = _progress_writer.send_bytes
+    say(_PROGRESS_RECORD.pack(number, _BEGUN, _BEGUN))
+    return _worker.do(
+        task, lambda source_bytes, output_bytes: say(_PROGRESS_RECORD.pack(number, source_bytes, output_bytes))
+    )

@@ -20,29 +20,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import summary_of
 from ...runtime.threads import available_cores, use_cores_in_process
-from ..manifest import Row
+from ..manifest import ManifestRow
 from ..storage.stores import Store
-from ..tasks import DIED, Conversion, Task
+from ..tasks import WORKER_DIED, Conversion, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..progress import Watch
+    from ..progress import ProgressListener
     from ..worker import Worker
 
-PATIENCE = 2
-"""How many workers may die of a task before it is divided; a part is divided further, or has failed, with the first."""
+MAX_WORKER_DEATHS = 2
+"""The number of workers that may die of a task before it is divided; a part is divided, or fails, with the first."""
 
 BLOCKS = 10_000
-"""Into how many blocks tasks are put at most. Each costs Ray time, and its tasks come back together."""
+"""The number of blocks of tasks, at most. Each costs Ray time, and its tasks come back together."""
 
 CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 """Environment variable of Ray's: what its compiled part logs."""
 
 POLL_SECONDS = 0.5
-"""How often the cluster is asked how far tasks are."""
+"""Seconds between two questions to the cluster how far tasks are."""
 
-Outcome = list[tuple[Task, list[Row]]] | Exception
+Outcome = list[tuple[Task, list[ManifestRow]]] | Exception
 """The result of a task, or of its parts; or the error that ends the run, for Ray wraps what is raised in its own."""
 
 _logger = logging.getLogger("pillow_sdc")
@@ -92,8 +92,8 @@ class RayEngine:
         self._workers, self._max_workers, self._gpus_per_worker = workers, max_workers, gpus_per_worker
 
     def __call__(
-        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, watch: "Watch"
-    ) -> Iterator[tuple[Task, list[Row]]]:
+        self, tasks: Sequence[Task], source: Store, target: Store, conversion: Conversion, listener: "ProgressListener"
+    ) -> Iterator[tuple[Task, list[ManifestRow]]]:
         """Yield tasks that are done, and the results of their pictures.
 
         A task that several workers died of is divided, in the end into files; what cannot be divided then has failed.
@@ -112,7 +112,7 @@ class RayEngine:
             resolved = conversion.resolved()
             pool = self.pool(ray.cluster_resources(), resolved.settings["device"])
             placed = replace(resolved, settings={**resolved.settings, "device": pool.device})
-            for pickled in _outcomes(tasks, pool, source.url, target.url, placed, watch):
+            for pickled in _outcomes(tasks, pool, source.url, target.url, placed, listener):
                 outcome: Outcome = pickle.loads(pickled)  # noqa: S301 - an actor of ours made it
                 if isinstance(outcome, Exception):
                     raise outcome
@@ -141,11 +141,11 @@ class RayEngine:
         return Pool(least, self._max_workers or least, gpus, device)
 
 
-News = tuple[int, tuple[int, int] | None]
-"""The number of a task, and the bytes of a picture's file and of what that became; ``None`` when the task is begun."""
+ProgressRecord = tuple[int, tuple[int, int] | None]
+"""The number of a task, and the bytes of a picture's file and of its result; ``None`` when the task is begun."""
 
 
-class _Underway:
+class _ProgressActor:
     """An actor that knows how far tasks are, and how often they, or parts of them, were begun.
 
     It outlives those that do them.
@@ -153,23 +153,23 @@ class _Underway:
 
     def __init__(self) -> None:
         self._counts = Counter[tuple[int, ...]]()
-        self._news: list[News] = []
+        self._records: list[ProgressRecord] = []
 
     def begin(self, place: tuple[int, ...]) -> int:
         """Count what is begun, and return how often it was without coming to an end."""
         self._counts[place] += 1
         if len(place) == 1:
-            self._news.append((place[0], None))
+            self._records.append((place[0], None))
         return self._counts[place]
 
     def converted(self, number: int, source_bytes: int, output_bytes: int) -> None:
         """Take in that one more picture of a task is converted."""
-        self._news.append((number, (source_bytes, output_bytes)))
+        self._records.append((number, (source_bytes, output_bytes)))
 
-    def news(self) -> list[News]:
+    def records(self) -> list[ProgressRecord]:
         """Return what came in since the last call."""
-        news, self._news = self._news, []
-        return news
+        records, self._records = self._records, []
+        return records
 
     def end(self, place: tuple[int, ...]) -> None:
         """Forget what is done."""
@@ -179,13 +179,13 @@ class _Underway:
 class _Actor:
     """A worker, as Ray Data wants it: called with a table of tasks, it returns one of their results."""
 
-    def __init__(self, underway: Any, source: str, target: str, conversion: Conversion) -> None:
+    def __init__(self, progress_actor: Any, source: str, target: str, conversion: Conversion) -> None:
         if conversion.settings["device"].startswith("cuda"):
             threads = available_cores()  # Ray sets OMP_NUM_THREADS to 1, by which they would be too few beside a GPU
         else:
             use_cores_in_process(1)
             threads = 1
-        self._underway = underway
+        self._progress_actor = progress_actor
         self._work = source, target, conversion, threads
 
     def __call__(self, tasks: "pa.Table") -> "pa.Table":
@@ -215,7 +215,7 @@ class _Actor:
                 return error
             return RuntimeError(f"a worker on {platform.node()} failed: {summary_of(error)}")
 
-    def _do(self, task: Task, *place: int) -> list[tuple[Task, list[Row]]]:
+    def _do(self, task: Task, *place: int) -> list[tuple[Task, list[ManifestRow]]]:
         """Do a task, or a part of one, unless too many workers died of it.
 
         Args:
@@ -224,19 +224,19 @@ class _Actor:
         """
         import ray
 
-        allowed = PATIENCE if len(place) == 1 else 1
-        if ray.get(self._underway.begin.remote(place)) <= allowed:
-            rows = self._worker.do(task, partial(self._underway.converted.remote, place[0]))
-            self._underway.end.remote(place)
+        allowed = MAX_WORKER_DEATHS if len(place) == 1 else 1
+        if ray.get(self._progress_actor.begin.remote(place)) <= allowed:
+            rows = self._worker.do(task, partial(self._progress_actor.converted.remote, place[0]))
+            self._progress_actor.end.remote(place)
             return [(task, rows)]
         if len(parts := task.parts()) > 1:
             return [done for number, part in enumerate(parts) for done in self._do(part, *place, number)]
         url = Store(self._work[0]).url_of(task.sources[0])
-        return [(task, [Row(url, error=DIED, finished=time.time())])]
+        return [(task, [ManifestRow(url, error=WORKER_DIED, finished=time.time())])]
 
 
 def _outcomes(
-    tasks: Sequence[Task], pool: Pool, source: str, target: str, conversion: Conversion, watch: "Watch"
+    tasks: Sequence[Task], pool: Pool, source: str, target: str, conversion: Conversion, listener: "ProgressListener"
 ) -> Iterator[bytes]:
     """Yield the result of each task, pickled.
 
@@ -247,10 +247,10 @@ def _outcomes(
     import ray.exceptions
 
     # Ray starts actors again and gives them the same task for as long as they die, so it is for us to count.
-    underway = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Underway).remote()
+    progress_actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_ProgressActor).remote()
     blocks = min(len(tasks), BLOCKS)
     least, most = (min(count, blocks) for count in (pool.least, pool.most))
-    with _console_silenced(), _watched(underway, tasks, watch):
+    with _console_silenced(), _progress_reported(progress_actor, tasks, listener):
         try:
             dataset = ray.data.from_items(
                 [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)],
@@ -262,7 +262,7 @@ def _outcomes(
                 _Actor,
                 batch_size=1,
                 batch_format="pyarrow",
-                fn_constructor_args=(underway, source, target, conversion),
+                fn_constructor_args=(progress_actor, source, target, conversion),
                 compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
                 num_gpus=pool.gpus or None,
             )
@@ -275,7 +275,7 @@ def _outcomes(
 
 
 @contextmanager
-def _watched(underway: Any, tasks: Sequence[Task], watch: "Watch") -> Iterator[None]:
+def _progress_reported(progress_actor: Any, tasks: Sequence[Task], listener: "ProgressListener") -> Iterator[None]:
     """Pass on, in a thread, what the actor knows of tasks, until all that is known at the block's end is passed on."""
     import ray
     import ray.exceptions
@@ -287,11 +287,11 @@ def _watched(underway: Any, tasks: Sequence[Task], watch: "Watch") -> Iterator[N
         while not is_last:
             is_last = ended.wait(POLL_SECONDS)
             with suppress(ray.exceptions.RayError):  # whoever does the tasks says what is wrong with the cluster
-                for number, converted in ray.get(underway.news.remote()):
+                for number, converted in ray.get(progress_actor.records.remote()):
                     if converted is None:
-                        watch.begun(tasks[number])
+                        listener.begun(tasks[number])
                     else:
-                        watch.converted(tasks[number], *converted)
+                        listener.converted(tasks[number], *converted)
 
     thread = threading.Thread(target=pass_on, daemon=True)
     thread.start()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import BatchError
 from ...progress import ProgressCallback
-from ..manifest import Row
+from ..manifest import ManifestRow
 from ..storage.writing import undisturbed
 from ..tasks import Conversion, Task
 from ..worker import Files, Item, PictureOf, Worker, ends_run
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ...pipeline.encoding import EncodedFile
-    from ..progress import Watch
+    from ..progress import ProgressListener
 
 
 class SerialEngine:
     """Does all in the caller's thread, where Ctrl-C ends it at once, but for a file that is being written."""
 
     def __call__(
-        self, tasks: Sequence[Task], source: Files, target: Files, conversion: Conversion, watch: "Watch"
-    ) -> Iterator[tuple[Task, list[Row]]]:
+        self, tasks: Sequence[Task], source: Files, target: Files, conversion: Conversion, listener: "ProgressListener"
+    ) -> Iterator[tuple[Task, list[ManifestRow]]]:
         """Yield tasks that are done, and the results of their pictures.
 
         Raises:
@@ -31,16 +31,16 @@ class SerialEngine:
             OSError: The disk is full.
         """
         for task in tasks:
-            watch.begun(task)
-            worker = _Worker(source, target, conversion, partial(watch.within, task))
-            yield task, worker.do(task, partial(watch.converted, task))
+            listener.begun(task)
+            worker = _Worker(source, target, conversion, partial(listener.within, task))
+            yield task, worker.do(task, partial(listener.converted, task))
 
 
 class _Worker(Worker):
     """Converts pictures one by one."""
 
     def __init__(self, source: Files, target: Files, conversion: Conversion, within: ProgressCallback) -> None:
-        super().__init__(source, target, conversion, undivided=undisturbed)
+        super().__init__(source, target, conversion, critical_section=undisturbed)
         self._within = within
 
     def _encode_each(

@@ -56,7 +56,7 @@ def read(file: IO[bytes], named: Sequence[str], count: int) -> Iterator[Sequence
     """
     from pyarrow import parquet
 
-    with _damage_told(), parquet.ParquetFile(file) as shard:
+    with _damage_as_corrupt_file_error(), parquet.ParquetFile(file) as shard:
         columns = columns_of(shard.schema_arrow, named)
         schema = _nullable(shard.schema_arrow, columns)
         first = 0
@@ -74,13 +74,13 @@ def no_rows(file: IO[bytes], named: Sequence[str]) -> Sample:
     """
     from pyarrow import parquet
 
-    with _damage_told():
+    with _damage_as_corrupt_file_error():
         schema = parquet.read_schema(file)
     return Sample("", {}, TableRow(_nullable(schema, columns_of(schema, named)).empty_table(), {}))
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_as_corrupt_file_error() -> Iterator[None]:
     """Have all errors by which pyarrow says that a file is damaged be of one kind."""
     import pyarrow as pa
 

@@ -21,20 +21,22 @@ from .writing import exists_already, give_name, write_whole
 
 Result = TypeVar("Result")
 
-ATTEMPTS = 5
-LONGEST_WAIT = 30.0
-"""Seconds between two attempts; the first waits are up to 1, 2 and 4 seconds."""
+MAX_ATTEMPTS = 5
+"""The number of attempts at what may fail for a while, such as reading over a network."""
 
-FINAL = (
+MAX_WAIT_SECONDS = 30.0
+"""Seconds between two attempts, at most; the first waits are up to 1, 2 and 4 seconds."""
+
+FINAL_ERRORS = (
     *(FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError),
     *(ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, NotImplementedError),
     *(TypeError, ValueError),
 )
-FINAL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG}
+FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG}
 """Errors that another attempt would not get around."""
 
-READ_AHEAD = 1 << 20
-"""Bytes that are read at least of a file that is not on this machine."""
+READ_AHEAD_BYTES = 1 << 20
+"""Bytes that are read at a time, at least, of a file that is not on this machine."""
 
 Send = Callable[..., None]
 """Sends a file to a full path; given ``mode="create"``, only where none is."""
@@ -117,7 +119,7 @@ class Store:
     def entry(self, path: str) -> Entry | None:
         """Return a file's path and size; ``None`` if there is no such file."""
         try:
-            about = self._patiently(lambda: self._files.info(self._full(path)))
+            about = self._with_retries(lambda: self._files.info(self._full(path)))
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Entry(path, about["size"] or 0) if about["type"] == "file" else None
@@ -132,11 +134,11 @@ class Store:
         Raises:
             OSError: It cannot be read.
         """
-        content: bytes = self._patiently(lambda: self._files.cat_file(self._full(path)))
+        content: bytes = self._with_retries(lambda: self._files.cat_file(self._full(path)))
         return content
 
     @contextmanager
-    def opened(self, path: str) -> Iterator[IO[bytes]]:
+    def open(self, path: str) -> Iterator[IO[bytes]]:
         """Open a file for reading; it is seekable.
 
         Raises:
@@ -144,10 +146,10 @@ class Store:
         """
         open_it = functools.partial(self._files.open, self._full(path), "rb")
         if self.folder is not None:
-            with self._patiently(open_it) as file:
+            with self._with_retries(open_it) as file:
                 yield file
             return
-        with io.BufferedReader(_Resumed(open_it, self._patiently), READ_AHEAD) as file:
+        with io.BufferedReader(_Resumed(open_it, self._with_retries), READ_AHEAD_BYTES) as file:
             yield file
 
     def write(self, path: str, data: bytes, *, overwrite: bool, through: str) -> None:
@@ -165,7 +167,7 @@ class Store:
         """
         if self.folder is not None:
             target, beside = self.folder / path, self.folder / through
-            self._patiently(lambda: write_whole(target, data, overwrite, beside))
+            self._with_retries(lambda: write_whole(target, data, overwrite, beside))
         else:
             self._send(path, io.BytesIO(data), overwrite, through, self._sending(data))
 
@@ -197,7 +199,7 @@ class Store:
         """
         with suppress(FileNotFoundError):
             if self.folder is None:
-                self._patiently(lambda: self._files.rm(self._full(path), recursive=True))
+                self._with_retries(lambda: self._files.rm(self._full(path), recursive=True))
             elif (self.folder / path).is_dir():
                 shutil.rmtree(self.folder / path)
             else:
@@ -236,7 +238,7 @@ class Store:
         """Write a file that is not on this machine."""
         if not self._renames:
             if overwrite:
-                self._patiently(lambda: send(self._full(path)))
+                self._with_retries(lambda: send(self._full(path)))
             else:
                 self._send_new(path, content, send)
             return
@@ -245,10 +247,10 @@ class Store:
         for one in (temporary, path):
             self._make_folder_of(one)
         try:
-            self._patiently(lambda: send(self._full(temporary)))
+            self._with_retries(lambda: send(self._full(temporary)))
             if overwrite:
                 self.remove(path)
-            self._patiently(lambda: self._files.mv(self._full(temporary), self._full(path)))
+            self._with_retries(lambda: self._files.mv(self._full(temporary), self._full(path)))
         except BaseException:
             with suppress(Exception):
                 self.remove(temporary)
@@ -260,7 +262,7 @@ class Store:
             self._first(path, content, lambda: send(self._full(path), mode="create"))
         else:
             self._check_absent(path, overwrite=False)
-            self._patiently(lambda: send(self._full(path)))
+            self._with_retries(lambda: send(self._full(path)))
 
     def _first(self, path: str, content: IO[bytes], create: Callable[[], None]) -> None:
         """Do what writes a file with some content only where none is.
@@ -269,15 +271,15 @@ class Store:
             FileExistsError: There is one, and it is not ours, by an attempt that seemed to fail.
         """
         try:
-            self._patiently(create)
+            self._with_retries(create)
         except FileExistsError:
             if not self._holds(path, content):
                 raise exists_already(self.url_of(path)) from None
 
     def _holds(self, path: str, content: IO[bytes]) -> bool:
         """Tell whether a file has this content."""
-        with self.opened(path) as file:
-            while (block := file.read(READ_AHEAD)) == content.read(READ_AHEAD):
+        with self.open(path) as file:
+            while (block := file.read(READ_AHEAD_BYTES)) == content.read(READ_AHEAD_BYTES):
                 if not block:
                     return True
         return False
@@ -285,7 +287,7 @@ class Store:
     def _make_folder_of(self, path: str) -> None:
         """Make the folder that a file is to be in, where folders are made."""
         if self.folder is not None or self._renames:
-            self._patiently(lambda: self._files.makedirs(posixpath.dirname(self._full(path)), exist_ok=True))
+            self._with_retries(lambda: self._files.makedirs(posixpath.dirname(self._full(path)), exist_ok=True))
 
     def _check_absent(self, path: str, overwrite: bool) -> None:
         if not overwrite and self.exists(path):
@@ -306,9 +308,9 @@ class Store:
         """
         try:
             if self._finds and depth is None:
-                listed = self._patiently(lambda: list(self._files.find(folder, detail=True).values()))
+                listed = self._with_retries(lambda: list(self._files.find(folder, detail=True).values()))
             else:
-                listed = self._patiently(lambda: self._files.ls(folder, detail=True))
+                listed = self._with_retries(lambda: self._files.ls(folder, detail=True))
         except (FileNotFoundError, NotADirectoryError):
             return
         for about in listed:
@@ -319,13 +321,13 @@ class Store:
             elif about["type"] == "directory" and (depth is None or depth > 1):
                 yield from self._below(_name(about), None if depth is None else depth - 1)
 
-    def _patiently(self, act: Callable[[], Result]) -> Result:
+    def _with_retries(self, act: Callable[[], Result]) -> Result:
         """Do something that a network may prevent for a while."""
         from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
         attempts = Retrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(max=LONGEST_WAIT),
+            stop=stop_after_attempt(MAX_ATTEMPTS),
+            wait=wait_random_exponential(max=MAX_WAIT_SECONDS),
             retry=retry_if_exception(_may_pass),
             reraise=True,
         )
@@ -339,11 +341,11 @@ class Store:
 class _Resumed(io.RawIOBase):
     """A file that is not on this machine; where reading fails it is opened again, and read on from the same place."""
 
-    def __init__(self, open_it: Callable[[], IO[bytes]], patiently: Callable[[Callable[[], Any]], Any]) -> None:
-        self._open, self._patiently = open_it, patiently
+    def __init__(self, open_it: Callable[[], IO[bytes]], with_retries: Callable[[Callable[[], Any]], Any]) -> None:
+        self._open, self._with_retries = open_it, with_retries
         self._file: IO[bytes] | None = None
         self._position = 0
-        patiently(lambda: self._within(lambda file: None))
+        with_retries(lambda: self._within(lambda file: None))
 
     def readable(self) -> bool:
         return True
@@ -357,7 +359,7 @@ class _Resumed(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = self._position if whence == io.SEEK_CUR else 0
         if whence == io.SEEK_END:
-            start = self._patiently(lambda: self._within(lambda file: file.seek(0, io.SEEK_END)))
+            start = self._with_retries(lambda: self._within(lambda file: file.seek(0, io.SEEK_END)))
         self._position = max(0, start + offset)
         return self._position
 
@@ -366,7 +368,7 @@ class _Resumed(io.RawIOBase):
             file.seek(self._position)
             return file.read(len(buffer))
 
-        data: bytes = self._patiently(lambda: self._within(read))
+        data: bytes = self._with_retries(lambda: self._within(read))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -419,9 +421,9 @@ def _name(about: dict[str, Any]) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, FINAL) or not isinstance(error, Exception):
+    if isinstance(error, FINAL_ERRORS) or not isinstance(error, Exception):
         return False
-    return not (isinstance(error, OSError) and error.errno in FINAL_NUMBERS)
+    return not (isinstance(error, OSError) and error.errno in FINAL_ERRNOS)
 
 
 def found(source: str) -> tuple[Store, list[Entry]]:
