@@ -392,7 +392,7 @@ def test_what_fails_for_a_while_is_tried_again(remote: Store, monkeypatch: pytes
 
 
 def test_a_file_is_read_on_where_reading_failed(remote: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = os.urandom(5 * stores.READ_AHEAD // 2)
+    data = os.urandom(5 * stores.READ_AHEAD_BYTES // 2)
     remote.write("a.tar", data, overwrite=False, through=TMP)
     set_faults(monkeypatch, failing={"a.tar": 2})
     with remote.open("a.tar") as file:

@@ -53,7 +53,7 @@ EXAMPLES = """[bold]Examples[/]
 
 
 class EngineName(StrEnum):
-    """Who does the work."""
+    """What does the tasks: processes here, or Ray."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -176,8 +176,8 @@ def batch(
 
     What is in the target already is not done again, so a run that was cut off goes on where it ended, and what failed
     is tried again. What is there but was made with other options is named, and kept unless [bold]--force[/] is given.
-    Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table of what each
-    picture became.
+    Outputs appear whole or not at all. The target's folder [bold]_manifest[/] holds a Parquet table with the result of
+    each picture.
     """
     _check_decoding(decode, bool(save_options), format_name)
     settings = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value, "denoise_steps": denoise_steps}

@@ -1,4 +1,4 @@
-"""Named files to others, here and one after another: what ``encode`` and ``decode`` have in common."""
+"""What ``encode`` and ``decode`` have in common: they convert named files in this process, one after another."""
 
 import logging
 import os
@@ -19,12 +19,12 @@ from .sources import STANDARD, NamedFiles
 
 
 def run(tasks: Sequence[Task], conversion: Conversion, failed: int, *, quiet: bool, debug: bool) -> None:
-    """Do tasks of one file each, a failed one no hindrance to the next, and sum up on standard error.
+    """Do tasks of one file each, go on after those that fail, and sum up on standard error.
 
     Args:
         tasks: What is to be done.
-        conversion: What becomes of each file.
-        failed: How much failed before there were tasks.
+        conversion: How each file is converted.
+        failed: The number of names that failed before there were tasks.
         quiet: Whether there is no progress bar and no summary.
         debug: Whether warnings and tracebacks are shown.
 

@@ -52,7 +52,7 @@ def decode(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Any that Pillow writes: png, jpg, webp ... [bold]png[/] unless given or told by the target's suffix.",
+            help="Any that Pillow writes: png, jpg, webp ... [bold]png[/] unless given or by the target's suffix.",
             show_default=False,
             rich_help_panel="Files",
         ),

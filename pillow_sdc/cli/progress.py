@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from ..jobs.progress import Progress
 
 Say = Callable[[str, str | None], None]
-"""Says of something, or of all, what went wrong with it."""
+"""Prints a message, about one file or about the run."""
 
 
 @contextmanager
 def shown(
     written: "Callable[[Progress], str]", *, quiet: bool, bar: bool = True, remarks: bool = False
 ) -> "Iterator[Callable[[Progress], None]]":
-    """Give what shows how far a run is, and sum it up at the end of the block, however that comes.
+    """Yield a function that shows the progress of a run, and print a summary when the block ends, in whatever way.
 
     Args:
-        written: Returns what was written, in words, and what there is to say of it but for failures.
-        quiet: Whether errors alone are said.
+        written: Returns what was written, in words, and remarks on it, without failures.
+        quiet: Whether only errors are printed.
         bar: Whether there may be a bar.
-        remarks: Whether it is said of each picture what it lacks; where there is a manifest, that tells.
+        remarks: Whether a line for each picture names what it lacks; a manifest holds that otherwise.
     """
     start = time.perf_counter()
     latest: list[Progress] = []
@@ -38,7 +38,8 @@ def shown(
             typer.echo(_summary(written(latest[0]), latest[0], time.perf_counter() - start), err=True)
 
     try:
-        with _bar() if bar and not quiet and sys.stderr.isatty() else _no_bar() as (update, tell):
+        has_bar = bar and not quiet and sys.stderr.isatty()
+        with _bar() if has_bar else nullcontext((lambda progress: None, say)) as (update, tell):
 
             def report(progress: "Progress") -> None:
                 if not latest and not quiet and progress.skipped:
@@ -60,13 +61,8 @@ def shown(
 
 
 @contextmanager
-def _no_bar() -> "Iterator[tuple[Callable[[Progress], None], Say]]":
-    yield lambda progress: None, say
-
-
-@contextmanager
 def _bar() -> "Iterator[tuple[Callable[[Progress], None], Say]]":
-    """Give what moves a bar, and what prints a line above it."""
+    """Yield a function that moves a bar, and one that prints a line above it."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..jobs import skipped
+from ..jobs.storage.samples import renamed
 from ..jobs.storage.writing import write_whole
 from ..jobs.tasks import Packing, Task, check_distinct
 from .messages import Failures, misuse, say
 
 STREAM = "-"
-"""Stands for standard input or output on the command line."""
+"""The name of standard input or output on the command line."""
 
 STANDARD = ""
-"""Stands for them among paths, of which it is none."""
+"""The path of standard input or output in a task; no file has it."""
 
 Pattern = tuple[str, ...]
 """The parts of a path, with wildcards."""
@@ -55,8 +56,8 @@ class InputFile(NamedTuple):
 def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failures, *, quiet: bool) -> list[InputFile]:
     """Return the files that are meant, in the order of the names, each once.
 
-    What is named itself is meant, whatever it is. Of a folder and its sub-folders those files are that are ``wanted``.
-    Left out, too, is what is hidden, as in patterns, and links to folders are not followed.
+    What the user names is meant, whatever it is; in a folder and its sub-folders, files are that are ``wanted``. Hidden
+    files are left out, as in patterns, and links to folders are not followed.
 
     Args:
         names: Files, folders, patterns, or ``-``.
@@ -104,8 +105,8 @@ def plan(sources: Sequence[InputFile], target: str | None, suffix: str, meant: C
     for source in sources:
         if source.path is None or not source.has_name:
             raise misuse(f"{source} has no name to be given in {target}; name a file with --output")
-        goal = (source.path if target is None else Path(target, source.below)).with_suffix(suffix)
-        tasks.append(_task(source, str(goal)))
+        folder, name = (source.path.parent, source.path.name) if target is None else (target, source.below.as_posix())
+        tasks.append(_task(source, str(Path(folder, renamed(name, suffix)))))
     try:
         check_distinct(
             ((task.sources[0], task.targets[0]) for task in tasks),
@@ -125,7 +126,7 @@ def _task(source: InputFile, target: str) -> Task:
 
 
 class NamedFiles:
-    """Files by the names that the user gave, and the standard streams, as :class:`~..runs.work.Files`.
+    """Files by the names that the user gave, and the standard streams, as :class:`~..jobs.worker.Files`.
 
     Attributes:
         output: What is to go to standard output in the end.
@@ -268,7 +269,7 @@ def _after(pattern: Pattern, name: str) -> Iterator[Pattern]:
 def _kind_of(entry: "os.DirEntry[str]") -> int:
     """Return the kind of what an entry is or links to, as ``stat`` has it.
 
-    A link that leads nowhere is taken for a file: opening it tells what is wrong.
+    A link that leads nowhere counts as a file: opening it gives the error.
     """
     if entry.is_dir(follow_symlinks=False):
         return stat.S_IFDIR

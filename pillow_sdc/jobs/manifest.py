@@ -41,14 +41,14 @@ class ManifestRow:
     Attributes:
         source: Where it was read: a file's path or URL, then, within a shard, ``::`` and its name there.
         output: Where it was written, below the target, and likewise; ``None`` if it failed. A shard has a row, too,
-            with the shard that it became, or the folder of the files; and with an error if not all of it is there.
-        width: In pixels.
-        height: In pixels.
-        source_bytes: Of the file that was read.
-        output_bytes: Of the file that was written.
-        bits_per_pixel: Of the SDC file.
-        codec: Of the SDC file.
-        model: What encoded or decoded it; ``None`` if it was found done, or became one SDC file from another.
+            with the new shard, or the folder of the files; and with an error if not all of it is there.
+        width: The picture's width in pixels.
+        height: The picture's height in pixels.
+        source_bytes: The bytes of the file that was read.
+        output_bytes: The bytes of the file that was written.
+        bits_per_pixel: The bits of the SDC file for each pixel.
+        codec: The name of the SDC file's codec.
+        model: What encoded or decoded it; ``None`` if it was found done, or is an SDC file made from another.
         seconds: Its share of the time that its batch took; ``None`` if it was found done.
         error: What went wrong.
         finished: When, in seconds since 1970.

@@ -1,4 +1,4 @@
-"""How far a run is: counted from what its engine says, and reported."""
+"""The progress of a run: counted from what its engine reports, and shown to the caller."""
 
 import threading
 from collections import Counter
@@ -18,7 +18,7 @@ class ProgressListener(Protocol):
         """Take in that a task is begun, or begun again."""
 
     def within(self, task: Task, done: int, steps: int) -> None:
-        """Take in how many of so many steps of a task are done; not all engines tell."""
+        """Take in how many of so many steps of a task are done; not all engines report it."""
 
     def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
         """Take in that one more picture of a task is converted and, if it becomes a file of its own, written."""
@@ -30,10 +30,10 @@ class TaskProgress:
 
     Attributes:
         task: The task.
-        pictures: How many of it were converted.
-        source_bytes: Of these.
-        output_bytes: Of what they became.
-        share: How much of the work is done, 0 to 1, where the engine tells.
+        pictures: The number of its pictures that were converted.
+        source_bytes: The bytes of these.
+        output_bytes: The bytes of their new files.
+        share: The share of the work that is done, 0 to 1, where the engine reports it.
     """
 
     task: Task
@@ -60,10 +60,10 @@ class Progress:
         found: How many were there already.
         made_with_other_options: How many of these were made with other options, by these options.
         options: The options of the run, in the same words.
-        remarks: How many of these lack something of their source, of which the manifest tells.
+        remarks: How many of these lack something of their source, named in the manifest.
         failed: How many were not.
-        source_bytes: Of the pictures that were converted.
-        output_bytes: Of what they became.
+        source_bytes: The bytes of the pictures that were converted.
+        output_bytes: The bytes of their new files.
         errors: What failed in the last task, source by source. A shard that lacks some pictures is not among them, for
             these are.
         remarked: Those pictures of the last task that lack something of their source.
@@ -111,7 +111,7 @@ class Progress:
         """Return the progress with what is converted of tasks that are not done yet."""
         return self._with(self.in_progress.values())
 
-    def broken_off(self) -> "Progress":
+    def interrupted(self) -> "Progress":
         """Return the progress of a run that ends now: of tasks that are not done there are the files, but no shards."""
         return self._with([part for part in self.in_progress.values() if part.task.to is Packing.FILES])
 
@@ -183,7 +183,7 @@ class Reporter(ProgressListener):
             if isinstance(outcomes, Generator):
                 outcomes.close()
             with self._lock:
-                self._report(replace(self._progress.broken_off(), errors=(), remarked=()))
+                self._report(replace(self._progress.interrupted(), errors=(), remarked=()))
             raise
 
     def _report_so_far(self) -> None:

@@ -51,7 +51,7 @@ def run(
         to: How the pictures are kept in the target; as in the source unless given.
         shard_size: How many pictures go into a shard, where files are packed.
         report: Called at the start, for each picture that is converted, for each task that is done, and where the run
-            is broken off; in any thread, but never twice at a time.
+            is interrupted; in any thread, but never twice at a time.
 
     Returns:
         What was done.

@@ -31,7 +31,7 @@ class Conversion:
 
     Attributes:
         decode: Whether SDC files become pictures of another format, and not these SDC files.
-        suffix: Of the files that pictures become, such as ``.sdc``.
+        suffix: The suffix of new files, such as ``.sdc``.
         save_options: Those of ``Image.save`` for SDC.
         settings: Those of :func:`pillow_sdc.configure`.
         keep_metadata: Whether EXIF, colour profile, XMP and resolution are kept.
@@ -89,7 +89,7 @@ class Conversion:
         return is_sdc(path) or (not self.decode and is_picture(path))
 
     def members(self) -> Members:
-        """Return what tells which members of a tar shard are to be converted."""
+        """Return the rule by which members of a tar shard are converted."""
         if self.columns:
             return NamedMembers(self.wants, self.columns)
         return Members(self.wants) if self.decode else Photograph(self.wants)

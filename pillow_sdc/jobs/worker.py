@@ -69,8 +69,8 @@ class Item:
     Attributes:
         sample: What it is part of.
         name: What it is called in the sample.
-        row: What is known of it so far.
-        data: The file that it became, until that is written.
+        row: Its row of the manifest, with what is known.
+        data: Its new file, until that is written.
     """
 
     sample: Sample
@@ -192,7 +192,7 @@ class Worker:
 
     @contextmanager
     def _sink(self, task: Task) -> "Iterator[_Sink]":
-        """Give what takes the pictures; whatever is not whole at the end of the block vanishes."""
+        """Yield the sink of a task; what is not whole at the end of the block is removed."""
         if task.to is Packing.FILES:
             yield _Files(self._target, task, self._conversion)
             return
@@ -305,7 +305,7 @@ def ends_run(error: BaseException) -> bool:
 
 
 def facts(header: Header, file_bytes: int) -> dict[str, Any]:
-    """Return what a manifest says of an SDC file."""
+    """Return the cells of an SDC file in the manifest."""
     return {
         "width": header.width,
         "height": header.height,
@@ -315,7 +315,7 @@ def facts(header: Header, file_bytes: int) -> dict[str, Any]:
 
 
 def facts_of(data: bytes) -> dict[str, Any]:
-    """Return what a manifest says of an SDC file that was there before.
+    """Return the cells of an SDC file that was there before.
 
     Raises:
         OSError: The file is damaged.

@@ -32,7 +32,7 @@ class Members:
     """All pictures of each sample; one instance serves one shard."""
 
     def __init__(self, wanted: Wanted) -> None:
-        """Take what tells a picture by its file's name."""
+        """Set the rule that recognises a picture by its file's name."""
         self._wanted = wanted
 
     def pictures(self, key: str, names: Sequence[str]) -> list[str]:
@@ -55,7 +55,7 @@ class NamedMembers(Members):
     """The members that are named by their extension, by the label of a picture, or by a pattern for such."""
 
     def __init__(self, wanted: Wanted, columns: Sequence[str]) -> None:
-        """Take what tells a picture, and the names, such as ``jpg``, ``depth.png``, ``depth`` or ``*.png``."""
+        """Set the rule that recognises a picture, and names such as ``jpg``, ``depth.png``, ``depth`` or ``*.png``."""
         super().__init__(wanted)
         self._columns = [column.lower() for column in columns]
         self._found = False
@@ -93,12 +93,12 @@ class NamedMembers(Members):
 class Photograph(Members):
     """The one picture of each sample; of several the one without a label, or labelled ``image``.
 
-    An SDC file is not taken where a picture of another format has its label: it is what that became.
+    An SDC file is not taken where a picture of another format has its label: it is the result of that.
     What lies beside the photograph in one sample, such as a mask, is not taken for it where it lies alone in another.
     """
 
     def __init__(self, wanted: Wanted) -> None:
-        """Take what tells a picture by its file's name."""
+        """Set the rule that recognises a picture by its file's name."""
         super().__init__(wanted)
         self._taken: set[str] = set()
         self._beside: set[str] = set()

@@ -35,8 +35,8 @@ class Shard(Protocol):
 
         Args:
             sample: As it was read.
-            pictures: What became of its pictures, by the same names; ``None`` for those that failed.
-            suffix: That of the files which the pictures became.
+            pictures: The new files of its pictures, by the same names; ``None`` for those that failed.
+            suffix: The suffix of the new files.
 
         Returns:
             What each picture is called now, of those that are in the shard.

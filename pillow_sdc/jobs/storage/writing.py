@@ -93,10 +93,10 @@ def give_name(temporary: Path, target: Path, force: bool) -> None:
         FileExistsError: There is such a file, and it may not be overwritten, or it is no regular file.
         OSError: It cannot be renamed.
     """
-    check_absent(target, force)
     if not force:
         _claim(temporary, target)
         return
+    check_absent(target, force)
     if target.exists():
         temporary.chmod(stat.S_IMODE(target.stat().st_mode))
     temporary.replace(target)
@@ -106,14 +106,12 @@ def _claim(temporary: Path, target: Path) -> None:
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
-        check_absent(target, force=False)
-        raise
+        raise exists_already(target) from None
     except OSError:  # a file system without links
         try:
             target.open("xb").close()  # which of several programs one alone can do
         except FileExistsError:
-            check_absent(target, force=False)
-            raise
+            raise exists_already(target) from None
         try:
             temporary.replace(target)
         except OSError:
