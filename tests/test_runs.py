@@ -35,6 +35,7 @@ from small_runs import (
 )
 
 import pillow_sdc
+from pillow_sdc import api
 from pillow_sdc.jobs import manifest as manifests
 from pillow_sdc.jobs.manifest import (
     FOLDER,
@@ -1298,6 +1299,39 @@ def test_a_run_that_fails_leaves_its_target_free(pictures: Path, tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         run(str(pictures), target, ENCODING, InterruptedEngine(0))
     assert done(pictures, target, tasks=1).pictures == 3
+
+
+@pytest.mark.parametrize("to", list(Packing))
+@pytest.mark.parametrize("protocol", ["", "memory://", "faulty://", "renaming://"])
+def test_what_appears_while_pictures_are_encoded_is_not_overwritten(
+    pictures: Path, protocol: str, to: Packing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures.parent / "register").mkdir()
+    register(monkeypatch, pictures.parent / "register")
+    target, encode_each = f"{protocol}{pictures.parent}/out", api.encode_each
+    name = "01.sdc" if to is Packing.FILES else f"000000.{to}"
+
+    def encode_beside_another(*arguments: Any, **options: Any) -> list[None]:
+        Store(target).write(name, b"precious", overwrite=True, through=UNFINISHED)
+        return encode_each(*arguments, **options)
+
+    monkeypatch.setattr(api, "encode_each", encode_beside_another)
+    progress = done(pictures, target, to=to)
+    assert progress.failed == (1 if to is Packing.FILES else 3)
+    assert "exists already" in next(iter(errors_of(progress).values()))
+    assert Store(target).read(name) == b"precious"
+
+
+def test_rows_of_new_files_come_with_these_and_not_by_reading_them(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pillow_sdc.jobs.worker.read_layout", None)
+    assert done(pictures, pictures.parent / "out").pictures == 3
+    row, file = row_of(pictures.parent / "out", "01.png"), pictures.parent / "out" / "01.sdc"
+    monkeypatch.undo()
+    about = pillow_sdc.info(file)
+    assert (row.width, row.height) == SIZE == (about.width, about.height)
+    assert (row.output_bytes, row.bits_per_pixel) == (file.stat().st_size, about.bits_per_pixel)
 
 
 @pytest.fixture(params=["faulty", "renaming"])

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from ..errors import CorruptFileError
 from .skipped import MANIFEST
-from .storage.stores import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from .storage.stores import Store
 
 FOLDER = MANIFEST
 """The manifest's folder in the target store."""
@@ -92,7 +93,7 @@ class Account(NamedTuple):
 class Manifest:
     """The manifest of a target store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: "Store") -> None:
         self._store = store
         self._rows: list[ManifestRow] = []
         self._pending: list[str] = []
@@ -196,7 +197,7 @@ def escaped(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def pending(store: Store, shard: str) -> Sequence[ManifestRow]:
+def pending(store: "Store", shard: str) -> Sequence[ManifestRow]:
     """Return the rows of a shard whose worker died before it returned them; none if there are none."""
     path = pending_path(shard)
     return read_rows(store.read(path)) if store.exists(path) else []
