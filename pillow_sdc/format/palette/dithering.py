@@ -95,9 +95,9 @@ def faiss_search(palette: NDArray[np.number]) -> Callable[[NDArray[np.float64]],
 
 @contextmanager
 def single_threaded_faiss() -> Iterator[None]:
-    """Restrict faiss to the calling thread: for few vectors, waking other threads takes longer than the search.
+    """Keep faiss to the calling thread: for so few vectors, waking others takes longer than the search.
 
-    The number of OpenMP threads is a per-thread setting, so other threads are not affected.
+    The number of OpenMP threads is a setting of each thread, so others are not disturbed.
     """
     import faiss
 
