@@ -203,7 +203,7 @@ def write(header: Header, payload: bytes, metadata: Mapping[str, bytes] | None =
 
 
 def payload_room(file_bytes: int, metadata: Mapping[str, bytes], alpha: bytes = b"") -> int:
-    """Return the largest length of a payload in a file of at most ``file_bytes`` bytes; negative if none fits."""
+    """Return the length of the longest payload with which a file has no more than so many bytes; negative for none."""
     room = file_bytes - HEADER_BYTES - sum(bytes_beside_payload(metadata, alpha).values())
     payload = room - len(_chunk(PAYLOAD, b""))
     while payload > 0 and len(_chunk_head(PAYLOAD, payload)) + payload + _CRC.size > room:
@@ -212,20 +212,20 @@ def payload_room(file_bytes: int, metadata: Mapping[str, bytes], alpha: bytes = 
 
 
 def bytes_beside_payload(metadata: Mapping[str, bytes], alpha: bytes = b"") -> dict[str, int]:
-    """Return the bytes of each chunk except the payload, by its key in :data:`METADATA`, or ``alpha``."""
+    """Return the bytes that each chunk but the payload's takes, by its key in :data:`METADATA`, or ``alpha``."""
     sizes = {key: len(_metadata_chunk(key, data)) for key, data in metadata.items()}
     return sizes | ({"alpha": len(_chunk(ALPHA, alpha))} if alpha else {})
 
 
 def check(header: Header, metadata: Mapping[str, bytes]) -> None:
-    """Refuse what :func:`write` would refuse, before the work on a payload.
+    """Refuse what :func:`write` would, before the work that a payload takes.
 
     Raises:
-        ValueError: A size or the metadata exceeds the format's limits, or a name is unknown.
+        ValueError: A size or the metadata exceeds the format's limits, or a name is not the format's.
     """
     check_size(*header.size)
     if not metadata.keys() <= METADATA.keys():
-        raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is not one of {', '.join(METADATA)}")
+        raise ValueError(f"{min(metadata.keys() - METADATA.keys())!r} is none of {', '.join(METADATA)}")
     metadata_bytes = sum(map(len, metadata.values()))
     if metadata_bytes > MAX_METADATA_BYTES:
         raise ValueError(f"metadata of {metadata_bytes} bytes exceeds the format's limit of {MAX_METADATA_BYTES}")
