@@ -281,12 +281,10 @@ def target_size_table(album: Album) -> Table:
     table = Table("bytes asked for", "met by", "unused, mean", "unused, most", "search, s", title="target size")
     for size in TARGET_SIZES:
         room = container.Envelope.of(container.Header(512, 512, "RGB", ContextCodec.name)).payload_room(size)
-        duration, payloads = timed(lambda: [ContextCodec().encode_within(latents, room) for latents in album.latents])  # noqa: B023
+        span, payloads = timed(lambda: [ContextCodec().encode_within(latents, room) for latents in album.latents])  # noqa: B023
         unused = np.array([room - len(payload) for payload in payloads if len(payload) <= room]) / size
         met = f"{len(unused)} of {len(payloads)}"
-        table.add_row(
-            f"{size:,}", met, f"{unused.mean():.2%}", f"{unused.max():.2%}", f"{duration / len(payloads):.2f}"
-        )
+        table.add_row(f"{size:,}", met, f"{unused.mean():.2%}", f"{unused.max():.2%}", f"{span / len(payloads):.2f}")
     return table
 
 

@@ -1,5 +1,6 @@
 """``sdc models`` and ``sdc doctor``: what there is to decode with, and whether it works."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -306,7 +307,17 @@ def test_doctor_names_what_is_damaged_and_that_auto_does_without(
     assert decodes.startswith("note  decodes       compact on cpu in int8: ")
     assert DAMAGES[damage][2] in decodes
     assert "64×64 with compact" in result.stdout
-    assert result.stderr == ""  # where the warning would be the second time that it is said
+
+
+def test_doctor_says_once_what_is_damaged(
+    hub_cache: Path, tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard output, and not as a warning on standard error, too."""
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's, with which none is printed
+    cache_damaged(tiny_pipeline, hub_cache, hub.DEFAULT_MODEL, "reference cut")
+    result = sdc("doctor", "--device", "cpu")
+    assert "which is not a commit" in result.stdout
+    assert result.stderr == ""
 
 
 def test_doctor_names_what_only_loading_shows(hub_cache: Path, tiny_pipeline: Path) -> None:

@@ -2,7 +2,9 @@
 
     python -m training.fit_preview PHOTOS TEACHER
 
-It is fitted to latents as they are and, as often, as the codec ``context`` brings them back, at any of its steps.
+It is fitted to latents as they are and, as often, as the codec ``context`` brings them back, at any of its steps. The
+package's map is older: it was fitted to latents as they are, of other photographs. On those held out here it is 0.1 dB
+better than this one, even at the coarsest step, and so was kept.
 """
 
 import argparse

@@ -86,7 +86,7 @@ class _Model(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("window", "here", "inner0", "inner1", "last")),
         *((name, c_void_p) for name in ("window_bias", "inner0_bias", "inner1_bias", "last_bias")),
-        *((name, c_void_p) for name in ("weights", "inverse_scales", "probabilities")),
+        *((name, c_void_p) for name in ("weights", "inverse_scales", "logistic_cdf")),
         *((name, c_int32) for name in ("step", "bin_width", "radius", "is_trellis", "path")),
     ]
 
@@ -97,7 +97,7 @@ class _Coder(ctypes.Structure):
         ("length", c_int64),
         ("next", c_int64),
         ("width", c_uint64),
-        ("number", c_uint64),
+        ("offset", c_uint64),
     ]
 
 
@@ -162,7 +162,7 @@ class Kernel:
             out = np.empty(size, np.uint8)
             coder = _Coder(out.ctypes.data, size, 0, range_coder.TOP, 0)
             if self._run(model, Operation.WRITE, coder, symbols, steps).status != Status.FULL:
-                return range_coder.terminate(bytearray(out[: coder.next].tobytes()), coder.number, coder.width)
+                return range_coder.terminate(bytearray(out[: coder.next].tobytes()), coder.offset, coder.width)
             size *= 4  # rare: symbols with long escapes
             steps = UNCOUNTED  # they have been counted
 
@@ -202,7 +202,7 @@ class Kernel:
                 break
             steps.done()
         shape = symbols.shape if size else (0,)
-        state = range_coder.DecoderState(coder.next, coder.width, coder.number)
+        state = range_coder.DecoderState(coder.next, coder.width, coder.offset)
         return KernelOutput(status, symbols, means.reshape(shape), variances.reshape(shape), state)
 
     def _arrays(self, model: "EntropyModel") -> list[NDArray[Any]]:

@@ -48,6 +48,8 @@ _CONDITION_BITS = 8
 class Layer:
     """A layer of each of the four networks, one for each channel, with a bias that depends on the conditions.
 
+    This is FiLM (Perez et al. 2018) without the scale.
+
     Attributes:
         weights: Integers as float32 ``(4, inputs, units)``.
         bias: int64 ``(4, units)``, in the unit of the products.

@@ -28,6 +28,7 @@ STEP_UNIT = 1 / 4096
 """Unit of the step, in SD-scaled latents: twice :data:`.mixtures.POSITION_UNIT`, so that half a step is an integer."""
 
 REFERENCE_STEP = 2457.6
+"""The step for which the network's first condition, the logarithm, is 0: 0.6, in units of :data:`STEP_UNIT`."""
 
 _TRELLIS_BIN = 227
 """Width of the bin in which a latent's centroid is taken after trellis-coded quantisation, in 1/256 step. It has the
@@ -140,19 +141,19 @@ class _PredictedBand(NamedTuple):
 def _predict(planes: SymbolPlanes, model: EntropyModel) -> Iterator[_PredictedBand]:
     """Yield the network's predictions band by band, all symbols of a band at once."""
     _, rows, columns = planes.symbols.shape
-    seen = None
+    coded = None
     for top in range(0, rows, BAND):
         band = slice(top, min(rows, top + BAND))
         symbols, odd = (array[:, band].reshape(CHANNELS, -1) for array in (planes.symbols, planes.odd))
         ys, xs = np.divmod(np.arange(symbols.shape[1]), columns)
-        seen = CodedLatents(band.stop - top, columns, seen)
+        coded = CodedLatents(band.stop - top, columns, coded)
         for channel in range(CHANNELS):
-            seen.put(channel, ys, xs, model.values(symbols[channel], odd[channel]))
+            coded.put(channel, ys, xs, model.values(symbols[channel], odd[channel]))
         outputs = np.empty((*symbols.shape, OUTPUTS), np.int64)
         for first in range(0, len(ys), _CHUNK):
             chunk = slice(first, first + _CHUNK)
-            sums = model.network.window_sums(seen.windows(ys[chunk], xs[chunk]))
-            here = seen.at(ys[chunk], xs[chunk])
+            sums = model.network.window_sums(coded.windows(ys[chunk], xs[chunk]))
+            here = coded.at(ys[chunk], xs[chunk])
             for channel in range(CHANNELS):
                 outputs[channel, chunk] = model.network.outputs(channel, sums[:, channel], here)
         yield _PredictedBand(band, symbols, odd, outputs)
@@ -262,12 +263,12 @@ def _read(
 ) -> tuple[NDArray[np.float64], float]:
     latents = np.zeros((CHANNELS, rows, columns))
     variances: list[NDArray[np.float64]] = []
-    seen = None
+    coded = None
     for top in range(0, rows, BAND):
-        band = Band(min(BAND, rows - top), columns, seen)
+        band = Band(min(BAND, rows - top), columns, coded)
         with suppress(TruncatedFileError):
             _read_band(decoder, band, model)
-        seen = band.seen
+        coded = band.coded
         means, variance = _centroids(band.symbols, band.odd, band.outputs, model)
         latents[:, top : top + BAND][band.known] = means
         variances.append(variance)
@@ -297,7 +298,7 @@ class Band:
     """A band of rows that is being read."""
 
     def __init__(self, rows: int, columns: int, above: CodedLatents | None) -> None:
-        self.seen = CodedLatents(rows, columns, above)
+        self.coded = CodedLatents(rows, columns, above)
         self.states = np.zeros((CHANNELS, rows), np.int64)
         self.known = np.zeros((CHANNELS, rows, columns), bool)
         """Which symbols have been read."""
@@ -340,9 +341,9 @@ def _read_band(decoder: range_coder.Decoder, band: Band, model: EntropyModel) ->
     network, alphabet_size = model.network, model.alphabet_size
     indices = np.arange(1, alphabet_size)
     for ys, xs in wavefronts(*band.known.shape[1:]):
-        sums = network.window_sums(band.seen.windows(ys, xs))
+        sums = network.window_sums(band.coded.windows(ys, xs))
         for channel in range(CHANNELS):
-            outputs = network.outputs(channel, sums[:, channel], band.seen.at(ys, xs))
+            outputs = network.outputs(channel, sums[:, channel], band.coded.at(ys, xs))
             mixed = mixtures.from_outputs(outputs)
             odd = trellis.ODD[band.states[channel, ys]]
             lowest = model.lowest(mixed, odd)
@@ -350,7 +351,7 @@ def _read_band(decoder: range_coder.Decoder, band: Band, model: EntropyModel) ->
             starts = mixtures.cumulative_frequencies(mixed, edges, indices, alphabet_size)
             distributions = zip(starts.tolist(), lowest.tolist(), strict=True)
             symbols = np.array([_read_symbol(decoder, *distribution) for distribution in distributions])
-            band.seen.put(channel, ys, xs, model.values(symbols, odd))
+            band.coded.put(channel, ys, xs, model.values(symbols, odd))
             band.put(channel, ys, xs, symbols, odd, outputs)
             if model.trellis:
                 band.states[channel, ys] = trellis.NEXT_STATE[band.states[channel, ys], symbols & 1]

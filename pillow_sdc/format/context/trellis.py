@@ -41,8 +41,7 @@ _RESIDUES = ODD[_PREDECESSORS] + 2 * _PARITIES
 """Residue modulo 4 of the values on each branch."""
 
 _CHUNK = 256
-"""Chains computed at once: as many as fit into a processor's cache. The caller can be interrupted between two chunks.
-"""
+"""Number of chains computed at once, chosen for the processor's cache. The caller can be interrupted between chunks."""
 
 
 def quantise(latents: NDArray[np.floating], step: float) -> NDArray[np.int64]:
