@@ -41,7 +41,7 @@ from .jobs.storage import parquet as parquet_shards
 from .jobs.storage import tar as tar_shards
 from .jobs.storage.members import Members, NamedMembers, extension_of
 from .jobs.storage.samples import Sample
-from .jobs.storage.stores import Store, found
+from .jobs.storage.stores import Store, find_source
 from .pipeline import decoding
 from .runtime.torch_state import isolated
 
@@ -409,7 +409,7 @@ def _listed(source: Paths, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
         ValueError: No file of a folder has one of the suffixes, or a listed file has another suffix.
     """
     if isinstance(source, str | os.PathLike):
-        store, entries = found(os.fspath(source))
+        store, entries = find_source(os.fspath(source))
         paths = [path for path, _ in entries if path.lower().endswith(suffixes) and not _is_aside(path)]
         if not paths:
             raise ValueError(f"no file in {source} is called {' or '.join(suffixes)}")

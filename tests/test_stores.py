@@ -18,7 +18,7 @@ from fsspec.implementations.ftp import FTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pillow_sdc.jobs.storage import stores, writing
-from pillow_sdc.jobs.storage.stores import Entry, Store, found
+from pillow_sdc.jobs.storage.stores import Entry, Store, find_source
 
 TMP = "_tmp"
 
@@ -59,16 +59,16 @@ def paths_of(entries: list[Entry]) -> list[str]:
 
 def test_a_folder_is_all_files_in_it_and_in_those_within_it_by_name(url: str) -> None:
     filled(url, "b/c/d.png", "a.png", "b/a.txt")
-    store, entries = found(url)
+    store, entries = find_source(url)
     assert store.url == url
     assert entries == [("a.png", 5), ("b/a.txt", 7), ("b/c/d.png", 9)]
-    assert found(f"{url}/")[1] == entries
-    assert paths_of(found(f"{url}/b")[1]) == ["a.txt", "c/d.png"]
+    assert find_source(f"{url}/")[1] == entries
+    assert paths_of(find_source(f"{url}/b")[1]) == ["a.txt", "c/d.png"]
 
 
 def test_a_file_is_one_file_in_its_folder(url: str) -> None:
     filled(url, "b/a.png", "b/c.png")
-    store, entries = found(f"{url}/b/a.png")
+    store, entries = find_source(f"{url}/b/a.png")
     assert entries == [("a.png", 7)]
     assert store.url == f"{url}/b"
     assert store.url_of("a.png") == f"{url}/b/a.png"
@@ -90,7 +90,7 @@ def test_a_file_is_one_file_in_its_folder(url: str) -> None:
 )
 def test_a_pattern_is_the_files_that_match(url: str, pattern: str, expected: list[str]) -> None:
     filled(url, "a.png", "b.png", "b.txt", "c/d.png", "c/e/f.png")
-    assert paths_of(found(f"{url}/{pattern}")[1]) == expected
+    assert paths_of(find_source(f"{url}/{pattern}")[1]) == expected
 
 
 @pytest.mark.parametrize("name", ["", "missing", "missing.png", "*.webp", "missing/*.png"])
@@ -98,19 +98,19 @@ def test_nothing_is_an_error_that_names_it(url: str, name: str) -> None:
     filled(url, "a.png")
     source = f"{url}/{name}" if name else f"{url}2"
     with pytest.raises(FileNotFoundError) as caught:
-        found(source)
+        find_source(source)
     assert source in str(caught.value)
 
 
 def test_a_name_with_brackets_is_a_name_where_there_is_such_a_file_or_folder(url: str) -> None:
     filled(url, "[1] a?.png", "photos [2020]/b.png")
-    assert paths_of(found(f"{url}/[1] a?.png")[1]) == ["[1] a?.png"]
-    assert paths_of(found(f"{url}/photos [2020]")[1]) == ["b.png"]
+    assert paths_of(find_source(f"{url}/[1] a?.png")[1]) == ["[1] a?.png"]
+    assert paths_of(find_source(f"{url}/photos [2020]")[1]) == ["b.png"]
 
 
 def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(ValueError, match="nonsense"):
-        found("nonsense://bucket/folder")
+        find_source("nonsense://bucket/folder")
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,36 +118,36 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "in")
     for source in (".", "./", "../in", f"{tmp_path}/other/../in", f"file://{tmp_path}/in", str(tmp_path / "in")):
-        store, entries = found(source)
+        store, entries = find_source(source)
         assert store.url == str(tmp_path / "in")
         assert paths_of(entries) == ["a.png", "b/c.png"]
     for source in ("a.png", "./a.png", "*.png", "../in/a.png"):
-        store, entries = found(source)
+        store, entries = find_source(source)
         assert [store.url_of(path) for path in paths_of(entries)] == [f"{tmp_path}/in/a.png"]
 
 
 def test_a_parent_of_a_link_is_that_of_what_it_leads_to(tmp_path: Path) -> None:
     filled(str(tmp_path / "far"), "a.png", "deep/b.png")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
-    assert paths_of(found(f"{tmp_path}/link/../a.png")[1]) == ["a.png"]
+    assert paths_of(find_source(f"{tmp_path}/link/../a.png")[1]) == ["a.png"]
 
 
 def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(str(tmp_path), "a.png")
     monkeypatch.setenv("HOME", str(tmp_path))
-    store, entries = found("~/*.png")
+    store, entries = find_source("~/*.png")
     assert [store.url_of(path) for path in paths_of(entries)] == [f"{tmp_path}/a.png"]
 
 
 def test_the_root_of_a_store_is_a_folder_too() -> None:
     filled("memory://", "a.png", "b/c.png")
     for root in ("memory://", "memory:///"):
-        store, entries = found(root)
+        store, entries = find_source(root)
         assert paths_of(entries) == ["a.png", "b/c.png"]
         assert paths_of(Store(store.url).find()) == ["a.png", "b/c.png"]  # as workers have it
         assert store.url_of("a.png") == f"{root}a.png"
-        assert paths_of(found(store.url_of("a.png"))[1]) == ["a.png"]
-        assert paths_of(found(store.url_of("*/c.png"))[1]) == ["b/c.png"]
+        assert paths_of(find_source(store.url_of("a.png"))[1]) == ["a.png"]
+        assert paths_of(find_source(store.url_of("*/c.png"))[1]) == ["b/c.png"]
     assert str(Store("/")) == "/"
     assert Store("/").url_of("a.png") == "/a.png"
 
@@ -157,11 +157,11 @@ def test_an_archive_is_a_store(tmp_path: Path) -> None:
         archive.writestr("a.png", b"a")
         archive.writestr("b/c.png", b"cc")
     rest = f"::file://{tmp_path}/a.zip"
-    store, entries = found(f"zip://{rest}")
+    store, entries = find_source(f"zip://{rest}")
     assert entries == [("a.png", 1), ("b/c.png", 2)]
     assert Store(store.url).read("b/c.png") == b"cc"
     for source, path in ((f"zip://b/c.png{rest}", "c.png"), (f"zip://b/*.png{rest}", "c.png")):
-        store, entries = found(source)
+        store, entries = find_source(source)
         assert entries == [(path, 2)]
         assert store.read(path) == b"cc"
 
@@ -216,7 +216,7 @@ def test_threads_take_turns_where_a_connection_is_one() -> None:
 def test_names_that_are_no_utf8_are_found(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.png")
     (tmp_path / name).write_bytes(b"a")
-    store, entries = found(str(tmp_path))
+    store, entries = find_source(str(tmp_path))
     assert store.read(entries[0].path) == b"a"
 
 
@@ -225,7 +225,7 @@ def test_links_to_files_are_followed_and_what_is_no_file_is_passed_by(tmp_path: 
     (tmp_path / "b.png").symlink_to("a.png")
     os.mkfifo(tmp_path / "c.png")
     assert Store(tmp_path).find() == [("a.png", 4), ("b.png", 4)]
-    assert found(str(tmp_path / "b.png"))[1] == [("b.png", 4)]
+    assert find_source(str(tmp_path / "b.png"))[1] == [("b.png", 4)]
 
 
 def test_an_object_that_is_called_as_its_folder_is_no_file_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class _Written(Reporter):
         self._targets = targets
 
     def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
-        """Take in that a file is written, or is about to go to standard output."""
+        """Learn that a file is written, or is about to go to standard output."""
         self._targets += task.targets
         super().converted(task, source_bytes, output_bytes)
 

@@ -197,7 +197,7 @@ def escaped(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def pending(store: "Store", shard: str) -> Sequence[ManifestRow]:
+def pending_rows(store: "Store", shard: str) -> Sequence[ManifestRow]:
     """Return the rows of a shard whose worker died before it returned them; none if there are none."""
     path = pending_path(shard)
     return read_rows(store.read(path)) if store.exists(path) else []

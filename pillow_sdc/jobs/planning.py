@@ -98,7 +98,7 @@ def packing_of(path: str, conversion: Conversion) -> Packing | None:
     return Packing.FILES if conversion.wants(pure) else None
 
 
-def kept(
+def count_kept(
     source: Store,
     entries: Sequence[Entry],
     conversion: Conversion,

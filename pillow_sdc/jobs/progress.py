@@ -15,13 +15,13 @@ class ProgressListener(Protocol):
     """Learns how far tasks are that are not done yet; called in any thread."""
 
     def begun(self, task: Task) -> None:
-        """Take in that a task is begun, or begun again."""
+        """Learn that a task is begun, or begun again."""
 
     def within(self, task: Task, done: int, steps: int) -> None:
-        """Take in how many of so many steps of a task are done; not all engines report it."""
+        """Learn how many steps of a task are done; not all engines report it."""
 
     def converted(self, task: Task, source_bytes: int, output_bytes: int) -> None:
-        """Take in that one more picture of a task is converted and, if it becomes a file of its own, written."""
+        """Learn that one more picture of a task is converted and, if it becomes a file of its own, written."""
 
 
 @dataclass
@@ -168,7 +168,7 @@ class Reporter(ProgressListener):
             self._report_so_far()
 
     def add(self, task: Task, rows: Sequence[ManifestRow]) -> None:
-        """Take in the results of a task."""
+        """Count the results of a task, and report."""
         with self._lock:
             self._ended.add(task.sources[0])
             self._progress.add(task, rows)
@@ -176,7 +176,7 @@ class Reporter(ProgressListener):
 
     @contextmanager
     def following(self, outcomes: Iterator[object]) -> Iterator[None]:
-        """Have no worker at work any more, and report what there is, where the block ends before its time."""
+        """Stop all workers and report what is done, if the block ends with an error."""
         try:
             yield
         except BaseException:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, ManifestRow, escaped
-from .planning import count_skipped, kept, plan
+from .planning import count_kept, count_skipped, plan
 from .progress import Progress, ProgressListener, Reporter, count_of
-from .storage.stores import Entry, Store, found
+from .storage.stores import Entry, Store, find_source
 from .tasks import Conversion, Packing, Task
 
 LOCK = f"{FOLDER}/_lock"
@@ -61,7 +61,7 @@ def run(
             target.
         ValueError: Source and target do not fit together.
     """
-    store, entries = found(source)
+    store, entries = find_source(source)
     goal = Store(target)
     entries = _without(goal, store, entries)
     with locked(goal):
@@ -72,7 +72,9 @@ def run(
         account = manifest.account()
         tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, account=account, there=there)
         options = conversion.described()
-        there_already, made_with_other_options = kept(store, entries, conversion, to=to, account=account, tasks=tasks)
+        there_already, made_with_other_options = count_kept(
+            store, entries, conversion, to=to, account=account, tasks=tasks
+        )
         progress = Progress(
             sum(task.size for task in tasks),
             count=count_of(tasks),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import BatchError, ModelUnavailableError, is_full, summary_of
 from ..format.container import Header, check_signature, read_layout
-from .manifest import UNFINISHED, ManifestRow, as_parquet, escaped, pending, pending_path
+from .manifest import UNFINISHED, ManifestRow, as_parquet, escaped, pending_path, pending_rows
 from .pictures.opening import format_of, open_picture, reads
 from .pictures.pixel_limit import pixel_limit
 from .pictures.plugins import format_of_suffix, open_image
@@ -167,7 +167,7 @@ class Worker:
 
     def _rows_of(self, task: Task) -> list[ManifestRow]:
         """Return the rows of a shard that is there already, whose worker died before it returned them."""
-        rows = pending(cast("Store", self._target), task.target)
+        rows = pending_rows(cast("Store", self._target), task.target)
         if not rows:
             reason = "is there, and nothing says that it is of this source; remove it, or overwrite what is there"
             raise FileExistsError(f"{task.target} {reason}")

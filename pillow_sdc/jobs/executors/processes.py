@@ -51,7 +51,7 @@ class LocalEngine:
     """Worker processes. Without CUDA each computes on one core; with CUDA each takes a GPU, in turn."""
 
     def __init__(self, workers: int | None = None) -> None:
-        """Take how many workers there are to be: as many as cores, or as GPUs, unless given."""
+        """Set the number of workers; as many as there are cores, or GPUs, unless given."""
         self._workers = workers
 
     def __call__(
@@ -119,7 +119,7 @@ def _done(
 
 
 def _submitted(pool: ProcessPoolExecutor, act: Callable[..., Result], *arguments: object) -> Future[Result]:
-    """Have a pool do something; workers that it starts for that never learn of Ctrl-C, which is the parent's affair."""
+    """Submit a call to a pool; workers that it starts for that never learn of Ctrl-C, which is the parent's affair."""
     if not hasattr(signal, "pthread_sigmask"):
         return pool.submit(act, *arguments)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -74,7 +74,7 @@ class RayEngine:
     def __init__(
         self, workers: int | None = None, *, max_workers: int | None = None, gpus_per_worker: float | None = None
     ) -> None:
-        """Take how many workers there are to be, and of what size.
+        """Set the number of workers, and the share of a GPU that each takes.
 
         Args:
             workers: How many; as many as the cluster has room for now unless given.
@@ -163,7 +163,7 @@ class _ProgressActor:
         return self._counts[place]
 
     def converted(self, number: int, source_bytes: int, output_bytes: int) -> None:
-        """Take in that one more picture of a task is converted."""
+        """Learn that one more picture of a task is converted."""
         self._records.append((number, (source_bytes, output_bytes)))
 
     def records(self) -> list[ProgressRecord]:
@@ -328,7 +328,7 @@ def _connected() -> Iterator[None]:
 
 @contextmanager
 def _quiet_core() -> Iterator[None]:
-    """Have the compiled part of Ray, which starts in the block, write nothing to standard error but its last words.
+    """Let the compiled part of Ray, which starts in the block, write nothing to standard error but its last words.
 
     It would warn in each run that actors of Ray Data cannot be started again if their arguments are lost. This process
     keeps these, and without it there is no run. The line in which Ray says that it logs less is dropped, too. Whoever

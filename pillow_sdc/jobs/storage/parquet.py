@@ -81,7 +81,7 @@ def no_rows(file: IO[bytes], named: Sequence[str]) -> Sample:
 
 @contextmanager
 def _damage_as_corrupt_file_error() -> Iterator[None]:
-    """Have all errors by which pyarrow says that a file is damaged be of one kind."""
+    """Raise pyarrow's errors about a damaged file as :class:`CorruptFileError`."""
     import pyarrow as pa
 
     try:

@@ -60,7 +60,7 @@ class Store:
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
-        """Take a path, or a URL such as ``s3://bucket/folder``.
+        """Open a path, or a URL such as ``s3://bucket/folder``.
 
         Raises:
             ValueError: fsspec does not know the URL's protocol.
@@ -173,7 +173,7 @@ class Store:
 
     @contextmanager
     def written(self, path: str, *, overwrite: bool, through: str) -> Iterator[tuple[Path, Callable[[], None]]]:
-        """Give a path on this machine to write a large file to, and what to call when that is done.
+        """Yield a path on this machine to write a large file to, and a function to call when that is done.
 
         Args:
             path: Where the file is to be.
@@ -426,7 +426,7 @@ def _may_pass(error: BaseException) -> bool:
     return not (isinstance(error, OSError) and error.errno in FINAL_ERRNOS)
 
 
-def found(source: str) -> tuple[Store, list[Entry]]:
+def find_source(source: str) -> tuple[Store, list[Entry]]:
     """Return what a user means by a folder, a file or a pattern, by path or URL: the store, and which files in it.
 
     Raises:

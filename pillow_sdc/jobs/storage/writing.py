@@ -64,7 +64,7 @@ def write_whole(target: Path, data: bytes, force: bool, through: Path | None = N
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Have Ctrl-C wait for the end of a block, which should take no longer than writing a file."""
+    """Make Ctrl-C wait for the end of a block, which should take no longer than writing a file."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
