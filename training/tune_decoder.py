@@ -3,9 +3,9 @@
     python -m training.tune_decoder PHOTOS TEACHER RUN --start WEIGHTS [--trained LAYERS]
         [--closeness WEIGHT WEIGHT WEIGHT WEIGHT WEIGHT] [--contrast WEIGHT WEIGHT WEIGHT]
 
-What is left of the photograph after quantisation is known best at coarse levels of a Laplacian pyramid, where the
-decoder learns to come near to it; of the noise it is told the variance. At fine levels regression to the photograph
-would blur: there the root mean squares of 8×8 blocks come near to the photograph's.
+Quantisation leaves the coarse levels of a Laplacian pyramid nearly intact. There the decoder, which is given the noise
+variance, learns to come near to the photograph. At fine levels regression to the photograph would blur: there the root
+mean squares of 8×8 blocks come near to the photograph's.
 
 The layers of higher resolution stand still. They are the teacher's, and paint as it does. A decoder that was trained
 in all its layers met the same losses by a pattern like scales, which no figure showed. Weights are rounded to seven
@@ -25,8 +25,11 @@ from .rounding import rounded_weights
 from .running import Run
 
 TRAINED = 8
+"""First layers that are trained, beside the cleaning: those up to a quarter of the resolution."""
 CLOSENESS = 0.0, 1.0, 2.0, 3.0, 6.0
+"""Weights of the pyramid's levels, the finest first, in the distance to the photograph."""
 CONTRAST = 0.42, 1.25, 1.25
+"""Weights of the finest levels in the distance between block contrasts."""
 
 
 def main() -> None:
