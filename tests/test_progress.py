@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from pillow_sdc.cli import progress as bars
 from pillow_sdc.format.codecs import ContextCodec, LatentCodec, PaletteCodec, Uint8Codec
 from pillow_sdc.format.context import kernel as context_kernel
 from pillow_sdc.format.context.kernel import Kernel, KernelSelection
+from pillow_sdc.jobs.manifest import ManifestRow
+from pillow_sdc.jobs.progress import Progress, Reporter
+from pillow_sdc.jobs.tasks import Packing, Task
 
 Call = tuple[int, int]
 
@@ -165,42 +169,50 @@ class Terminal(io.StringIO):
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO, *, quiet: bool) -> str:
+    """Return what is printed of a run over two files of 10 bytes, interrupted in the second."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "stderr", stderr)
-    with bars.progress(2, quiet) as bar:
-        bar.begin("a.png")
-        if bar.within is not None:
-            bar.within(5, 10)
-            bar.within(10, 10)
-            bar.within(11, 12)
-        bar.end(7)
-        if bar.within is not None:
-            bar.begin("b.png")
-            bar.within(1, 2)
+    first, second = (Task((name,), 10, Packing.FILES, Packing.FILES) for name in ("a.png", "b.png"))
+    state = Progress(20, count=2)
+    with suppress(KeyboardInterrupt), bars.shown(lambda progress: "a.sdc", quiet=quiet) as report:
+        report(state)
+        listener = Reporter(state, report)
+        listener.begun(first)
+        listener.within(first, 5, 10)
+        listener.within(first, 11, 12)
+        listener.converted(first, 10, 3)
+        listener.add(first, [ManifestRow("a.png", "a.sdc", source_bytes=10, output_bytes=3, seconds=0.1)])
+        listener.begun(second)
+        listener.within(second, 1, 2)
+        raise KeyboardInterrupt
     return stderr.getvalue()
 
 
 def test_the_bar_moves_within_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     completed: list[float] = []
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
-    update = Progress.update
+    update = Bar.update
 
-    def noted(self: Progress, task: Any, **fields: Any) -> None:
+    def noted(self: Bar, task: Any, **fields: Any) -> None:
         if "completed" in fields:
             completed.append(fields["completed"])
         update(self, task, **fields)
 
-    monkeypatch.setattr(Progress, "update", noted)
+    monkeypatch.setattr(Bar, "update", noted)
     output = shown(monkeypatch, Terminal(), quiet=False)
-    assert completed == [0.5, 0.999, 11 / 12, 1, 1.5]
+    assert completed == [0, 5, 9, 10, 10, 15]
     assert re.search("1/2.*7 bytes saved", output)
 
 
-@pytest.mark.parametrize(("stderr", "quiet"), [(Terminal(), True), (io.StringIO(), False)])
-def test_pipes_and_quiet_stay_quiet(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO, quiet: bool) -> None:
-    assert shown(monkeypatch, stderr, quiet=quiet) == ""
+def test_a_pipe_gets_the_summary_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = shown(monkeypatch, io.StringIO(), quiet=False)
+    assert re.fullmatch(r"a\.sdc: 10 bytes in, 3 bytes out \(30\.0%\), [\d.]+ s\n", output)
+
+
+def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, Terminal(), quiet=True) == ""
 
 
 def test_many_pictures_have_no_progress_of_one() -> None:
