@@ -11,7 +11,7 @@ from .layout import DamagedFileError
 if TYPE_CHECKING:
     import torch
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def check_file(path: Path) -> None:
@@ -26,8 +26,8 @@ def check_file(path: Path) -> None:
     safetensors = imported("safetensors")
     try:
         with path.open("rb") as file:
-            beginning = file.read(len(_LFS_POINTER))
-        if beginning == _LFS_POINTER:
+            beginning = file.read(len(LFS_POINTER))
+        if beginning == LFS_POINTER:
             reason = "is a Git LFS pointer, which stands for the file"
             raise DamagedFileError(path, reason, f"run `git lfs pull` in {path.parent}")
         if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
