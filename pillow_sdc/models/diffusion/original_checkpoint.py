@@ -68,10 +68,10 @@ class Family(Enum):
     FLUX = "a checkpoint of FLUX"
     UNET = "a U-Net alone"
     TEXT_ENCODER = "a text encoder alone"
-    LORA = "a LoRA, which changes a model and is none"
-    CONTROL_NET = "a ControlNet, which steers a model and is none"
+    LORA = "a LoRA, which changes a model"
+    CONTROL_NET = "a ControlNet, which steers a model"
     EMBEDDING = "a textual inversion, which is a word for a text encoder"
-    UNKNOWN = "none of the models known here, by the names of its tensors"
+    UNKNOWN = "not a model that is known here, by the names of its tensors"
 
     @property
     def is_usable(self) -> bool:
@@ -90,7 +90,7 @@ class CheckpointFile:
             ``"float8"``, or safetensors' name of another one; of the parts alone, if it has some.
         parts: The parts of Stable Diffusion v1 that it has.
         prefix: What the names of its autoencoder's tensors begin with: ``"first_stage_model."`` or ``""``.
-        is_original: Whether its autoencoder's tensors have the original names, and not those of diffusers.
+        has_original_names: Whether its autoencoder's tensors have the original names, and not those of diffusers.
         has_ema: Whether it also has the averaged weights of training, ``model_ema.*``.
         size: Bytes of the file.
     """
@@ -100,7 +100,7 @@ class CheckpointFile:
     precision: str
     parts: tuple[PartName, ...]
     prefix: str
-    is_original: bool
+    has_original_names: bool
     has_ema: bool
     size: int
 
@@ -140,8 +140,18 @@ class Header:
         return any(name.startswith(beginnings) for name in self.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor, ``()`` if there is none of that name."""
+        """Return the shape of a tensor, ``()`` if it is not there."""
         return self.tensors[name].shape if name in self.tensors else ()
+
+
+def file_of(model: str) -> Path | None:
+    """Return the file that a model's name stands for, ``~`` expanded; by its suffix it need not be there.
+
+    Of a directory or the id of a hub repository it is ``None``.
+    """
+    path = os.path.expanduser(model)  # noqa: PTH111 - Path's raises where there is no such home
+    is_named_so = path.lower().endswith((SUFFIX, *PICKLES)) and not os.path.isdir(path)  # noqa: PTH112 - never raises
+    return Path(path) if is_named_so or os.path.isfile(path) else None  # noqa: PTH113 - never raises
 
 
 def identify(path: Path) -> CheckpointFile:
@@ -162,7 +172,7 @@ def identify(path: Path) -> CheckpointFile:
         _precision_of([tensor for name, tensor in header.tensors.items() if name.startswith(beginnings)]),
         parts,
         prefix,
-        is_original=f"{prefix}decoder.norm_out.weight" in header.tensors,
+        has_original_names=f"{prefix}decoder.norm_out.weight" in header.tensors,
         has_ema=header.has("model_ema."),
         size=header.size,
     )
@@ -174,6 +184,8 @@ def read_header(path: Path) -> Header:
     Raises:
         DamagedFileError: As :func:`identify`.
     """
+    if path.exists() and not path.is_file():
+        raise DamagedFileError(path, "is not a file")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -211,7 +223,7 @@ def _stored_tensor(entry: Any) -> StoredTensor:
     dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     numbers = (*shape, begin, end)
     if not isinstance(dtype, str) or any(type(number) is not int or not 0 <= number < 2**63 for number in numbers):
-        raise ValueError("an entry of its header is none")
+        raise ValueError("an entry of its header is not one of a tensor")
     if len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"a tensor has {len(shape)} dimensions")
     if begin > end or (dtype in _BYTES and _BYTES[dtype] * math.prod(shape) != end - begin):
