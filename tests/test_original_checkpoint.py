@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from original_layout import Tensors, original_tensors, original_vae, save
 from PIL import Image
 from safetensors.torch import load_file
 from sdc_command import sdc
 
 import pillow_sdc
+from benchmarks.original_layout import Tensors, original_tensors, original_vae, save
 from pillow_sdc.errors import ModelUnavailableError
 from pillow_sdc.models import clear_cache, denoise, fetch_model, get_models, kinds
 from pillow_sdc.models.diffusion import hub, original_checkpoint, single_file

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from original_layout import original_tensors, original_vae, save
 from PIL import Image
 from safetensors.torch import load_file
 from sdc_command import sdc
 from small_runs import DECODING, ENCODING, InlineEngine, make_pictures, row_of
 
 import pillow_sdc
+from benchmarks.original_layout import original_tensors, original_vae, save
 from pillow_sdc.errors import ModelUnavailableError, OptionError
 from pillow_sdc.jobs.runner import run
 from pillow_sdc.models import ModelChoice, choose_model, clear_cache, get_models, loading

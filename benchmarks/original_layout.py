@@ -1,5 +1,12 @@
-"""The parts of a saved pipeline as one file, in the layout that Stable Diffusion v1 was published in."""
+"""The parts of a saved pipeline as one file, in the layout that Stable Diffusion v1 was published in.
 
+The renaming is our own, from diffusers' names to the published ones, and so checks that of diffusers, which the package
+uses the other way round.
+
+python benchmarks/original_layout.py DIRECTORY FILE [--dtype float16]
+"""
+
+import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +15,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from pillow_sdc.models.diffusion.original_checkpoint import PREFIXES
-
 Tensors = dict[str, torch.Tensor]
 
-LAYERS_PER_BLOCK = 1
-"""Those of the small pipeline's U-Net; SD v1's has 2."""
+PREFIXES = {
+    "vae": "first_stage_model.",
+    "unet": "model.diffusion_model.",
+    "text_encoder": "cond_stage_model.transformer.",
+}
 
 _OF_UNET = {
     "time_embedding.linear_1": "time_embed.0",
@@ -33,7 +41,9 @@ _OF_RESNET = {
 _OF_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def original_unet(tensors: Mapping[str, torch.Tensor], layers: int = LAYERS_PER_BLOCK) -> Tensors:
+def original_unet(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    """Return the U-Net's tensors by their original names."""
+    layers = 1 + max(int(match[1]) for name in tensors if (match := re.match(r"down_blocks\.0\.resnets\.(\d)", name)))
     return {_unet_name(name, layers): tensor for name, tensor in tensors.items()}
 
 
@@ -53,21 +63,28 @@ def original_text_encoder(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     return renamed | {"text_model.embeddings.position_ids": torch.arange(positions)[None]}
 
 
-def original_tensors(pipeline: Path, dtype: torch.dtype = torch.float32) -> Tensors:
-    """Return all tensors of a pipeline's checkpoint, by their names in it."""
+def original_tensors(pipeline: Path, dtype: torch.dtype | None = None, variant: str = "") -> Tensors:
+    """Return all tensors of a pipeline's checkpoint, by their names in it.
+
+    Args:
+        pipeline: The directory of a pipeline in diffusers' layout.
+        dtype: That of the checkpoint; that of the pipeline's weights unless given.
+        variant: What the names of the pipeline's weights end in, such as ``".fp16"``.
+    """
     parts = {
-        "vae": original_vae(load_file(pipeline / "vae" / "diffusion_pytorch_model.safetensors")),
-        "unet": original_unet(load_file(pipeline / "unet" / "diffusion_pytorch_model.safetensors")),
-        "text_encoder": original_text_encoder(load_file(pipeline / "text_encoder" / "model.safetensors")),
+        "vae": original_vae(load_file(pipeline / "vae" / f"diffusion_pytorch_model{variant}.safetensors")),
+        "unet": original_unet(load_file(pipeline / "unet" / f"diffusion_pytorch_model{variant}.safetensors")),
+        "text_encoder": original_text_encoder(load_file(pipeline / "text_encoder" / f"model{variant}.safetensors")),
     }
     return {
-        PREFIXES[part] + name: tensor.to(dtype) if tensor.is_floating_point() else tensor  # type: ignore[index]
+        PREFIXES[part] + name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
         for part, tensors in parts.items()
         for name, tensor in tensors.items()
     }
 
 
 def save(tensors: Mapping[str, torch.Tensor], path: Path, **metadata: Any) -> Path:
+    """Save tensors with metadata, and return ``path``."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata or None)
     return path
 
@@ -85,7 +102,8 @@ def _unet_name(name: str, layers: int) -> str:
         block = int(match[1])
         return f"output_blocks.{block * (layers + 1) + layers}.{1 if block == 0 else 2}.conv.{match[2]}"
     match = re.fullmatch(r"(down|up)_blocks\.(\d)\.(resnets|attentions)\.(\d)\.(.+)", name)
-    assert match is not None, name
+    if match is None:
+        raise ValueError(f"{name} is not a tensor of this family's U-Net")
     way, block, kind, layer, rest = match.groups()
     number = int(block) * (layers + 1) + int(layer) + (1 if way == "down" else 0)
     place = f"{'input' if way == 'down' else 'output'}_blocks.{number}.{int(kind == 'attentions')}"
@@ -112,3 +130,20 @@ def _replaced(name: str, names: Mapping[str, str]) -> str:
         if name.startswith(f"{part}."):
             return original + name.removeprefix(part)
     return name
+
+
+def main() -> None:
+    """Write the checkpoint of a pipeline, whose weights are of one dtype."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    arguments = parser.parse_args()
+    variant = ".fp16" if arguments.dtype == "float16" else ""
+    partial = arguments.file.with_suffix(".partial")
+    save(original_tensors(arguments.directory, variant=variant), partial)
+    partial.rename(arguments.file)
+
+
+if __name__ == "__main__":
+    main()
