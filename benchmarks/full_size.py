@@ -10,7 +10,10 @@ before the stage, at its peak and after it. Resident memory includes the pages o
 weights, which the system can take back; private memory does not. With --device cuda the table also shows what torch has
 allocated on the GPU.
 
-python benchmarks/full_size.py [--dtype float16] [--device cuda]
+python benchmarks/full_size.py [--dtype float16] [--device cuda] [--one-file]
+
+With --one-file the same weights are read from one checkpoint in Stable Diffusion's original layout, and not from a
+directory in diffusers' layout.
 """
 
 import argparse
@@ -169,7 +172,7 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def measure(directory: Path, device: str) -> None:
+def measure(model: Path, device: str) -> None:
     """Save and open two pictures in this process and print the table."""
     recorder = Recorder()
     pictures = {name: Image.fromarray(made_up_picture(seed)) for seed, name in enumerate(("first", "second"))}
@@ -180,7 +183,7 @@ def measure(directory: Path, device: str) -> None:
     _watch_package(recorder)
     console = Console() if sys.stdout.isatty() else Console(width=OUTPUT_WIDTH)
     results = []
-    with pillow_sdc.configure(model=directory, device=device, dtype="auto", denoise_steps=DENOISE_STEPS):
+    with pillow_sdc.configure(model=model, device=device, dtype="auto", denoise_steps=DENOISE_STEPS):
         for name, picture in pictures.items():
             file = io.BytesIO()
             with recorder.stage(f"{name} picture: Image.save"):
@@ -271,9 +274,9 @@ def _machine(device: str) -> str:
     return ", ".join(parts)
 
 
-def _read_files(directory: Path) -> None:
-    """Read all files once, so that the system has them in memory."""
-    for path in directory.rglob("*"):
+def _read_files(model: Path) -> None:
+    """Read a file, or all files in a folder, once, so that the system has them in memory."""
+    for path in [model, *model.rglob("*")]:
         if path.is_file():
             with path.open("rb") as file:
                 while file.read(16 * MIB):
@@ -296,19 +299,25 @@ def main() -> None:
         help="of the stored weights; a CPU computes in float32, a GPU in float16 (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="name of a torch device (default: %(default)s)")
+    parser.add_argument("--one-file", action="store_true", help="from one checkpoint, made if missing, 4 or 2 GB")
     parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     directory = arguments.directory / arguments.dtype
+    model = directory.with_suffix(".safetensors") if arguments.one_file else directory
     if arguments.in_this_process:
-        measure(directory, arguments.device)
+        measure(model, arguments.device)
         return
     if not is_complete(directory):
         print(f"building {directory}", flush=True)
         # Not in this process: one that it starts later would inherit its peak of memory.
         builder = Path(__file__).with_name("full_size_pipeline.py")
         subprocess.run([sys.executable, builder, directory, "--dtype", arguments.dtype], check=True)
-    _read_files(directory)
-    print(f"weights in {arguments.dtype}, on {arguments.device}", flush=True)
+    if not model.exists():
+        print(f"building {model}", flush=True)
+        builder = Path(__file__).with_name("original_layout.py")
+        subprocess.run([sys.executable, builder, directory, model, "--dtype", arguments.dtype], check=True)
+    _read_files(model)
+    print(f"weights in {arguments.dtype}{' from one file' * arguments.one_file}, on {arguments.device}", flush=True)
     with tempfile.TemporaryDirectory() as cache:  # where the package keeps the encoding of the empty prompt
         environment = {**os.environ, "HF_HOME": cache, "HF_HUB_OFFLINE": "1"}
         subprocess.run([sys.executable, *sys.argv, "--in-this-process"], check=True, env=environment)

@@ -23,6 +23,7 @@ DENOISE_STEPS = Range(int, 0, 1000)
 
 _ENVIRONMENT = {
     "model": "PILLOW_SDC_MODEL",
+    "vae": "PILLOW_SDC_VAE",
     "device": "PILLOW_SDC_DEVICE",
     "dtype": "PILLOW_SDC_DTYPE",
     "denoise_steps": "PILLOW_SDC_DENOISE_STEPS",
@@ -31,6 +32,8 @@ _ENVIRONMENT = {
     "quality": "PILLOW_SDC_QUALITY",
 }
 _WHOLE_NUMBERS = "denoise_steps", "quality"
+_PATHS = "model", "vae"
+_EMBEDDED = "compact"
 _TRUTH_VALUES = {"0": False, "false": False, "1": True, "true": True}
 
 
@@ -39,8 +42,12 @@ class Settings(NamedTuple):
 
     Attributes:
         model: ``"auto"`` (Stable Diffusion v1.4 if CUDA is available or the model is in the local cache, and if it
-            works; else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, whose
-            ``~`` is expanded, or the id of a repository on the Hugging Face hub.
+            works; else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, a
+            safetensors file with a checkpoint of Stable Diffusion v1 or an autoencoder alone, ``~`` expanded, or the id
+            of a repository on the Hugging Face hub.
+        vae: What takes the place of the model's autoencoder: a directory, a file or the id of a repository likewise;
+            ``None`` is the model's own. With ``"auto"``, where Stable Diffusion v1.4 would not be taken, it is the
+            model itself. ``"compact"`` has none but its own.
         device: ``"auto"`` (CUDA if available, else the CPU) or the name of a torch device; the embedded model runs on
             CUDA only with onnxruntime-gpu, and otherwise on the CPU.
         dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``; the
@@ -54,6 +61,7 @@ class Settings(NamedTuple):
     """
 
     model: str = "auto"
+    vae: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     denoise_steps: int = 4
@@ -72,6 +80,7 @@ class Changes(TypedDict, total=False):
     """Some of the fields of :class:`Settings`."""
 
     model: str | os.PathLike[str]
+    vae: str | os.PathLike[str] | None
     device: str
     dtype: str
     denoise_steps: int
@@ -85,7 +94,7 @@ class configure:  # noqa: N801 - reads as the verb that it is, with or without `
 
     A plain call affects the whole process, including threads already started. In a ``with`` statement, the changes
     affect only the thread or task of the block; a plain call inside such a block ends with the block. If a codec and a
-    quality exclude each other, the one set last wins.
+    quality exclude each other, or a model and an autoencoder, the one set last wins.
 
     >>> configure(device="cpu")  # doctest: +SKIP
     >>> with configure(denoise_steps=8):  # doctest: +SKIP
@@ -95,7 +104,8 @@ class configure:  # noqa: N801 - reads as the verb that it is, with or without `
         **changes: Fields of :class:`Settings`.
 
     Raises:
-        OptionError: A value is outside its range, or the codec has no quality (also a ``ValueError``).
+        OptionError: A value is outside its range, the codec has no quality, or the model no other autoencoder (also a
+            ``ValueError``).
         TypeError: A name is not a setting.
         RuntimeError: A ``with`` statement enters a call that it did not make itself.
     """
@@ -136,10 +146,11 @@ def settings() -> Settings:
 def override(base: Settings, changes: Changes) -> Settings:
     """Return ``base`` with some fields changed.
 
-    A codec without a quality removes the quality of ``base``; a quality removes a codec of ``base`` that has none.
+    A codec without a quality removes the quality of ``base``; a quality removes a codec of ``base`` that has none. So
+    it is with the embedded model and the autoencoder beside a model.
 
     Raises:
-        OptionError: A value is outside its range, or the codec has no quality.
+        OptionError: A value is outside its range, the codec has no quality, or the model no other autoencoder.
     """
     return _changed(base, changes, {name: name for name in Settings._fields})
 
@@ -148,13 +159,21 @@ def _changed(base: Settings, changes: Mapping[str, Any], called: Mapping[str, st
     """Return the result of :func:`override`; ``called`` gives the user's name of each field, for errors."""
     fields = {name: _checked(name, value, called[name]) for name, value in changes.items()}
     changed = base._replace(**fields)
-    if changed.quality is None or changed.codec in (None, *(codec.name for codec in CODECS.takers("quality"))):
-        return changed
-    if fields.keys() >= {"codec", "quality"}:
-        quality, codec = called["quality"], called["codec"]
-        takers = CODECS.takers_in_words("quality")
-        raise OptionError(f"{quality} is for {takers}, and {codec} is {changed.codec!r}: drop one")
-    return changed._replace(codec=None) if "quality" in fields else changed._replace(quality=None)
+    has_quality = changed.codec in (None, *(codec.name for codec in CODECS.takers("quality")))
+    if changed.quality is not None and not has_quality:
+        if fields.keys() >= {"codec", "quality"}:
+            quality, codec = called["quality"], called["codec"]
+            takers = CODECS.takers_in_words("quality")
+            raise OptionError(f"{quality} is for {takers}, and {codec} is {changed.codec!r}: drop one")
+        changed = changed._replace(codec=None) if "quality" in fields else changed._replace(quality=None)
+    if changed.vae is not None and changed.model == _EMBEDDED:
+        if fields.keys() >= {"model", "vae"}:
+            vae, model = called["vae"], called["model"]
+            raise OptionError(
+                f"{vae} is {changed.vae!r}, and {model} is {changed.model!r}, which has its own: drop one"
+            )
+        changed = changed._replace(model=Settings().model) if "vae" in fields else changed._replace(vae=None)
+    return changed
 
 
 def _checked(field: str, value: Any, called: str) -> Any:
@@ -168,7 +187,7 @@ def _checked(field: str, value: Any, called: str) -> Any:
     Raises:
         OptionError: The value is outside its range.
     """
-    if field == "model" and isinstance(value, os.PathLike):
+    if field in _PATHS and isinstance(value, os.PathLike):
         value = os.fspath(value)
     is_allowed, allowed = _RANGES[field]
     if not is_allowed(value):
@@ -178,6 +197,10 @@ def _checked(field: str, value: Any, called: str) -> Any:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _is_vae(value: object) -> bool:
+    return value is None or (_is_name(value) and value not in ("auto", _EMBEDDED))
 
 
 def _is_one_of(names: Collection[str]) -> Callable[[object], bool]:
@@ -194,6 +217,7 @@ def _is_quality(value: object) -> bool:
 
 _RANGES: dict[str, tuple[Callable[[object], bool], Callable[[], str]]] = {
     "model": (_is_name, lambda: "a name"),
+    "vae": (_is_vae, lambda: "a file, a directory or a hub id"),
     "device": (_is_name, lambda: "a name"),
     "dtype": (_is_one_of(DTYPES), lambda: f"one of {', '.join(DTYPES)}"),
     "denoise_steps": (DENOISE_STEPS.allows, lambda: str(DENOISE_STEPS)),

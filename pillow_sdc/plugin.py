@@ -29,8 +29,8 @@ class SdcImageFile(ImageFile.ImageFile):
     """An opened ``.sdc`` file.
 
     ``info["sdc"]`` tells the codec and the latent space, whether saving the picture as it is now keeps the file's
-    payload, and after loading what decoded the picture: the model, its device, the number of denoising steps and the
-    noise variance they started from.
+    payload, and after loading what decoded the picture: the model, what took the place of its autoencoder, the device,
+    the number of denoising steps and the noise variance they started from.
     """
 
     format = FORMAT
@@ -216,6 +216,7 @@ class SdcDecoder(ImageFile.PyDecoder):
         original.keep(decoded.stored.content, samples)
         report.update(
             model=decoded.model,
+            vae=decoded.vae,
             device=decoded.device,
             denoiser=decoded.denoiser,
             denoise_steps=decoded.denoise_steps,

@@ -127,7 +127,7 @@ def save_settings(given: Mapping[str, Any]) -> options.Settings:
     Raises:
         OptionError: One that it was given is outside its range.
     """
-    changes: Any = {name: given[name] for name in ("model", "device", "dtype") if name in given}
+    changes: Any = {name: given[name] for name in ("model", "vae", "device", "dtype") if name in given}
     return options.override(options.settings(), changes)
 
 

@@ -158,7 +158,7 @@ def test_doctor_tries_the_model_that_is_named(tiny_pipeline: Path, hub_cache: Pa
         ("PILLOW_SDC_QUALITY", "75.5", "PILLOW_SDC_QUALITY is '75.5'; it must be a whole number from 1 to 100"),
         ("PILLOW_SDC_CODEC", "jpeg", "PILLOW_SDC_CODEC is 'jpeg'; it must be one of uint8, palette, context"),
         ("PILLOW_SDC_DEVICE", "frobnicator", "device is 'frobnicator'"),
-        ("PILLOW_SDC_MODEL", "neither/directory/nor-id", "neither a directory nor the id"),
+        ("PILLOW_SDC_MODEL", "neither/directory/nor-id", "neither a file, nor a directory, nor the id"),
     ],
 )
 def test_doctor_finds_settings_that_cannot_work(

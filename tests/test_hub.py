@@ -258,7 +258,7 @@ def test_a_directory_without_a_part_is_refused(removed: str, part: PartName, tmp
 
 @pytest.mark.parametrize("model", ["/no/such/directory", "models", "a/b/c", "./model", "a--b/c", "nul\0"])
 def test_a_name_that_is_neither_directory_nor_hub_id_is_refused(model: str) -> None:
-    with pytest.raises(ModelUnavailableError, match="neither a directory nor the id") as caught:
+    with pytest.raises(ModelUnavailableError, match="neither a file, nor a directory, nor the id") as caught:
         hub.locate(model, "vae", Precision.FULL)
     assert_helpful(str(caught.value), model)
     assert "sdc models fetch CompVis/stable-diffusion-v1-4" in str(caught.value)
@@ -272,7 +272,7 @@ def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.Monkey
     assert part.directory == tmp_path / "models" / "mine" / "vae"
     assert hub.fetch("~/models/mine", Precision.FULL) == tmp_path / "models" / "mine"
     for name in ("~/models/other", "~no such user/models"):
-        with pytest.raises(ModelUnavailableError, match="neither a directory nor the id"):
+        with pytest.raises(ModelUnavailableError, match="neither a file, nor a directory, nor the id"):
             hub.locate(name, "vae", Precision.FULL)
 
 

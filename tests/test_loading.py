@@ -109,7 +109,7 @@ def test_clearing_the_cache_releases_the_models(tiny_pipeline: Path) -> None:
 def test_a_missing_model_is_reported_at_every_use(tmp_path: Path) -> None:
     models = get_models(Settings(model=str(tmp_path / "nothing"), device="cpu"))
     for _ in range(2):
-        with pytest.raises(ModelUnavailableError, match="neither a directory nor"):
+        with pytest.raises(ModelUnavailableError, match="neither a file, nor a directory, nor"):
             _ = models.autoencoder
 
 

@@ -48,7 +48,7 @@ def test_spawned_workers_inherit_environment_variables(monkeypatch: pytest.Monke
 
 
 def test_defaults() -> None:
-    assert settings() == Settings("auto", "auto", "auto", 4, False, None, None)
+    assert settings() == Settings("auto", None, "auto", "auto", 4, False, None, None)
 
 
 def test_environment_variables_set_what_no_call_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +316,7 @@ def test_values_outside_their_range_are_refused_and_change_nothing(changes: Any)
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(TypeError, match="'modle'; the settings are model, device, dtype, denoise_steps, compile"):
+    with pytest.raises(TypeError, match="'modle'; the settings are model, vae, device, dtype, denoise_steps, compile"):
         configure(modle="x")  # type: ignore[call-arg]
 
 

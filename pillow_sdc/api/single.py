@@ -53,8 +53,8 @@ def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save
             pixels that the codec has gone through once; each trial of ``target_size`` adds steps. The last call is with
             two equal numbers. What it raises ends the work and is raised here.
         **save_options: Those of ``Image.save``: ``quality``, ``target_size``, ``codec``, ``palette_size``, ``dither``,
-            ``model``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``. Of an SDC file that is not
-            loaded, or not modified since, the latents are taken from the file, without a model.
+            ``model``, ``vae``, ``device``, ``dtype``, ``exif``, ``icc_profile``, ``xmp``, ``dpi``. Of an SDC file
+            that is not loaded, or not modified since, the latents are taken from the file, without a model.
 
     Raises:
         TypeError: ``image`` is not one of these.
@@ -224,10 +224,11 @@ def fetch_model(model: str) -> Path:
     """Bring a model into the local cache, so that encoding and decoding with it need no network.
 
     Args:
-        model: Id of a repository on the Hugging Face hub, or a directory, which is checked and left where it is.
+        model: Id of a repository on the Hugging Face hub, or a directory or file, which is checked and left where it
+            is.
 
     Returns:
-        The directory that holds the model.
+        The directory that holds the model, or its file.
 
     Raises:
         ModelUnavailableError: The model cannot be had (also an ``OSError``).

@@ -136,7 +136,16 @@ Debug = Annotated[bool, typer.Option("--debug", help="Print tracebacks and warni
 Model = Annotated[
     str | None,
     typer.Option(
-        help="[bold]auto[/], [bold]compact[/], a directory or a hub id; [bold]PILLOW_SDC_MODEL[/] unless given.",
+        help="[bold]auto[/], [bold]compact[/], a hub id, a directory or a .safetensors file; [bold]PILLOW_SDC_MODEL[/] "
+        "unless given.",
+        show_default=False,
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Vae = Annotated[
+    str | None,
+    typer.Option(
+        help="In place of the model's autoencoder: a hub id, a directory or a .safetensors file.",
         show_default=False,
         rich_help_panel=_MODEL_PANEL,
     ),

@@ -17,6 +17,7 @@ from .arguments import (
     Metadata,
     Model,
     Quiet,
+    Vae,
     number,
     whole_number,
 )
@@ -166,6 +167,7 @@ def batch(
     *,
     save_options: dict[str, Any],
     model: Model = None,
+    vae: Vae = None,
     device: Device = None,
     dtype: DtypeOption = None,
     denoise_steps: DenoiseSteps = None,
@@ -180,7 +182,13 @@ def batch(
     each picture.
     """
     _check_decoding(decode, bool(save_options), format_name)
-    settings = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value, "denoise_steps": denoise_steps}
+    settings = {
+        "model": model,
+        "vae": vae,
+        "device": device,
+        "dtype": dtype and Dtype(dtype).value,
+        "denoise_steps": denoise_steps,
+    }
     conversion = Conversion(
         decode=decode,
         suffix=f".{(format_name or 'png').lower().removeprefix('.')}" if decode else ".sdc",

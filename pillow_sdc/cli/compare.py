@@ -12,7 +12,7 @@ from ..format.codecs import ContextCodec
 from ..jobs.pictures.opening import is_picture
 from ..jobs.pictures.pixel_limit import pixel_limit
 from ..jobs.storage.writing import check_absent, write_whole
-from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, bytes_of, configured
+from .arguments import Debug, DenoiseSteps, Device, Force, MaxPixels, Model, Quiet, Vae, bytes_of, configured
 from .codec_options import metavar_of, parser_of
 from .messages import Failures, announce, misuse
 from .sources import find, open_input
@@ -79,6 +79,7 @@ def compare(
     max_pixels: MaxPixels = None,
     force: Force = False,
     model: Model = None,
+    vae: Vae = None,
     device: Device = None,
     denoise_steps: DenoiseSteps = None,
     quiet: Quiet = False,
@@ -107,7 +108,11 @@ def compare(
     except ImportError as error:
         raise misuse(f"{error.name or error} is not installed; install pillow-sdc[report]") from None
 
-    with failures.of(), pixel_limit(max_pixels), configured(model=model, device=device, denoise_steps=denoise_steps):
+    with (
+        failures.of(),
+        pixel_limit(max_pixels),
+        configured(model=model, vae=vae, device=device, denoise_steps=denoise_steps),
+    ):
         _check_target(output, force)
         photographs = _read(photos, crop, failures, quiet)
         if not photographs:

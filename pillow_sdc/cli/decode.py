@@ -19,6 +19,7 @@ from .arguments import (
     Model,
     Output,
     Quiet,
+    Vae,
     configured,
 )
 from .messages import Failures, misuse
@@ -61,6 +62,7 @@ def decode(
     max_pixels: MaxPixels = None,
     force: Force = False,
     model: Model = None,
+    vae: Vae = None,
     device: Device = None,
     dtype: DtypeOption = None,
     denoise_steps: DenoiseSteps = None,
@@ -94,5 +96,7 @@ def decode(
     )
     from .conversion import run
 
-    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps):
+    with configured(
+        model=model, vae=vae, device=device, dtype=dtype and Dtype(dtype).value, denoise_steps=denoise_steps
+    ):
         run(tasks, conversion, failures.count, quiet=quiet, debug=debug)

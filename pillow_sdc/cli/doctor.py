@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from ..errors import summary_of
-from .arguments import Debug, Device, Dtype, DtypeOption, Model
+from .arguments import Debug, Device, Dtype, DtypeOption, Model, Vae
 from .messages import FAILED
 
 if TYPE_CHECKING:
@@ -44,13 +44,15 @@ _QUALITY = 20
 _MARKS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "fails": typer.colors.RED}
 
 
-def doctor(model: Model = None, device: Device = None, dtype: DtypeOption = None, debug: Debug = False) -> None:
+def doctor(
+    model: Model = None, vae: Vae = None, device: Device = None, dtype: DtypeOption = None, debug: Debug = False
+) -> None:
     """Tell what would decode a picture here and why, and try it.
 
     Nothing is downloaded: a model that is not on this machine is not tried. The exit code is 1 if decoding would fail.
     """
     checks = _Checks(debug)
-    options = {"model": model, "device": device, "dtype": dtype and Dtype(dtype).value}
+    options = {"model": model, "vae": vae, "device": device, "dtype": dtype and Dtype(dtype).value}
     given: Any = {name: value for name, value in options.items() if value is not None}
     checks.versions()
     checks.registration()
@@ -175,14 +177,15 @@ class _Checks:
         choice = models.choice
         if not self._libraries(choice):
             return
-        lack = _lack_of(choice.model)
+        lack = _lack_of(choice.model) or (choice.vae and _lack_of(choice.vae))
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         if lack and offline and choice.substitute is None:
             self.say("fails", "decodes", f"nothing: {lack}, and HF_HUB_OFFLINE forbids asking the hub")
             return
         self._round_trip(compact.NAME if lack and not offline else settings.model)
         final = models.choice  # "auto" may have turned out to stand for another
-        what = f"{final.model} on {final.device} in {final.dtype}"
+        name = f"{final.model} with the autoencoder of {final.vae}" if final.vae else final.model
+        what = f"{name} on {final.device} in {final.dtype}"
         if lack and not offline:
             how = f"decoding would download it, as sdc models fetch {choice.model} does beforehand"
             self.say("note", "decodes", f"{what}, once it is here: {lack}, and {how}")
@@ -244,10 +247,11 @@ def _without_warnings() -> Iterator[None]:
 def _lack_of(model: str) -> str | None:
     """Return what of a model is not on this machine, in words; ``None`` if nothing, or if it is damaged."""
     from ..models import compact
+    from ..models.kinds import path_of
     from . import local_models
 
-    if model == compact.NAME:
-        return None
+    if model == compact.NAME or path_of(model) is not None:
+        return None  # nothing would be downloaded; what is wrong will say so itself
     found = local_models.find_model(model)
     if found is None:
         return f"{model} is not here"

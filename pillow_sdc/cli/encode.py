@@ -7,7 +7,20 @@ import typer
 
 from ..jobs.pictures.opening import is_picture, is_sdc
 from ..jobs.tasks import Conversion
-from .arguments import Debug, Device, Dtype, DtypeOption, Force, MaxPixels, Metadata, Model, Output, Quiet, configured
+from .arguments import (
+    Debug,
+    Device,
+    Dtype,
+    DtypeOption,
+    Force,
+    MaxPixels,
+    Metadata,
+    Model,
+    Output,
+    Quiet,
+    Vae,
+    configured,
+)
 from .codec_options import takes_codec_options
 from .messages import Failures, misuse
 from .sources import STREAM, find, is_folder, plan
@@ -44,6 +57,7 @@ def encode(
     max_pixels: MaxPixels = None,
     force: Force = False,
     model: Model = None,
+    vae: Vae = None,
     device: Device = None,
     dtype: DtypeOption = None,
     quiet: Quiet = False,
@@ -71,5 +85,5 @@ def encode(
     tasks = plan(found, output, ".sdc", is_sdc)
     from .conversion import run
 
-    with configured(model=model, device=device, dtype=dtype and Dtype(dtype).value):
+    with configured(model=model, vae=vae, device=device, dtype=dtype and Dtype(dtype).value):
         run(tasks, conversion, failures.count, quiet=quiet, debug=debug)

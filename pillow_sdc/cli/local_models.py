@@ -9,7 +9,8 @@ from ..errors import ModelUnavailableError
 from ..models.diffusion import hub
 from ..models.diffusion.diffusers_models import SCALING_FACTORS
 from ..models.diffusion.layout import PIPELINE_INDEX, Precision
-from ..models.kinds import DIFFUSERS
+from ..models.diffusion.original_checkpoint import Family, file_of, identify
+from ..models.kinds import DIFFUSERS, SINGLE_FILE
 from ..runtime.libraries import imported
 
 _EITHER = Precision.FULL
@@ -20,7 +21,7 @@ class LocalModel(NamedTuple):
     """A model of which at least the autoencoder is here, or of which something is damaged.
 
     Attributes:
-        directory: Holds the model.
+        directory: Holds the model, or is the file that does.
         is_pipeline: Whether it has, or should have, a denoiser of its own.
         missing: Parts of a pipeline that are not here.
         damage: Why it cannot be used, and what to do about it; ``None`` if nothing is known to be wrong.
@@ -33,11 +34,14 @@ class LocalModel(NamedTuple):
 
 
 def find_model(model: str) -> LocalModel | None:
-    """Return a model in a directory or in the hub's local cache; ``None`` if its autoencoder is not here.
+    """Return a model in a directory, a file or the hub's local cache; ``None`` if its autoencoder is not here.
 
     Raises:
-        ModelUnavailableError: The name is neither a directory that holds a model nor the id of a repository.
+        ModelUnavailableError: The name is neither a directory that holds a model, nor a file, nor the id of a
+            repository.
     """
+    if file := file_of(model):
+        return _find_in_file(model, file)
     folder = hub.folder_of(model)
     try:
         missing = DIFFUSERS.missing_parts(model, _EITHER)
@@ -49,6 +53,15 @@ def find_model(model: str) -> LocalModel | None:
     if not hub.is_pipeline(model):
         return LocalModel(autoencoder.directory, False, ())
     return LocalModel(autoencoder.directory.parent, True, missing)
+
+
+def _find_in_file(model: str, file: Path) -> LocalModel:
+    try:
+        missing = SINGLE_FILE.missing_parts(model, _EITHER)
+        family = identify(file).family
+    except ModelUnavailableError as error:
+        return LocalModel(file, False, (), str(error))
+    return LocalModel(file, family is Family.SD_V1, missing)
 
 
 def cached_models() -> list[tuple[str, LocalModel]]:

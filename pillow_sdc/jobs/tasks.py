@@ -63,12 +63,13 @@ class Conversion:
         """Return the conversion with all settings that hold here, for those that hold elsewhere may be others."""
         import pillow_sdc
 
-        from ..models.diffusion.hub import directory_of
+        from ..models.kinds import path_of
 
         with pillow_sdc.configure(**self.settings) as settings:
             found = settings._asdict()
-        if directory := directory_of(found["model"]):
-            found["model"] = str(directory.absolute())
+        for name in ("model", "vae"):
+            if found[name] and (path := path_of(found[name])):
+                found[name] = str(path.absolute())
         return replace(self, settings=found)
 
     def described(self) -> str:

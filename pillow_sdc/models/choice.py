@@ -15,13 +15,14 @@ class ModelChoice:
     """A model on a device.
 
     Attributes:
-        model: The directory or hub id, as the user named it, or ``"compact"``, the embedded model.
+        model: The directory, file or hub id, as the user named it, or ``"compact"``, the embedded model.
         device: Name of the torch device; of the embedded model ``"cpu"``, or ``"cuda"`` with or without a number.
         dtype: Name of the torch dtype; of the embedded model ``"int8"``.
         compiled: Whether its networks are compiled for shapes that recur.
         reason: Why ``"auto"`` stands for it; ``""`` if the settings name it.
         is_fault: Whether the reason is something damaged or missing that should not be.
         substitute: What takes its place if it turns out not to work; ``None`` if that is an error.
+        vae: What takes the place of the model's autoencoder, as the user named it; ``None`` if that is its own.
     """
 
     model: str
@@ -31,6 +32,12 @@ class ModelChoice:
     reason: str = ""
     is_fault: bool = False
     substitute: "ModelChoice | None" = None
+    vae: str | None = None
+
+    @property
+    def autoencoder(self) -> str:
+        """The name of the model whose autoencoder it is."""
+        return self.vae or self.model
 
     def substituted(self, reason: str) -> "ModelChoice | None":
         """Return what takes its place, for that reason."""
@@ -42,8 +49,8 @@ def choose_model(settings: options.Settings) -> ModelChoice:
 
     ``"auto"`` means: the device is CUDA if there is one, else the CPU; the dtype is float16 on CUDA, else float32;
     the model is Stable Diffusion v1.4 if the device is CUDA or if its weights are already in the hub's local cache,
-    and if it works; else the embedded one. Torch is not imported for the embedded model where that can be seen
-    without it.
+    and if it works; else the embedded one, or the autoencoder that the settings name, as a model of its own. Torch is
+    not imported for the embedded model where that can be seen without it.
 
     Raises:
         OptionError: ``settings.device`` is not the name of a torch device.
@@ -52,27 +59,27 @@ def choose_model(settings: options.Settings) -> ModelChoice:
     """
     if settings.model != "auto":
         return _named(settings.model, settings)
-    embedded = _named(compact.NAME, settings)
+    other = _named(settings.vae or compact.NAME, settings._replace(vae=None))
     if lacking := libraries.lacking():
-        return replace(embedded, reason=f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not installed")
+        return replace(other, reason=f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not installed")
     try:
         if devices.needs_torch(settings.device):
             libraries.imported("torch")
     except ModelUnavailableError as error:
-        return replace(embedded, reason=str(error), is_fault=True)
-    default = replace(_named(DEFAULT_MODEL, settings), substitute=embedded)
+        return replace(other, reason=str(error), is_fault=True)
+    default = replace(_named(DEFAULT_MODEL, settings), substitute=other)
     try:
         missing = DIFFUSERS.missing_parts(DEFAULT_MODEL, devices.precision_for(default.dtype))
     except ModelUnavailableError as error:
-        return replace(embedded, reason=str(error), is_fault=True)
+        return replace(other, reason=str(error), is_fault=True)
     if default.device.startswith("cuda"):
         return replace(default, reason=f"the device is {default.device}")
     if not missing:
         return replace(default, reason="it is in the hub's local cache")
     lack = "not in the hub's local cache" if "vae" in missing else f"there without its {' and '.join(missing)}"
-    return replace(embedded, reason=f"the device is not CUDA, and {DEFAULT_MODEL} is {lack}")
+    return replace(other, reason=f"the device is not CUDA, and {DEFAULT_MODEL} is {lack}")
 
 
 def _named(model: str, settings: options.Settings) -> ModelChoice:
     device, dtype = kind_of(model).place(model, settings)
-    return ModelChoice(model, device, dtype, settings.compile)
+    return ModelChoice(model, device, dtype, settings.compile, vae=settings.vae)

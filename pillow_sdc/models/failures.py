@@ -25,7 +25,7 @@ def loading(part: Part) -> Iterator[None]:
     except ModelUnavailableError:
         raise
     except Exception as error:  # json's, safetensors', torch's, diffusers' and transformers' errors have no common base
-        reason = f"{part.directory} cannot be loaded ({summary(error)})"
+        reason = f"{part.place} cannot be loaded ({summary(error)})"
         raise unavailable(part.model, reason, mend_for(part.model)) from error
 
 

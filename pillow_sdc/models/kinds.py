@@ -8,10 +8,11 @@ from .. import options
 from ..errors import ModelUnavailableError
 from ..runtime import libraries
 from . import compact, devices
-from .diffusion import hub
+from .diffusion import hub, single_file
 from .diffusion.diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
 from .diffusion.empty_prompt import encode_empty_prompt
 from .diffusion.layout import PARTS, PartName, Precision
+from .diffusion.original_checkpoint import CheckpointFile, Family, file_of
 from .interfaces import Autoencoder, Denoiser
 
 
@@ -49,7 +50,7 @@ class ModelKind(Protocol):
         ...
 
     def fetch(self, model: str, settings: options.Settings) -> Path:
-        """Download what is not yet here, in the precision of the settings; return the directory that holds it.
+        """Download what is not yet here, in the precision of the settings; return the directory or file that holds it.
 
         Raises:
             ModelUnavailableError: A part is not here and cannot be had.
@@ -105,8 +106,8 @@ class EmbeddedModel:
         return None
 
 
-class DiffusersModel:
-    """The kind of models in diffusers' layout, pipelines and autoencoders alone, in a directory or on the hub."""
+class _TorchModel:
+    """What the kinds of models have in common that torch and diffusers compute."""
 
     libraries = libraries.OF_DIFFUSERS
 
@@ -119,6 +120,10 @@ class DiffusersModel:
         _check_installed(model)
         device = devices.choose_device(settings.device)
         return device, devices.choose_dtype(settings.dtype, device)
+
+
+class DiffusersModel(_TorchModel):
+    """The kind of models in diffusers' layout, pipelines and autoencoders alone, in a directory or on the hub."""
 
     def missing_parts(self, model: str, precision: Precision) -> tuple[PartName, ...]:
         """As :meth:`ModelKind.missing_parts`."""
@@ -154,13 +159,66 @@ class DiffusersModel:
         return load_denoiser(unet, scheduler, encode_empty_prompt(tokenizer, text_encoder), device, dtype)
 
 
+class SingleFileModel(_TorchModel):
+    """The kind of models in one safetensors file: checkpoints in the original layout, and autoencoders alone."""
+
+    def missing_parts(self, model: str, precision: Precision) -> tuple[PartName, ...]:
+        """As :meth:`ModelKind.missing_parts`: the autoencoder of a checkpoint may be missing, and another named."""
+        found = self._identified(model)
+        parts = {name: single_file.part_of(model, found, name) for name in found.parts}
+        if "vae" in parts:
+            check_autoencoder(parts["vae"])
+        if found.family is Family.AUTOENCODER:
+            return ()
+        check_denoiser(single_file.part_of(model, found, "unet"), single_file.part_of(model, found, "scheduler"))
+        single_file.part_of(model, found, "text_encoder")
+        return () if "vae" in parts else ("vae",)
+
+    def fetch(self, model: str, settings: options.Settings) -> Path:
+        """As :meth:`ModelKind.fetch`: the file, which is here or nowhere."""
+        return self._identified(model).path
+
+    def load_autoencoder(self, model: str, device: str, dtype: str) -> Autoencoder:
+        """As :meth:`ModelKind.load_autoencoder`."""
+        return load_autoencoder(single_file.part_of(model, self._identified(model), "vae"), device, dtype)
+
+    def load_denoiser(self, model: str, device: str, dtype: str) -> Denoiser | None:
+        """As :meth:`ModelKind.load_denoiser`: the U-Net, or the embedded denoiser behind an autoencoder alone."""
+        found = self._identified(model)
+        if found.family is Family.AUTOENCODER:
+            return compact.CompactDenoiser(compact.usable_device(device))
+        text_encoder, unet, scheduler = (
+            single_file.part_of(model, found, name) for name in ("text_encoder", "unet", "scheduler")
+        )
+        return load_denoiser(unet, scheduler, encode_empty_prompt(None, text_encoder), device, dtype)
+
+    def _identified(self, model: str) -> CheckpointFile:
+        """Return what the file is.
+
+        Raises:
+            ModelUnavailableError: It is not here, damaged, or something else than a model; or a library is broken.
+        """
+        self.check_libraries()
+        path = file_of(model)
+        assert path is not None  # noqa: S101 - by the kind
+        return single_file.identify(model, path)
+
+
 EMBEDDED = EmbeddedModel()
 DIFFUSERS = DiffusersModel()
+SINGLE_FILE = SingleFileModel()
 
 
 def kind_of(model: str) -> ModelKind:
     """Return the kind of a model by its name; not of ``"auto"``, which stands for another."""
-    return EMBEDDED if model == compact.NAME else DIFFUSERS
+    if model == compact.NAME:
+        return EMBEDDED
+    return DIFFUSERS if file_of(model) is None else SINGLE_FILE
+
+
+def path_of(model: str) -> Path | None:
+    """Return the file or directory that a model's name stands for; ``None`` if it is the name of another kind."""
+    return file_of(model) or hub.directory_of(model)
 
 
 def _check_installed(model: str) -> None:

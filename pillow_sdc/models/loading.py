@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .. import options
 from ..errors import ModelUnavailableError
@@ -33,12 +33,17 @@ class Models:
 
     def __init__(self, choice: ModelChoice) -> None:
         self.choice = choice
-        self._networks = _networks_of(choice)
+        self._networks = _Networks(choice)
 
     @property
     def name(self) -> str:
-        """The directory or hub id, as the user named it, or ``"compact"``, the embedded model."""
+        """The directory, file or hub id, as the user named it, or ``"compact"``, the embedded model."""
         return self.choice.model
+
+    @property
+    def vae(self) -> str | None:
+        """What takes the place of the model's autoencoder, as the user named it; ``None`` if that is its own."""
+        return self.choice.vae
 
     @property
     def device(self) -> str:
@@ -63,7 +68,12 @@ class Models:
             ModelUnavailableError: It is not here and cannot be had, or is not one of SD v1's latent space.
             ModelFailedError: The device has too little memory.
         """
-        return self._loaded(lambda networks: networks.autoencoder)
+        try:
+            return self._loaded(lambda networks: networks.autoencoder)
+        except ModelUnavailableError as error:
+            if self.vae is None:
+                raise
+            raise ModelUnavailableError(f"{error}; it is the setting vae that names it") from error
 
     @property
     def denoiser(self) -> Denoiser | None:
@@ -87,24 +97,24 @@ class Models:
                     substitute = self.choice.substituted(str(error))
                     if substitute is None:
                         raise
-                    self.choice, self._networks = substitute, _networks_of(substitute)
+                    self.choice, self._networks = substitute, _Networks(substitute)
                     _log_choice(substitute)
             return part_of(self._networks)()
 
 
 class _Networks:
-    """The networks of a model on a device, in a dtype, compiled or not."""
+    """The networks of a choice, shared with all choices that have them in common."""
 
     def __init__(self, choice: ModelChoice) -> None:
-        self.autoencoder = Lazy(partial(_load_autoencoder, choice))
-        self.denoiser = Lazy(partial(_load_denoiser, choice))
+        self.autoencoder: Lazy[Autoencoder] = _shared("autoencoder", choice.autoencoder, choice, _load_autoencoder)
+        self.denoiser: Lazy[Denoiser | None] = _shared("denoiser", choice.model, choice, _load_denoiser)
 
 
-_models: dict[tuple[str, str, str, bool], Models] = {}
+_models: dict[tuple[str, str | None, str, str, bool], Models] = {}
 """By the settings that they were chosen for."""
 
-_networks: dict[tuple[str, str, str, bool], _Networks] = {}
-"""By model, device, dtype and compilation."""
+_networks: dict[tuple[str, str, str, str, bool], Lazy[Any]] = {}
+"""By kind of network, model, device, dtype and compilation."""
 
 _choosing = ForkSafeLock()
 _has_warned = False
@@ -120,7 +130,7 @@ def get_models(settings: options.Settings) -> Models:
         OptionError: ``settings.device`` is not the name of a torch device.
         ModelUnavailableError: The device is not usable here, or a library is not installed.
     """
-    asked = (settings.model, settings.device, settings.dtype, settings.compile)
+    asked = (settings.model, settings.vae, settings.device, settings.dtype, settings.compile)
     with _choosing:
         if asked not in _models:
             choice = choose_model(settings)
@@ -130,7 +140,7 @@ def get_models(settings: options.Settings) -> Models:
 
 
 def fetch_model(model: str) -> Path:
-    """Download what encoding and decoding need of a model and is not yet here; return the directory that holds it.
+    """Download what encoding and decoding need of a model and is not yet here; return its directory, or its file.
 
     The weights are of the precision that the current settings compute in. ``"auto"`` stands for Stable Diffusion v1.4;
     ``"compact"`` is always here.
@@ -157,20 +167,20 @@ def clear_cache() -> None:
         torch.cuda.empty_cache()
 
 
-def _networks_of(choice: ModelChoice) -> _Networks:
-    key = choice.model, choice.device, choice.dtype, choice.compiled
-    return _networks.get(key) or _networks.setdefault(key, _Networks(choice))
+def _shared(kind: str, model: str, choice: ModelChoice, load: "Callable[[str, ModelChoice], T]") -> Lazy[T]:
+    key = kind, model, choice.device, choice.dtype, choice.compiled
+    return _networks.get(key) or _networks.setdefault(key, Lazy(partial(load, model, choice)))
 
 
-def _load_autoencoder(choice: ModelChoice) -> Autoencoder:
-    autoencoder = kind_of(choice.model).load_autoencoder(choice.model, choice.device, choice.dtype)
+def _load_autoencoder(model: str, choice: ModelChoice) -> Autoencoder:
+    autoencoder = kind_of(model).load_autoencoder(model, choice.device, choice.dtype)
     if choice.compiled:
         autoencoder.compile()
     return autoencoder
 
 
-def _load_denoiser(choice: ModelChoice) -> Denoiser | None:
-    denoiser = kind_of(choice.model).load_denoiser(choice.model, choice.device, choice.dtype)
+def _load_denoiser(model: str, choice: ModelChoice) -> Denoiser | None:
+    denoiser = kind_of(model).load_denoiser(model, choice.device, choice.dtype)
     if denoiser is not None and choice.compiled:
         denoiser.compile()
     return denoiser
@@ -183,7 +193,8 @@ def _log_choice(choice: ModelChoice) -> None:
         return
     level = logging.WARNING if choice.is_fault and not _has_warned else logging.INFO
     _has_warned |= choice.is_fault
-    where = choice.model, choice.device, choice.dtype
+    model = f"{choice.model} with the autoencoder of {choice.vae}" if choice.vae else choice.model
+    where = model, choice.device, choice.dtype
     _logger.log(level, "using %s on %s in %s, because %s", *where, choice.reason)
 
 
@@ -192,7 +203,7 @@ def _forget_cuda_models() -> None:
     for asked, models in list(_models.items()):
         if models.device.startswith("cuda"):
             del _models[asked]
-    for key in [key for key in _networks if key[1].startswith("cuda")]:
+    for key in [key for key in _networks if key[2].startswith("cuda")]:
         del _networks[key]
 
 

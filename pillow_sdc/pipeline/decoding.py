@@ -51,6 +51,7 @@ class DecodedImage:
         stored: What it was decoded from.
         samples: uint8, shaped as the mode demands.
         model: Name of the model.
+        vae: What took the place of its autoencoder; ``None`` where that is its own.
         device: Where it computed.
         denoiser: Name of what removed the noise from the latents; ``None`` where there was too little for a denoiser,
             where none was wanted, or where the decoder removes noise itself.
@@ -60,6 +61,7 @@ class DecodedImage:
     stored: StoredImage
     samples: NDArray[np.uint8]
     model: str
+    vae: str | None
     device: str
     denoiser: str | None
     denoise_steps: int
@@ -167,6 +169,7 @@ def compute(stored: Sequence[StoredImage], settings: Settings, steps: Steps = UN
                 image,
                 with_alpha(picture, image.alpha),
                 models.name,  # "auto" may have become another while it worked
+                models.vae,
                 models.device,
                 None if denoiser is None else denoiser.name,
                 0 if denoiser is None else denoise_steps,

@@ -99,7 +99,7 @@ class ComputedLatents(NamedTuple):
 
     Attributes:
         latents: SD-scaled, ``(4, ⌈H/8⌉, ⌈W/8⌉)``; ``None`` where the payload is there.
-        model: Name of the model; ``None`` where none was needed.
+        model: Name of the model whose encoder it was; ``None`` where none was needed.
     """
 
     latents: NDArray[np.float32] | None
@@ -113,7 +113,7 @@ class EncodedFile:
     Attributes:
         header: Size, mode and codec.
         data: The bytes of the file.
-        model: Name of the model that made the latents; ``None`` where they are those of the picture's own file.
+        model: Name of the model whose encoder made the latents; ``None`` where they are those of the picture's file.
     """
 
     header: Header
@@ -195,7 +195,9 @@ def compute(pictures: Sequence[PreparedImage], steps: Steps = UNCOUNTED) -> list
     with memory_for(header.size):
         colours = [colour_of(each) for each in samples]
         latents = networks.encode(colours, header.latent_shape, models.autoencoder, steps)
-    return [ComputedLatents(each, models.name) for each in latents]  # "auto" may have become another while it worked
+    return [
+        ComputedLatents(each, models.choice.autoencoder) for each in latents
+    ]  # "auto" may have become another while it worked
 
 
 def finish(picture: PreparedImage, computed: ComputedLatents, steps: Steps = UNCOUNTED) -> EncodedFile:

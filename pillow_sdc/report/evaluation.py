@@ -9,7 +9,7 @@ from itertools import chain
 import pillow_sdc
 from pillow_sdc.format.codecs import ContextCodec
 from pillow_sdc.models import get_models
-from pillow_sdc.models.diffusion.hub import directory_of
+from pillow_sdc.models.kinds import path_of
 
 from . import metrics, ssimulacra2
 from .metrics import Samples
@@ -167,7 +167,7 @@ class Evaluation:
     """The content of a report.
 
     Attributes:
-        model, device: The model and its device; of a model in a directory, only the directory's name.
+        model, device: The model and its device; of a model in a directory or a file, only the name of that.
         denoise_steps: The setting.
         budget_rule: The budget of competing files, in words.
         pictures: Results of one or more photographs.
@@ -220,7 +220,7 @@ def evaluate(
     if not any(result.key == PALETTE_BEFORE_DENOISING for picture in pictures for result in picture.results):
         notes.insert(0, _why_no_denoising(models.name, settings.denoise_steps))
     return Evaluation(
-        model=_public_name(models.name),
+        model=" with the autoencoder of ".join(_public_name(name) for name in (models.name, models.vae) if name),
         device=models.device,
         denoise_steps=settings.denoise_steps,
         budget_rule=_budget_rule(target),
@@ -393,9 +393,9 @@ def _mean_scores(all_scores: Sequence[Scores]) -> Scores:
 
 
 def _public_name(model: str) -> str:
-    """Return a model's name; of a model in a directory, only the directory's name."""
-    directory = directory_of(model)
-    return directory.resolve().name if directory else model
+    """Return a model's name; of a model in a directory or a file, only the name of that."""
+    path = path_of(model)
+    return path.resolve().name if path else model
 
 
 def _budget_rule(target: RateTarget) -> str:

@@ -1,7 +1,7 @@
 """The files of a model on this machine: whether they are whole, and from their tensors to a network."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from .layout import DamagedFileError
 if TYPE_CHECKING:
     import torch
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def check_file(path: Path) -> None:
@@ -26,8 +26,8 @@ def check_file(path: Path) -> None:
     safetensors = imported("safetensors")
     try:
         with path.open("rb") as file:
-            beginning = file.read(len(_LFS_POINTER))
-        if beginning == _LFS_POINTER:
+            beginning = file.read(len(LFS_POINTER))
+        if beginning == LFS_POINTER:
             reason = "is a Git LFS pointer, which stands for the file"
             raise DamagedFileError(path, reason, f"run `git lfs pull` in {path.parent}")
         if path.suffix == ".json" and not isinstance(json.loads(path.read_bytes()), dict):
@@ -44,6 +44,8 @@ def check_file(path: Path) -> None:
 def unreadable(path: Path, error: OSError) -> DamagedFileError:
     """Return the error that says why the system does not let a file be read, and what to do."""
     mend = None
+    if isinstance(error, FileNotFoundError):
+        return DamagedFileError(path, "is not there")
     if isinstance(error, PermissionError):
         mend = f"let this user read {path}"
     elif isinstance(error, NotADirectoryError):
@@ -51,42 +53,44 @@ def unreadable(path: Path, error: OSError) -> DamagedFileError:
     return DamagedFileError(path, f"cannot be read ({error.strerror or error})", mend)
 
 
-def check_tensors(network: "torch.nn.Module", files: Iterable[Path], name_of: Callable[[str], str] = str) -> None:
-    """Check that files hold all tensors of a network, and in its shapes; what else they hold does not matter.
+def mapped(files: Iterable[Path], prefix: str = "") -> "dict[str, torch.Tensor]":
+    """Return the tensors of safetensors files whose names begin with ``prefix``, by the rest of their names.
 
-    Args:
-        network: Its own tensors may be on the device ``meta``.
-        files: Safetensors files.
-        name_of: Returns the name that the network has for a name in the files.
-
-    Raises:
-        ValueError: They do not.
+    The files are mapped into memory, and of a tensor nothing is read before it is used.
     """
     from safetensors import safe_open
 
-    found: dict[str, list[int]] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path in files:
-        with safe_open(path, framework="numpy") as file:
-            found |= {name_of(name): file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    for name, tensor in network.state_dict().items():
-        if name not in found:
-            raise ValueError(f"the weights lack {name}")
-        if found[name] != list(tensor.shape):
-            raise ValueError(f"{name} has the shape {found[name]}, not {list(tensor.shape)}")
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                if name.startswith(prefix):
+                    tensors[name.removeprefix(prefix)] = file.get_tensor(name)
+    return tensors
 
 
-def fill(
-    network: "torch.nn.Module", files: Iterable[Path], dtype: "torch.dtype", name_of: Callable[[str], str] = str
-) -> None:
-    """Give a network, whose tensors are on the device ``meta``, those of the files, in ``dtype``; as above.
+def check_tensors(network: "torch.nn.Module", tensors: "Mapping[str, torch.Tensor]") -> None:
+    """Check that there are all tensors of a network, and in its shapes; what else there is does not matter.
+
+    Args:
+        network: Its own tensors may be on the device ``meta``.
+        tensors: By the names that the network has for them.
 
     Raises:
-        ValueError: The files do not hold all of its tensors.
+        ValueError: There are not.
     """
-    from safetensors.torch import load_file
+    for name, tensor in network.state_dict().items():
+        if name not in tensors:
+            raise ValueError(f"the weights lack {name}")
+        if tensors[name].shape != tensor.shape:
+            raise ValueError(f"{name} has the shape {list(tensors[name].shape)}, not {list(tensor.shape)}")
 
-    files = tuple(files)
-    check_tensors(network, files, name_of)
-    wanted = network.state_dict().keys()
-    tensors = {name_of(name): tensor for path in files for name, tensor in load_file(path).items()}
-    network.load_state_dict({name: tensors[name].to(dtype) for name in wanted}, assign=True)
+
+def fill(network: "torch.nn.Module", tensors: "Mapping[str, torch.Tensor]", dtype: "torch.dtype") -> None:
+    """Give a network, whose tensors are on the device ``meta``, others of their names, in ``dtype``; as above.
+
+    Raises:
+        ValueError: There are not all of them.
+    """
+    check_tensors(network, tensors)
+    network.load_state_dict({name: tensors[name].to(dtype) for name in network.state_dict()}, assign=True)

@@ -21,8 +21,9 @@ from ...runtime.lazy import Lazy
 from ..arrays import PerPicture, for_each
 from ..failures import computing, finite, loading
 from ..noise_schedule import NoiseSchedule
-from .checkpoint import check_tensors, fill
+from .checkpoint import check_tensors, fill, mapped
 from .hub import Part, unavailable
+from .original_names import with_diffusers_names
 from .quiet_loading import quiet_loading
 from .tensors import to_array, to_batch, to_tensor
 
@@ -64,7 +65,8 @@ def check_autoencoder(part: Part) -> None:
         ModelUnavailableError: As there.
     """
     with loading(part):
-        check_tensors(_empty_autoencoder(part), part.weights, _present_name)
+        network = _empty_autoencoder(part)
+        check_tensors(network, _tensors_for(network, part))
 
 
 def load_denoiser(
@@ -100,7 +102,8 @@ def check_denoiser(unet: Part, scheduler: Part) -> None:
     """
     _load_schedule(scheduler)
     with loading(unet):
-        check_tensors(_empty_unet(unet), unet.weights, _present_name)
+        network = _empty_unet(unet)
+        check_tensors(network, _tensors_for(network, unet))
 
 
 class DiffusersAutoencoder:
@@ -242,8 +245,16 @@ def _filled(network: Any, part: Part, dtype: str) -> Any:
     """Return an empty network with the weights of its part; it is left on the CPU."""
     import torch
 
-    fill(network, part.weights, getattr(torch, dtype), _present_name)
+    fill(network, _tensors_for(network, part), getattr(torch, dtype))
     return network.eval().requires_grad_(False)
+
+
+def _tensors_for(network: Any, part: Part) -> "dict[str, torch.Tensor]":
+    """Return the tensors of a part by the names that a network of diffusers has for them."""
+    tensors = mapped(part.weights, part.prefix)
+    if part.has_original_names:
+        return with_diffusers_names(tensors, network)
+    return {_present_name(name): tensor for name, tensor in tensors.items()}
 
 
 _ATTENTION_OF_2022 = re.compile(r"(\.attentions\.\d+)\.(query|key|value|proj_attn)\.")

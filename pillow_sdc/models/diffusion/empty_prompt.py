@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...runtime.libraries import imported
 from ..failures import computing, finite, loading
-from .checkpoint import fill
+from .checkpoint import fill, mapped
 from .hub import Part
 from .quiet_loading import quiet_loading
 
@@ -24,10 +24,15 @@ _CHECKSUM = "sha256"
 _logger = logging.getLogger("pillow_sdc")
 
 
-def encode_empty_prompt(tokenizer: Part, text_encoder: Part) -> NDArray[np.float32]:
+def encode_empty_prompt(tokenizer: Part | None, text_encoder: Part) -> NDArray[np.float32]:
     """Return the encoding of ``""`` padded to the tokenizer's full length, float32 ``(tokens, features)``.
 
     It is computed in float32 on the CPU, so that it is the same whatever the device.
+
+    Args:
+        tokenizer: The model's own; without one, the text is its beginning and then nothing but its end, as CLIP's
+            tokenizer has it, by the numbers in the text encoder's configuration: 49406, then 49407 to 77 in all.
+        text_encoder: A CLIPTextModel.
 
     Raises:
         ModelUnavailableError: The files of the tokenizer or the text encoder are damaged, or transformers is broken.
@@ -41,7 +46,7 @@ def encode_empty_prompt(tokenizer: Part, text_encoder: Part) -> NDArray[np.float
     return encoding
 
 
-def _path_for(tokenizer: Part, text_encoder: Part) -> Path:
+def _path_for(tokenizer: Part | None, text_encoder: Part) -> Path:
     """Name the cache file after the files that its content follows from.
 
     In the hub's cache they resolve to blobs named by their content; elsewhere a file that was replaced has another
@@ -50,7 +55,7 @@ def _path_for(tokenizer: Part, text_encoder: Part) -> Path:
     from huggingface_hub.constants import HF_HOME
 
     key = hashlib.sha256()
-    for file in (*tokenizer.files, *text_encoder.files):
+    for file in (*(tokenizer.files if tokenizer else ()), *text_encoder.files):
         status = file.stat()
         key.update(f"{os.path.realpath(file)}\n{status.st_size}\n{status.st_mtime_ns}\n".encode())
     return Path(HF_HOME, "pillow_sdc", _NAME, f"{key.hexdigest()}.safetensors")
@@ -71,25 +76,35 @@ def _read(path: Path) -> NDArray[np.float32] | None:
     return encoding if intact else None
 
 
-def _compute(tokenizer: Part, text_encoder: Part) -> NDArray[np.float32]:
+def _compute(tokenizer: Part | None, text_encoder: Part) -> NDArray[np.float32]:
     import torch
 
-    transformers = imported("transformers", "CLIPTextConfig", "CLIPTextModel", "CLIPTokenizer")
-    with loading(tokenizer), quiet_loading():
-        tokenize = transformers.CLIPTokenizer.from_pretrained(tokenizer.directory, local_files_only=True)
-        length = tokenize.model_max_length
-        tokens = tokenize("", padding="max_length", max_length=length, truncation=True).input_ids
+    transformers = imported("transformers", "CLIPTextConfig", "CLIPTextModel")
+    tokens = tokenizer and _tokens_by(tokenizer)
     with loading(text_encoder), quiet_loading():
         config = transformers.CLIPTextConfig.from_pretrained(text_encoder.directory, local_files_only=True)
         with torch.device("meta"):  # and not by from_pretrained, which sets the default dtype of the whole process
             network = transformers.CLIPTextModel(config)
         prefix = "text_model." if any(name.startswith("text_model.") for name in network.state_dict()) else ""
-        fill(network, text_encoder.weights, torch.float32, lambda name: prefix + name.removeprefix("text_model."))
+        stored = mapped(text_encoder.weights, text_encoder.prefix)
+        tensors = {prefix + name.removeprefix("text_model."): tensor for name, tensor in stored.items()}
+        fill(network, tensors, torch.float32)
         network.eval()
+        tokens = tokens or [config.bos_token_id, *[config.eos_token_id] * (config.max_position_embeddings - 1)]
     with computing("the text encoder"), torch.inference_mode():
         positions = torch.arange(len(tokens))[None]  # which are no weights: the network's own are on meta
         encoding: NDArray[np.float32] = network(torch.tensor([tokens]), position_ids=positions)[0][0].numpy()
     return finite(encoding, "the text encoder")
+
+
+def _tokens_by(tokenizer: Part) -> list[int]:
+    """Return the numbers of the tokens of ``""``, padded to the tokenizer's full length."""
+    transformers = imported("transformers", "CLIPTokenizer")
+    with loading(tokenizer), quiet_loading():
+        tokenize = transformers.CLIPTokenizer.from_pretrained(tokenizer.directory, local_files_only=True)
+        length = tokenize.model_max_length
+        tokens: list[int] = tokenize("", padding="max_length", max_length=length, truncation=True).input_ids
+        return tokens
 
 
 def _keep(encoding: NDArray[np.float32], path: Path) -> None:

@@ -30,6 +30,7 @@ from .layout import (
     Precision,
     choose_files,
 )
+from .original_checkpoint import SUFFIX, file_of
 
 DEFAULT_MODEL = "CompVis/stable-diffusion-v1-4"
 """The id of the model that ``"auto"`` prefers."""
@@ -46,12 +47,23 @@ class Part:
         directory: Holds the part's files.
         files: The part's configuration and weights.
         weights: Those of the files that hold tensors.
+        prefix: What the names of the part's tensors begin with, in a file with more than this part.
+        has_original_names: Whether their names are, after that, those that Stable Diffusion was published with, and
+            not those of diffusers.
     """
 
     model: str
     directory: Path
     files: tuple[Path, ...]
     weights: tuple[Path, ...]
+    prefix: str = ""
+    has_original_names: bool = False
+
+    @property
+    def place(self) -> Path:
+        """The directory, or the file that the weights are in if it lies elsewhere."""
+        outside = [file for file in self.weights if file.parent != self.directory]
+        return outside[0] if outside else self.directory
 
 
 def unavailable(model: str, reason: str, mend: str | None = None) -> ModelUnavailableError:
@@ -62,7 +74,7 @@ def unavailable(model: str, reason: str, mend: str | None = None) -> ModelUnavai
         reason: What is wrong.
         mend: What to do about it, if that is another thing than to fetch a model.
     """
-    fetchable = model if _is_hub_id(model) else DEFAULT_MODEL
+    fetchable = model if file_of(model) is None and _is_hub_id(model) else DEFAULT_MODEL
     first, last = (f"{mend}, or ", "") if mend else ("", f", or fetch one with `sdc models fetch {fetchable}`")
     return ModelUnavailableError(
         f"model {model!r} is not available: {reason}; {first}name another with pillow_sdc.configure(model=...) or the"
@@ -72,7 +84,7 @@ def unavailable(model: str, reason: str, mend: str | None = None) -> ModelUnavai
 
 def mend_for(model: str) -> str | None:
     """Return what to do about damaged files of a model, if it came from the hub."""
-    if _directory(model) is not None:
+    if file_of(model) is not None or _directory(model) is not None:
         return None
     return f"delete {_cached_repository(model)} and fetch it again with `sdc models fetch {model}`"
 
@@ -334,7 +346,9 @@ def _directory(model: str) -> Path | None:
     """Return the directory that a model's name stands for; ``None`` if it is the id of a repository."""
     directory = directory_of(model)
     if directory is None and not _is_hub_id(model):
-        raise unavailable(model, "it is neither a directory nor the id of a hub repository, namespace/name")
+        raise unavailable(
+            model, "it is neither a file, nor a directory, nor the id of a hub repository, namespace/name"
+        )
     return directory
 
 
@@ -409,7 +423,16 @@ def _as_unavailable(model: str) -> Iterator[None]:
     except DamagedFileError as error:
         raise unavailable(model, str(error), error.mend or mend_for(model)) from error
     except (MissingFileError, LostFileError) as error:
-        raise unavailable(model, str(error)) from None
+        raise unavailable(model, str(error), _mend_of_folder(model)) from None
+
+
+def _mend_of_folder(model: str) -> str | None:
+    """Return what to do about a directory without a model in diffusers' layout, but with checkpoints."""
+    directory = directory_of(model)
+    if directory is None or (directory / PIPELINE_INDEX).exists() or (directory / "config.json").exists():
+        return None
+    checkpoint = min(directory.glob(f"*{SUFFIX}"), default=None)
+    return f"name a file in it, such as {checkpoint}" if checkpoint else None
 
 
 def _list_files(model: str) -> dict[str, int]:
