@@ -169,6 +169,9 @@ def measure(tree: Path, row: Measurement, data: Path) -> dict[str, float]:
             "BENCH_LATENTS": str(data / "latents.npy"),
             "PILLOW_SDC_MODEL": "compact",
             "OMP_WAIT_POLICY": "PASSIVE",
+            # Installed packages are compiled; so are both builds, by their first runs.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(data / "bytecode"),
         }
     )
     with tempfile.TemporaryDirectory() as target:

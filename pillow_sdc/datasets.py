@@ -23,7 +23,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, NoReturn, TypeVar, get_args
 
 import numpy as np
@@ -35,7 +35,6 @@ from . import api, options
 from .errors import CorruptFileError, NotSdcError, summary_of
 from .format import container
 from .format.container import check_signature
-from .jobs.manifest import FOLDER as MANIFEST
 from .jobs.pictures.opening import is_sdc
 from .jobs.storage import parquet as parquet_shards
 from .jobs.storage import tar as tar_shards
@@ -410,7 +409,7 @@ def _listed(source: Paths, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
     """
     if isinstance(source, str | os.PathLike):
         store, entries = find_source(os.fspath(source))
-        paths = [path for path, _ in entries if path.lower().endswith(suffixes) and not _is_aside(path)]
+        paths = [path for path, _, passed_by in entries if path.lower().endswith(suffixes) and passed_by is None]
         if not paths:
             raise ValueError(f"no file in {source} is called {' or '.join(suffixes)}")
         return store.url_of(""), paths
@@ -420,11 +419,6 @@ def _listed(source: Paths, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
     if not names:
         raise ValueError("there are no files in the list")
     return "", [name if "://" in name else Path(name).absolute().as_posix() for name in names]
-
-
-def _is_aside(path: str) -> bool:
-    """Return whether a file is hidden, or the manifest of ``sdc batch``."""
-    return any(part.startswith(".") or part == MANIFEST for part in PurePosixPath(path).parts)
 
 
 def _folder_and_name(url: str) -> tuple[str, str]:

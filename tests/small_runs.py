@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fsspec.core import url_to_fs
 from PIL import Image
 from pyarrow import parquet
 
-from pillow_sdc.jobs.manifest import FOLDER, ManifestRow, read_rows
+from pillow_sdc.jobs.manifest import ManifestRow, read_rows
 from pillow_sdc.jobs.progress import ProgressListener
 from pillow_sdc.jobs.runner import Engine, run
+from pillow_sdc.jobs.storage.listing import MANIFEST
 from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.tasks import Conversion, Task
 from pillow_sdc.jobs.worker import Worker
@@ -108,7 +110,7 @@ def check_that_a_failed_shard_is_made_anew(engine: Engine, folder: Path) -> None
 def rows_of(target: str | Path) -> list[ManifestRow]:
     """Return the rows of a manifest, as one reads them who knows nothing of this package but the documentation."""
     store = Store(target)
-    paths = sorted(entry.path for entry in store.find(FOLDER) if entry.path.endswith(".parquet"))
+    paths = sorted(entry.path for entry in store.find(MANIFEST) if entry.path.endswith(".parquet"))
     return [row for path in paths if "/_" not in path for row in read_rows(store.read(path))]
 
 
@@ -119,12 +121,18 @@ def row_of(target: str | Path, end: str) -> ManifestRow:
 
 def files_of(target: str | Path) -> list[str]:
     """Return the names of the files in a target, without the manifest's."""
-    return [entry.path for entry in Store(target).find() if not entry.path.startswith(f"{FOLDER}/")]
+    return [path for path in _all_files(target) if not path.startswith(f"{MANIFEST}/")]
 
 
 def unfinished(target: str | Path) -> list[str]:
     """Return the names of what a run has left that should be gone."""
-    return [entry.path for entry in Store(target).find() if "/_tmp" in entry.path or "/_pending" in entry.path]
+    return [path for path in _all_files(target) if "/_tmp" in path or "/_pending" in path]
+
+
+def _all_files(target: str | Path) -> list[str]:
+    files, root = url_to_fs(str(target))
+    files.invalidate_cache()
+    return [path.removeprefix(root).lstrip("/") for path in sorted(files.find(root))]
 
 
 def columns_of(data: bytes) -> dict[str, list[Any]]:

@@ -238,6 +238,24 @@ class TestFolders:
             assert result.exit_code == 1
             assert line in result.stderr.splitlines()
 
+    def test_sdc_files_are_encoded_unless_they_would_become_themselves_or_are_results_of_others(
+        self, tmp_path: Path
+    ) -> None:
+        golden = (GOLDEN / "palette-rgb-200x150.sdc").read_bytes()
+        make(tmp_path / "in", "a.png")
+        for name in ("a.sdc", "b.sdc"):
+            (tmp_path / "in" / name).write_bytes(golden)
+        result = sdc("encode", tmp_path / "in", "-o", tmp_path / "out")
+        assert (result.exit_code, names(tmp_path / "out")) == (0, ["a.sdc", "b.sdc"])
+        assert "left out 1 file: 1 .sdc" in result.stderr
+        assert (tmp_path / "out" / "a.sdc").read_bytes() != golden
+        assert (tmp_path / "out" / "b.sdc").read_bytes() == golden
+        (tmp_path / "in" / "a.sdc").unlink()
+        result = sdc("encode", tmp_path / "in")
+        assert (result.exit_code, names(tmp_path / "in")) == (0, ["a.png", "a.sdc", "b.sdc"])
+        assert "left out 1 file: 1 .sdc" in result.stderr
+        assert (tmp_path / "in" / "b.sdc").read_bytes() == golden
+
     def test_a_batch_with_one_that_cannot_be_read_is_not_begun(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -279,6 +297,9 @@ class TestFolders:
         make(tmp_path / "in", "a.png")
         os.mkfifo(tmp_path / "in" / "b.png")
         assert found(tmp_path / "in") == [str(tmp_path / "in" / "a.png")]
+        for name, target in (("encode", ["-o", tmp_path / "out"]), ("batch", [tmp_path / "batch"])):
+            result = sdc(name, tmp_path / "in", *target)
+            assert (result.exit_code, result.stderr.splitlines()[0]) == (0, "sdc: left out 1 file: 1 special")
 
     def test_deep_trees_are_walked_to_their_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

@@ -38,7 +38,6 @@ import pillow_sdc
 from pillow_sdc import api
 from pillow_sdc.jobs import manifest as manifests
 from pillow_sdc.jobs.manifest import (
-    FOLDER,
     PENDING,
     UNFINISHED,
     Manifest,
@@ -49,6 +48,7 @@ from pillow_sdc.jobs.manifest import (
 )
 from pillow_sdc.jobs.progress import Progress, ProgressListener
 from pillow_sdc.jobs.runner import LOCK, run
+from pillow_sdc.jobs.storage.listing import MANIFEST
 from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.tasks import Conversion, Packing, Task
 from pillow_sdc.jobs.worker import Worker
@@ -370,7 +370,7 @@ def test_the_last_row_of_a_source_and_of_an_output_is_the_valid_one(tmp_path: Pa
 
 def test_a_damaged_part_of_the_manifest_is_named(pictures: Path, tmp_path: Path) -> None:
     done(pictures, tmp_path / "out")
-    (part,) = (tmp_path / "out" / FOLDER).glob("*.parquet")
+    (part,) = (tmp_path / "out" / MANIFEST).glob("*.parquet")
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(OSError, match=f"{part.name} is damaged; remove it"):
         done(pictures, tmp_path / "out")
@@ -561,7 +561,7 @@ def test_of_a_shard_that_became_files_those_that_were_removed_are_done_again(tar
 
 def test_files_that_the_manifest_does_not_know_are_taken_into_it(pictures: Path, tmp_path: Path) -> None:
     done(pictures, tmp_path / "out")
-    shutil.rmtree(tmp_path / "out" / FOLDER)
+    shutil.rmtree(tmp_path / "out" / MANIFEST)
     before = (tmp_path / "out" / "01.sdc").stat()
     progress = done(pictures, tmp_path / "out", tasks=1)
     assert (progress.pictures, progress.found, progress.failed) == (0, 3, 0)
@@ -575,7 +575,7 @@ def test_files_that_the_manifest_does_not_know_are_taken_into_it(pictures: Path,
 def test_decoded_files_that_the_manifest_does_not_know_are_taken_into_it(pictures: Path, tmp_path: Path) -> None:
     done(pictures, tmp_path / "out")
     done(tmp_path / "out", tmp_path / "back", DECODING)
-    shutil.rmtree(tmp_path / "back" / FOLDER)
+    shutil.rmtree(tmp_path / "back" / MANIFEST)
     (tmp_path / "back" / "02.png").write_bytes(picture()[:-30])
     progress = done(tmp_path / "out", tmp_path / "back", DECODING, tasks=1)
     assert (progress.pictures, progress.found, progress.failed) == (0, 2, 1)
@@ -586,7 +586,7 @@ def test_decoded_files_that_the_manifest_does_not_know_are_taken_into_it(picture
 @pytest.mark.parametrize("length", [0, 10, -1])
 def test_a_damaged_file_in_the_target_is_reported_and_left(pictures: Path, tmp_path: Path, length: int) -> None:
     done(pictures, tmp_path / "out")
-    shutil.rmtree(tmp_path / "out" / FOLDER)
+    shutil.rmtree(tmp_path / "out" / MANIFEST)
     half = (tmp_path / "out" / "01.sdc").read_bytes()[:length]
     (tmp_path / "out" / "01.sdc").write_bytes(half)
     for _ in range(2):  # it does not become right by being known
@@ -1126,14 +1126,14 @@ def test_a_source_within_its_target_is_refused(pictures: Path, tmp_path: Path) -
             done(source, target)
     with pytest.raises(ValueError, match="source and target must be apart"):
         done(tmp_path / "link" / "00.png", pictures)
-    assert not (pictures / FOLDER).exists()
+    assert not (pictures / MANIFEST).exists()
 
 
 def test_a_target_within_its_source_is_no_part_of_it(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", [("1.png", picture())])
     for tasks in (1, 0, 0):
         done(tmp_path, tmp_path / "out", tasks=tasks)
-    assert [path for path in files_of(tmp_path) if FOLDER not in path] == ["a.tar", "out/a.tar"]
+    assert [path for path in files_of(tmp_path) if MANIFEST not in path] == ["a.tar", "out/a.tar"]
 
 
 def test_a_target_that_is_a_file_is_an_error(pictures: Path) -> None:

@@ -23,13 +23,14 @@ from small_runs import DECODING, ENCODING, make_tar, members_of
 
 from pillow_sdc.errors import CorruptFileError
 from pillow_sdc.jobs.manifest import Account
-from pillow_sdc.jobs.planning import count_skipped, plan
+from pillow_sdc.jobs.planning import choose, plan
 from pillow_sdc.jobs.storage import parquet as parquet_shards
 from pillow_sdc.jobs.storage import tar as tar_shards
+from pillow_sdc.jobs.storage.listing import Entry
 from pillow_sdc.jobs.storage.members import Members
 from pillow_sdc.jobs.storage.parquet import COLUMN, ParquetShard
 from pillow_sdc.jobs.storage.samples import LONGEST_FILE, Sample
-from pillow_sdc.jobs.storage.stores import Entry, Store
+from pillow_sdc.jobs.storage.stores import Store
 from pillow_sdc.jobs.storage.tar import TarShard
 from pillow_sdc.jobs.tasks import Conversion, Packing, Task
 
@@ -625,7 +626,8 @@ def planned(
         {f"memory://in/{source}": output for source, output in (part or {}).items()} for part in (done, superseded)
     ]
     account = Account(*outputs, {f"memory://in/{source}" for source in (*failed, *(superseded or {}))})
-    return plan(STORE, entries, conversion, to=to, shard_size=shard_size, account=account, there=set(there))
+    chosen, _ = choose(STORE, entries, conversion)
+    return plan(STORE, chosen, conversion, to=to, shard_size=shard_size, account=account, there=set(there))
 
 
 def goals(tasks: list[Task]) -> list[tuple[tuple[str, ...], str, str]]:
@@ -633,9 +635,7 @@ def goals(tasks: list[Task]) -> list[tuple[tuple[str, ...], str, str]]:
 
 
 def test_files_are_taken_for_what_their_names_say() -> None:
-    tasks = planned(
-        "a.PNG", "b.txt", "c.tar", "d.TGZ", "e.tar.gz", "f.parquet", "g.sdc", ".h.png", "_manifest/i.parquet"
-    )
+    tasks = planned("a.PNG", "b.txt", "c.tar", "d.TGZ", "e.tar.gz", "f.parquet", "g.sdc")
     assert [(task.packing, task.sources) for task in tasks] == [
         ("files", ("a.PNG", "g.sdc")),
         ("tar", ("c.tar",)),
@@ -645,20 +645,20 @@ def test_files_are_taken_for_what_their_names_say() -> None:
     ]
     assert [task.target for task in tasks] == ["", "c.tar", "d.tar", "e.tar", "f.parquet"]
     assert [task.size for task in tasks] == [10, 5, 5, 8, 9]
-    assert goals(planned("a.png", "g.sdc", ".x/i.sdc", conversion=DECODING)) == [(("g.sdc",), "files", "")]
+    assert goals(planned("a.png", "g.sdc", conversion=DECODING)) == [(("g.sdc",), "files", "")]
 
 
 def test_sdc_files_are_left_out_where_they_lie_beside_their_originals() -> None:
     names = "a.png", "a.sdc", "b.sdc", "deep/a.sdc", "c.tar", "c.sdc", "A.b.JPG", "A.b.sdc"
     (task, *_) = planned(*names)
     assert task.sources == ("a.png", "b.sdc", "deep/a.sdc", "c.sdc", "A.b.JPG")
-    assert count_skipped(STORE, [Entry(name, 1) for name in names], ENCODING) == {".sdc": 2}
+    assert choose(STORE, [Entry(name, 1) for name in names], ENCODING)[1] == {".sdc": 2}
     assert goals(planned("a.png", "a.sdc", conversion=DECODING)) == [(("a.sdc",), "files", "")]
 
 
 def test_nothing_to_take_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing in memory://in is a picture or a shard, by its name"):
-        planned("a.txt", ".b.sdc")
+        planned("a.txt")
     with pytest.raises(ValueError, match="nothing in memory://in is an SDC file or a shard, by its name"):
         planned("a.png", conversion=DECODING)
 

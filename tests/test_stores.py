@@ -18,7 +18,8 @@ from fsspec.implementations.ftp import FTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pillow_sdc.jobs.storage import stores, writing
-from pillow_sdc.jobs.storage.stores import Entry, Store, find_source
+from pillow_sdc.jobs.storage.listing import SPECIAL, Entry
+from pillow_sdc.jobs.storage.stores import Store, find_source
 
 TMP = "_tmp"
 
@@ -61,7 +62,7 @@ def test_a_folder_is_all_files_in_it_and_in_those_within_it_by_name(url: str) ->
     filled(url, "b/c/d.png", "a.png", "b/a.txt")
     store, entries = find_source(url)
     assert store.url == url
-    assert entries == [("a.png", 5), ("b/a.txt", 7), ("b/c/d.png", 9)]
+    assert entries == [Entry("a.png", 5), Entry("b/a.txt", 7), Entry("b/c/d.png", 9)]
     assert find_source(f"{url}/")[1] == entries
     assert paths_of(find_source(f"{url}/b")[1]) == ["a.txt", "c/d.png"]
 
@@ -69,7 +70,7 @@ def test_a_folder_is_all_files_in_it_and_in_those_within_it_by_name(url: str) ->
 def test_a_file_is_one_file_in_its_folder(url: str) -> None:
     filled(url, "b/a.png", "b/c.png")
     store, entries = find_source(f"{url}/b/a.png")
-    assert entries == [("a.png", 7)]
+    assert entries == [Entry("a.png", 7)]
     assert store.url == f"{url}/b"
     assert store.url_of("a.png") == f"{url}/b/a.png"
     assert store.read("a.png") == b"b/a.png"
@@ -85,11 +86,13 @@ def test_a_file_is_one_file_in_its_folder(url: str) -> None:
         ("c/*", ["d.png"]),
         ("c*/d.png", ["c/d.png"]),
         ("**/*.png", ["a.png", "b.png", "c/d.png", "c/e/f.png"]),
+        ("**", ["a.png", "b.png", "b.txt", "c/d.png", "c/e/f.png"]),
+        ("c/.*/*", [".g/h.png"]),
         ("c/**/f.png", ["e/f.png"]),
     ],
 )
 def test_a_pattern_is_the_files_that_match(url: str, pattern: str, expected: list[str]) -> None:
-    filled(url, "a.png", "b.png", "b.txt", "c/d.png", "c/e/f.png")
+    filled(url, "a.png", "b.png", "b.txt", "c/d.png", "c/e/f.png", ".g.png", "c/.g/h.png", "_manifest/i.png")
     assert paths_of(find_source(f"{url}/{pattern}")[1]) == expected
 
 
@@ -158,11 +161,11 @@ def test_an_archive_is_a_store(tmp_path: Path) -> None:
         archive.writestr("b/c.png", b"cc")
     rest = f"::file://{tmp_path}/a.zip"
     store, entries = find_source(f"zip://{rest}")
-    assert entries == [("a.png", 1), ("b/c.png", 2)]
+    assert entries == [Entry("a.png", 1), Entry("b/c.png", 2)]
     assert Store(store.url).read("b/c.png") == b"cc"
     for source, path in ((f"zip://b/c.png{rest}", "c.png"), (f"zip://b/*.png{rest}", "c.png")):
         store, entries = find_source(source)
-        assert entries == [(path, 2)]
+        assert entries == [Entry(path, 2)]
         assert store.read(path) == b"cc"
 
 
@@ -220,12 +223,12 @@ def test_names_that_are_no_utf8_are_found(tmp_path: Path) -> None:
     assert store.read(entries[0].path) == b"a"
 
 
-def test_links_to_files_are_followed_and_what_is_no_file_is_passed_by(tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_what_is_no_file_is_marked(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"four")
     (tmp_path / "b.png").symlink_to("a.png")
     os.mkfifo(tmp_path / "c.png")
-    assert Store(tmp_path).find() == [("a.png", 4), ("b.png", 4)]
-    assert find_source(str(tmp_path / "b.png"))[1] == [("b.png", 4)]
+    assert Store(tmp_path).find() == [Entry("a.png", 4), Entry("b.png", 4), Entry("c.png", 0, SPECIAL)]
+    assert find_source(str(tmp_path / "b.png"))[1] == [Entry("b.png", 4)]
 
 
 def test_an_object_that_is_called_as_its_folder_is_no_file_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +249,7 @@ def test_what_was_written_is_read(url: str) -> None:
     store = Store(url)
     store.write("a/b.sdc", b"whole", overwrite=False, through=TMP)
     assert store.read("a/b.sdc") == b"whole"
-    assert store.entry("a/b.sdc") == ("a/b.sdc", 5)
+    assert store.entry("a/b.sdc") == Entry("a/b.sdc", 5)
     assert store.exists("a/b.sdc")
     for path in ("a", "b", "a/b.sdc/c", ""):
         assert store.entry(path) is None
@@ -423,8 +426,8 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_not_passed_by(
     with pytest.raises(ConnectionResetError):
         remote.find()
     with pytest.raises(ConnectionResetError):
-        remote.glob("**/*.png")
-    assert paths_of(remote.glob("*.png")) == ["d.png"]
+        remote.find(pattern=("**", "*.png"))
+    assert paths_of(remote.find(pattern=("*.png",))) == ["d.png"]
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,6 @@ def encode(
     without [bold]--force[/], a file is written whole or not at all, and one that fails does not stop the others.
     """
     failures = Failures(debug)
-    found = find(sources, is_picture, failures, quiet=quiet)
-    if output not in (None, STREAM) and not is_folder(output, found, is_sdc) and not is_sdc(Path(output)):
-        raise misuse(f"{output} does not end in .sdc; for a folder to be made, write {output}/")
-    tasks = plan(found, output, ".sdc", is_sdc)
     conversion = Conversion(
         decode=False,
         save_options=save_options,
@@ -82,6 +78,11 @@ def encode(
         max_pixels=max_pixels,
         resumes=False,
     )
+    # Beside itself, an SDC file would become itself.
+    found = find(sources, is_picture if output is None else conversion.wants, failures, quiet=quiet)
+    if output not in (None, STREAM) and not is_folder(output, found, is_sdc) and not is_sdc(Path(output)):
+        raise misuse(f"{output} does not end in .sdc; for a folder to be made, write {output}/")
+    tasks = plan(found, output, ".sdc", is_sdc)
     from .conversion import run
 
     with configured(model=model, vae=vae, device=device, dtype=dtype and Dtype(dtype).value):

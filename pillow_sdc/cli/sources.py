@@ -1,19 +1,18 @@
 """From what the user names (files, folders, patterns, ``-``) to the files that are meant, and to where each goes."""
 
 import errno
-import fnmatch
 import glob
 import io
 import os
-import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, NamedTuple
 
 from ..jobs import skipped
+from ..jobs.storage.listing import ALL, entries_of, list_files, split_pattern
 from ..jobs.storage.samples import renamed
 from ..jobs.storage.writing import write_whole
 from ..jobs.tasks import Packing, Task, check_distinct
@@ -24,9 +23,6 @@ STREAM = "-"
 
 STANDARD = ""
 """The path of standard input or output in a task; no file has it."""
-
-Pattern = tuple[str, ...]
-"""The parts of a path, with wildcards."""
 
 
 class InputFile(NamedTuple):
@@ -53,7 +49,9 @@ class InputFile(NamedTuple):
         return self.path.parent not in (Path("/dev"), Path("/dev/fd")) and not self.path.match("/proc/*/fd/*")
 
 
-def find(names: Sequence[str], wanted: Callable[[Path], bool], failures: Failures, *, quiet: bool) -> list[InputFile]:
+def find(
+    names: Sequence[str], wanted: Callable[[PurePath], bool], failures: Failures, *, quiet: bool
+) -> list[InputFile]:
     """Return the files that are meant, in the order of the names, each once.
 
     What the user names is meant, whatever it is; in a folder and its sub-folders, files are that are ``wanted``. Hidden
@@ -203,94 +201,26 @@ def _place(path: Path | None) -> str:
     return STREAM if path is None else os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
 
 
-def _meant(name: str, wanted: Callable[[Path], bool], failures: Failures, skips: Counter[str]) -> list[InputFile]:
+def _meant(name: str, wanted: Callable[[PurePath], bool], failures: Failures, skips: Counter[str]) -> list[InputFile]:
     path, before = Path(name), failures.count
     if path.is_dir():
-        found = _within(path, ("**", "*"), wanted, failures, skips)
+        root, pattern = path, ALL
         reason: Exception = ValueError("there is nothing of the kind in this folder")
     elif path.exists() or not glob.has_magic(name):
         return [InputFile(path, Path(path.name))]
     else:
-        root = _fixed_part(path)
-        found = _within(root, path.relative_to(root).parts, lambda match: True, failures, skips)
+        folder, pattern = split_pattern(path.as_posix())
+        root, wanted = Path(folder), lambda match: True
         reason = FileNotFoundError(errno.ENOENT, "no file matches this pattern")
-    if not found and failures.count == before:
+
+    def entries_in(folder: str) -> list[os.DirEntry[str]]:
+        with failures.of(Path(folder)):
+            return entries_of(folder)
+        return []
+
+    chosen, others = skipped.split(list_files(str(root), pattern, entries_in), wanted)
+    skips.update(others)
+    if not chosen and failures.count == before:
         with failures.of(path):
             raise reason
-    return found
-
-
-def _within(
-    root: Path, pattern: Pattern, wanted: Callable[[Path], bool], failures: Failures, skips: Counter[str]
-) -> list[InputFile]:
-    """Return the files below a folder that match a pattern and are wanted, folder by folder."""
-    found = []
-    waiting: list[tuple[Path, set[Pattern]]] = [(root, {pattern})]
-    while waiting:
-        folder, patterns = waiting.pop()
-        entries: list[os.DirEntry[str]] = []
-        with failures.of(folder), os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-        folders: list[tuple[Path, set[Pattern]]] = []
-        for entry in entries:
-            rest = {left for one in patterns for left in _after(one, entry.name)}
-            path, kind = folder / entry.name, _kind_of(entry) if rest else None
-            if kind == stat.S_IFDIR and (within := rest - {()}):
-                if _is_link(entry):
-                    skips[skipped.LINKED_FOLDER] += 1
-                else:
-                    folders.append((path, within))
-            elif kind not in (None, stat.S_IFDIR) and () in rest:
-                if not wanted(path):
-                    skips[skipped.kind_of(path)] += 1
-                elif kind != stat.S_IFREG:
-                    skips[skipped.SPECIAL] += 1
-                else:
-                    found.append(InputFile(path, path.relative_to(root), named=False))
-        waiting += reversed(folders)
-    return found
-
-
-def _after(pattern: Pattern, name: str) -> Iterator[Pattern]:
-    """Yield what may follow a name in a path that matches a pattern, where the name itself fits; () is the end.
-
-    Hidden names fit what begins as they do alone.
-    """
-    first, rest = pattern[0], pattern[1:]
-    hidden = skipped.is_hidden(name)
-    if first == "**":
-        if not hidden:
-            yield pattern
-        yield from _after(rest or ("*",), name)
-    elif fnmatch.fnmatch(name, first) and (not hidden or first.startswith(name[0])):
-        yield rest
-
-
-def _kind_of(entry: "os.DirEntry[str]") -> int:
-    """Return the kind of what an entry is or links to, as ``stat`` has it.
-
-    A link that leads nowhere counts as a file: opening it gives the error.
-    """
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    if entry.is_file(follow_symlinks=False):
-        return stat.S_IFREG
-    try:
-        return stat.S_IFMT(entry.stat().st_mode)
-    except OSError:
-        return stat.S_IFREG
-
-
-def _is_link(entry: "os.DirEntry[str]") -> bool:
-    """Tell whether an entry leads elsewhere: a symbolic link or, on Windows, a junction."""
-    return entry.is_symlink() or bool(getattr(entry, "is_junction", bool)())
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """Return the folder that all matches of a pattern lie below."""
-    fixed = Path()
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    return fixed
+    return [InputFile(root / entry.path, Path(entry.path), named=False) for entry in chosen]

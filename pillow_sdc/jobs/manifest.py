@@ -15,20 +15,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from ..errors import CorruptFileError
-from .skipped import MANIFEST
+from .storage.listing import MANIFEST
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from .storage.stores import Store
 
-FOLDER = MANIFEST
-"""The manifest's folder in the target store."""
-UNFINISHED = f"{FOLDER}/_tmp"
+UNFINISHED = f"{MANIFEST}/_tmp"
 """The folder of files that are not yet whole."""
-PENDING = f"{FOLDER}/_pending"
+PENDING = f"{MANIFEST}/_pending"
 """The folder of rows of shards that are about to appear."""
-OPTIONS = f"{FOLDER}/_options"
+OPTIONS = f"{MANIFEST}/_options"
 """The file of a run's options, there while it works or if it was cut off; then rows may be missing in the manifest."""
 
 MAX_ROWS_UNWRITTEN, MAX_SECONDS_UNWRITTEN = 5_000, 60.0
@@ -152,7 +150,7 @@ class Manifest:
         """
         self._written = time.monotonic()
         if self._rows:
-            path = f"{FOLDER}/{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
+            path = f"{MANIFEST}/{time.time_ns():020}-{uuid.uuid4().hex[:8]}.parquet"
             self._store.write(path, as_parquet(self._rows), overwrite=False, through=UNFINISHED)
             self._rows = []
         for path in self._pending:
@@ -188,7 +186,7 @@ class Manifest:
         self._store.remove(UNFINISHED)
 
     def _parts(self) -> list[str]:
-        paths = [entry.path for entry in self._store.find(FOLDER)]
+        paths = [entry.path for entry in self._store.find(MANIFEST)]
         return [path for path in paths if path.endswith(".parquet") and "/_" not in path]
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from . import skipped
-from .manifest import FOLDER, Account, escaped
-from .pictures.opening import is_sdc
+from .manifest import Account, escaped
 from .storage import parquet as parquet_shards
 from .storage import tar as tar_shards
+from .storage.listing import MANIFEST, Entry
 from .storage.samples import renamed
-from .storage.stores import Entry, Store
+from .storage.stores import Store
 from .tasks import Conversion, Packing, Task, check_distinct
 
 SUFFIXES = *tar_shards.SUFFIXES, *parquet_shards.SUFFIXES
@@ -38,7 +38,7 @@ def plan(
 
     Args:
         source: Where from.
-        entries: The files there; their names show which of them are pictures or shards.
+        entries: The files there that :func:`choose` chooses.
         conversion: How pictures are converted.
         to: How these are kept; as in the source unless given.
         shard_size: How many pictures go into a shard, where files are packed.
@@ -46,18 +46,13 @@ def plan(
         there: The paths of the files in the target store, as the manifest writes them.
 
     Raises:
-        ValueError: There is nothing of the kind, two sources would go to one target, shards to shards of the other
+        ValueError: Two sources would go to one target, shards to shards of the other
             packing, or columns are named and there are no shards.
     """
     by_packing: dict[Packing, list[Entry]] = {packing: [] for packing in Packing}
-    for entry, packing in _with_packings(entries, conversion):
-        if packing is not None:
+    for entry in entries:
+        if (packing := packing_of(entry.path, conversion)) is not None:
             by_packing[packing].append(entry)
-    if not any(by_packing.values()):
-        wanted = "an SDC file" if conversion.decode else "a picture"
-        skips = count_skipped(source, entries, conversion)
-        besides = f"; {skipped.described(skips)}" if skips else ""
-        raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name{besides}")
     files = by_packing.pop(Packing.FILES)
     if conversion.columns and not any(by_packing.values()):
         raise ValueError(f"--column names pictures of shards, and in {source} there are none")
@@ -71,31 +66,27 @@ def plan(
     return tasks + _unfinished(source, shards, conversion, account, there)
 
 
-def _with_packings(entries: Sequence[Entry], conversion: Conversion) -> Iterator[tuple[Entry, Packing | None]]:
-    """Yield files and the packing of each; ``None`` if it is not converted.
+def choose(source: Store, entries: Sequence[Entry], conversion: Conversion) -> tuple[list[Entry], Counter[str]]:
+    """Return the files that are pictures or shards, by their names, and count the others by kind.
 
-    An SDC file beside a picture of another format with the same name is not converted: it is that picture's result.
+    Raises:
+        ValueError: There is nothing of the kind.
     """
-    packings = [packing_of(entry.path, conversion) for entry in entries]
-    pictures = [
-        PurePosixPath(entry.path) for entry, packing in zip(entries, packings, strict=True) if packing is Packing.FILES
-    ]
-    originals = {path.with_suffix("") for path in pictures if not is_sdc(path)}
-    for entry, packing in zip(entries, packings, strict=True):
-        path = PurePosixPath(entry.path)
-        yield entry, None if is_sdc(path) and path.with_suffix("") in originals else packing
+    chosen, others = skipped.split(entries, lambda path: packing_of(str(path), conversion) is not None)
+    if not chosen:
+        wanted = "an SDC file" if conversion.decode else "a picture"
+        besides = f"; {skipped.described(others)}" if others else ""
+        raise ValueError(f"nothing in {source} is {wanted} or a shard, by its name{besides}")
+    return chosen, others
 
 
 def packing_of(path: str, conversion: Conversion) -> Packing | None:
     """Return the packing of a file by its own name; ``None`` if it is not converted."""
-    pure = PurePosixPath(path)
-    if any(map(skipped.is_hidden, pure.parts)):
-        return None
     if path.lower().endswith(tar_shards.SUFFIXES):
         return Packing.TAR
     if path.lower().endswith(parquet_shards.SUFFIXES):
         return Packing.PARQUET
-    return Packing.FILES if conversion.wants(pure) else None
+    return Packing.FILES if conversion.wants(PurePosixPath(path)) else None
 
 
 def count_kept(
@@ -150,17 +141,6 @@ def _packing_in_target(output: str) -> Packing:
     return next((packing for packing in Packing if f".{packing}::" in output), Packing.FILES)
 
 
-def count_skipped(source: Store, entries: Sequence[Entry], conversion: Conversion) -> Counter[str]:
-    """Count the files that are neither pictures nor shards, by their suffixes; hidden ones do not count."""
-    skips = Counter[str]()
-    for entry, packing in _with_packings(entries, conversion):
-        path = PurePosixPath(entry.path)
-        if packing is None and not any(map(skipped.is_hidden, path.parts)):
-            is_folder = source.folder is not None and (source.folder / path).is_dir()
-            skips[skipped.LINKED_FOLDER if is_folder else skipped.kind_of(path)] += 1
-    return skips
-
-
 def _single(
     source: Store, entries: Sequence[Entry], conversion: Conversion, account: Account, there: Collection[str]
 ) -> list[Task]:
@@ -172,7 +152,7 @@ def _single(
             if (other := sources.get(target, url)) != url:
                 raise ValueError(
                     f"{url} would become {target}, which {other} became already; choose another target, overwrite what "
-                    f"is there, or, if they are the same, remove the target's {FOLDER}"
+                    f"is there, or, if they are the same, remove the target's {MANIFEST}"
                 )
             if url in account.done:
                 continue
@@ -226,8 +206,8 @@ def _shards(by_packing: Mapping[Packing, Sequence[Entry]], to: Packing | None) -
             target = stem if goal is Packing.FILES else f"{stem}.{goal}"
             if target in tasks:
                 raise ValueError(f"{tasks[target].sources[0]} and {entry.path} would both become {target}")
-            if target == FOLDER:
-                raise ValueError(f"{entry.path} would become {FOLDER}, where the manifest is")
+            if target == MANIFEST:
+                raise ValueError(f"{entry.path} would become {MANIFEST}, where the manifest is")
             tasks[target] = Task((entry.path,), entry.size, packing, goal, target)
     return tasks
 

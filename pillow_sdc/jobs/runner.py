@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from .manifest import FOLDER, PENDING, UNFINISHED, Manifest, ManifestRow, escaped
-from .planning import count_kept, count_skipped, plan
+from .manifest import PENDING, UNFINISHED, Manifest, ManifestRow, escaped
+from .planning import choose, count_kept, plan
 from .progress import Progress, ProgressListener, Reporter, count_of
-from .storage.stores import Entry, Store, find_source
+from .storage.listing import MANIFEST, Entry
+from .storage.stores import Store, find_source
 from .tasks import Conversion, Packing, Task
 
-LOCK = f"{FOLDER}/_lock"
+LOCK = f"{MANIFEST}/_lock"
 
 
 class Engine(Protocol):
@@ -63,17 +64,17 @@ def run(
     """
     store, entries = find_source(source)
     goal = Store(target)
-    entries = _without(goal, store, entries)
+    chosen, others = choose(store, _without(goal, store, entries), conversion)
     with locked(goal):
         manifest = Manifest(goal)
         manifest.recover()
         before = manifest.options()
         there = {escaped(entry.path) for entry in goal.find()}
         account = manifest.account()
-        tasks = plan(store, entries, conversion, to=to, shard_size=shard_size, account=account, there=there)
+        tasks = plan(store, chosen, conversion, to=to, shard_size=shard_size, account=account, there=there)
         options = conversion.described()
         there_already, made_with_other_options = count_kept(
-            store, entries, conversion, to=to, account=account, tasks=tasks
+            store, chosen, conversion, to=to, account=account, tasks=tasks
         )
         progress = Progress(
             sum(task.size for task in tasks),
@@ -81,7 +82,7 @@ def run(
             found=there_already,
             made_with_other_options=made_with_other_options,
             options=options,
-            skipped=count_skipped(store, entries, conversion),
+            skipped=others,
         )
         report(progress)
         listener = Reporter(progress, report)

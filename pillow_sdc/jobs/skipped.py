@@ -2,24 +2,43 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath, PurePosixPath
 
+from .pictures.opening import is_picture, is_sdc
 from .pictures.plugins import remedy
+from .storage.listing import LINKED_FOLDER, Entry
 
-MANIFEST = "_manifest"
-"""Folder of a run's account of itself, among what the run has written."""
-
-LINKED_FOLDER, SPECIAL, OTHER = "linked folder", "special", "other"
-"""Kinds besides suffixes: links to folders, what is not a regular file, and names without a usual suffix."""
+OTHER = "other"
+"""Kind of files without a usual suffix."""
 
 MOST_KINDS = 8
 """Kinds that a line names, besides those for which there is a remedy."""
 
 
-def is_hidden(name: str) -> bool:
-    """Tell of the name of a file or folder whether it is left out without a word."""
-    return name.startswith(".") or name == MANIFEST
+def split(entries: Sequence[Entry], wanted: Callable[[PurePosixPath], bool]) -> tuple[list[Entry], Counter[str]]:
+    """Return the files that are converted, and count the others by kind.
+
+    An SDC file beside a picture of another format with the same name is not converted: it is that picture's result.
+
+    Args:
+        entries: The files of a folder.
+        wanted: Tells of a path below it whether it is that of a file to convert, by its name.
+    """
+    paths = [PurePosixPath(entry.path) for entry in entries]
+    meant = [wanted(path) for path in paths]
+    originals = {
+        path.with_suffix("") for path, is_meant in zip(paths, meant, strict=True) if is_meant and is_picture(path)
+    }
+    chosen, others = [], Counter[str]()
+    for entry, path, is_meant in zip(entries, paths, meant, strict=True):
+        if entry.passed_by == LINKED_FOLDER or (is_meant and entry.passed_by is not None):
+            others[entry.passed_by] += 1
+        elif not is_meant or (is_sdc(path) and path.with_suffix("") in originals):
+            others[kind_of(path)] += 1
+        else:
+            chosen.append(entry)
+    return chosen, others
 
 
 def kind_of(path: PurePath) -> str:

@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 
 from ...runtime.fork_safety import ForkSafeLock
+from .listing import ALL, Entry, Pattern, depth_of, entries_of, list_files, matches, split_pattern
 from .writing import exists_already, give_name, write_whole
 
 Result = TypeVar("Result")
@@ -43,13 +44,6 @@ Send = Callable[..., None]
 
 _TURN = ForkSafeLock()
 """Held by the thread that reads an archive, or from an FTP server."""
-
-
-class Entry(NamedTuple):
-    """A file: its path below the store's root, with ``/`` between its parts, and its size in bytes."""
-
-    path: str
-    size: int
 
 
 class Store:
@@ -95,26 +89,25 @@ class Store:
         """Return what the user would call a file."""
         return f"{self.url}{'' if self.url.endswith('/') else '/'}{path}"
 
-    def find(self, below: str = "") -> list[Entry]:
+    def find(self, below: str = "", pattern: Pattern = ALL) -> list[Entry]:
         """Return the files in a sub-folder and in those within it, by name; none if there is no such folder.
 
-        Raises:
-            OSError: A folder cannot be read.
-        """
-        return self._entries(below, None)
-
-    def glob(self, pattern: str) -> list[Entry]:
-        """Return the files whose paths match a pattern, by name.
+        Args:
+            below: The sub-folder.
+            pattern: Matches their paths below it.
 
         Raises:
             OSError: A folder cannot be read.
-            ValueError: It is no pattern.
         """
-        from fsspec.utils import glob_translate
-
-        matches = re.compile(glob_translate(pattern)).match
-        depth = None if "**" in pattern else pattern.count("/") + 1
-        return [entry for entry in self._entries("", depth) if matches(entry.path)]
+        if self.folder is not None:
+            entries = list_files(str(self.folder / below), pattern, self._entries_of)
+        else:
+            self._files.invalidate_cache()
+            root = self._full(below)
+            files = self._below(root, depth_of(pattern))
+            named = sorted((_name(about).removeprefix(root).lstrip("/"), about["size"] or 0) for about in files)
+            entries = [Entry(path, size) for path, size in named if matches(path, pattern)]
+        return [entry._replace(path=posixpath.join(below, entry.path)) for entry in entries]
 
     def entry(self, path: str) -> Entry | None:
         """Return a file's path and size; ``None`` if there is no such file."""
@@ -296,13 +289,14 @@ class Store:
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root or "/"
 
-    def _entries(self, below: str, depth: int | None) -> list[Entry]:
-        self._files.invalidate_cache()
-        files = self._below(self._full(below), depth)
-        return sorted(Entry(_name(about).removeprefix(self._root).lstrip("/"), about["size"] or 0) for about in files)
+    def _entries_of(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            return self._with_retries(lambda: entries_of(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def _below(self, folder: str, depth: int | None) -> Iterator[dict[str, Any]]:
-        """Yield what is known of each file in a folder and, to a depth, in those within it.
+        """Yield what is known of each file in a folder elsewhere and, to a depth, in those within it.
 
         fsspec's own walk passes by folders that cannot be read, and their files would be missed without a word.
         """
@@ -316,7 +310,7 @@ class Store:
         for about in listed:
             if _name(about) == folder:  # an object store may have an object that is called as the folder
                 continue
-            if about["type"] == "file" or about.get("islink"):
+            if about["type"] == "file":
                 yield about
             elif about["type"] == "directory" and (depth is None or depth > 1):
                 yield from self._below(_name(about), None if depth is None else depth - 1)
@@ -444,10 +438,9 @@ def find_source(source: str) -> tuple[Store, list[Entry]]:
         return store, entries
     if not glob.has_magic(path):
         raise FileNotFoundError(f"{source}: no such file or folder, or nothing is in it")
-    while glob.has_magic(folder):
-        folder = folder.rpartition("/")[0]
+    folder, pattern = split_pattern(path)
     store = Store(before + folder + after or "/")
-    if not (entries := store.glob(path[len(folder) :].lstrip("/"))):
+    if not (entries := store.find(pattern=pattern)):
         raise FileNotFoundError(f"nothing matches {source}")
     return store, entries
 
