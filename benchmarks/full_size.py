@@ -10,10 +10,10 @@ before the stage, at its peak and after it. Resident memory includes the pages o
 weights, which the system can take back; private memory does not. With --device cuda the table also shows what torch has
 allocated on the GPU.
 
-python benchmarks/full_size.py [--dtype float16] [--device cuda] [--one-file]
+python benchmarks/full_size.py [--dtype float16] [--device cuda] [--one-file] [--loading-only]
 
 With --one-file the same weights are read from one checkpoint in Stable Diffusion's original layout, and not from a
-directory in diffusers' layout.
+directory in diffusers' layout. With --loading-only the networks are loaded, and no picture goes through them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,18 +172,24 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def measure(model: Path, device: str) -> None:
-    """Save and open two pictures in this process and print the table."""
+def measure(model: Path, device: str, names: Sequence[str]) -> None:
+    """Load the networks, save and open pictures of those names in this process, and print the table."""
     recorder = Recorder()
-    pictures = {name: Image.fromarray(made_up_picture(seed)) for seed, name in enumerate(("first", "second"))}
+    pictures = {name: Image.fromarray(made_up_picture(seed)) for seed, name in enumerate(names)}
     with recorder.stage("import pillow_sdc"):
         import pillow_sdc
     with recorder.stage("import torch, diffusers, transformers, faiss"):
         _import_libraries()
+    from pillow_sdc.models import get_models
+
     _watch_package(recorder)
     console = Console() if sys.stdout.isatty() else Console(width=OUTPUT_WIDTH)
     results = []
     with pillow_sdc.configure(model=model, device=device, dtype="auto", denoise_steps=DENOISE_STEPS):
+        if not pictures:
+            models = get_models(pillow_sdc.settings())
+            with recorder.stage("loading"):
+                _ = models.autoencoder, models.denoiser
         for name, picture in pictures.items():
             file = io.BytesIO()
             with recorder.stage(f"{name} picture: Image.save"):
@@ -196,7 +202,8 @@ def measure(model: Path, device: str) -> None:
             results.append(f"{len(file.getvalue()):,} bytes, noise variance {report['noise_variance']:.4f}")
 
     console.print(_table(recorder.stages, with_gpu=device.startswith("cuda")))
-    console.print(f"pictures: {SIDE}×{SIDE}; {'; '.join(results)}", highlight=False)
+    if results:
+        console.print(f"pictures: {SIDE}×{SIDE}; {'; '.join(results)}", highlight=False)
     console.print(f"peak resident memory: {_peak_resident(recorder)}", highlight=False)
     console.print(f"machine: {_machine(device)}", highlight=False)
 
@@ -300,12 +307,13 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", help="name of a torch device (default: %(default)s)")
     parser.add_argument("--one-file", action="store_true", help="from one checkpoint, made if missing, 4 or 2 GB")
+    parser.add_argument("--loading-only", action="store_true", help="no pictures")
     parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     directory = arguments.directory / arguments.dtype
     model = directory.with_suffix(".safetensors") if arguments.one_file else directory
     if arguments.in_this_process:
-        measure(model, arguments.device)
+        measure(model, arguments.device, () if arguments.loading_only else ("first", "second"))
         return
     if not is_complete(directory):
         print(f"building {directory}", flush=True)
