@@ -50,8 +50,8 @@ class Settings(NamedTuple):
             model itself. ``"compact"`` has none but its own.
         device: ``"auto"`` (the accelerator if there is one, else the CPU) or the name of a torch device; the
             embedded model runs on CUDA only with onnxruntime-gpu, and otherwise on the CPU.
-        dtype: ``"auto"`` (half precision on accelerators, float32 on the CPU), ``"float32"``, ``"float16"`` or ``"bfloat16"``; the
-            embedded model always computes in 8 bits.
+        dtype: ``"auto"`` (half precision on accelerators, float32 on the CPU), ``"float32"``, ``"float16"`` or
+            ``"bfloat16"``; the embedded model always computes in 8 bits.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
         compile: Whether torch compiles the networks for recurring shapes; no effect on the embedded model.
         codec: The codec of a ``save`` without ``codec`` and without an option of a codec: ``"palette"``, ``"context"``
