@@ -8,6 +8,7 @@
 # make format       mends style and formatting where ruff can
 # make fuzz         holds mutated files against what SECURITY.md promises, for half a minute, and has a compiler, where
 #                   there is one, check the kernel
+# make gpu          tests and measures on a machine with CUDA, in six minutes; the figures go to out/gpu.json
 # make docs         builds the documentation into out/site
 # make clean        removes .venv and out
 # make help         prints this
@@ -32,7 +33,7 @@ FAST := alpha container context_stream layers metadata mixtures noise_schedule o
 	trellis uint8
 FAST_TESTS := $(FAST:%=tests/test_%.py)
 
-.PHONY: demo help test test-fast test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz docs lint format clean
+.PHONY: demo help test test-fast test-pillow test-other-pillows test-other-pythons $(OTHER_PILLOWS:%=test-pillow-%) fuzz gpu docs lint format clean
 
 demo: $(DEMO)
 	@$(BIN)/python examples/demo.py
@@ -62,6 +63,9 @@ test-other-pythons: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python fuzz/fuzz_open.py --seconds 30
 	$(BIN)/python fuzz/fuzz_kernel.py --runs 3000
+
+gpu: $(INSTALLED)
+	$(BIN)/python benchmarks/gpu.py --tests --json out/gpu.json
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
