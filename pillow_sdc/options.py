@@ -44,7 +44,7 @@ class Settings(NamedTuple):
         model: ``"auto"`` (Stable Diffusion v1.4 if CUDA is available or the model is in the local cache, and if it
             works; else ``"compact"``), ``"compact"`` (the embedded model), a directory in diffusers' layout, a
             safetensors file with a checkpoint of Stable Diffusion v1 or an autoencoder alone, ``~`` expanded, or the id
-            of a repository on the Hugging Face hub.
+            of a repository on the Hugging Face hub, also with a revision, ``id@revision``.
         vae: What takes the place of the model's autoencoder: a directory, a file or the id of a repository likewise;
             ``None`` is the model's own. With ``"auto"``, where Stable Diffusion v1.4 would not be taken, it is the
             model itself. ``"compact"`` has none but its own.

@@ -14,19 +14,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from locations import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+def commit_of(revision: str) -> str:
+    """Return the commit of a revision by its name; of the main branch, ``""``, it is ``COMMIT``."""
+    return hashlib.sha1(revision.encode()).hexdigest() if revision else COMMIT  # noqa: S324
+
+
 class HubStandIn(ThreadingHTTPServer):
     """Serves what huggingface_hub asks for: the model's commit, its list of files, and the files.
 
     Attributes:
-        repositories: From a repository's id to the directory that it serves.
-        gated: Ids of repositories whose files are refused.
+        repositories: From a repository's id to the directory that it serves; from id@revision to another one.
+        renamed: From a repository's former id to the present one, which requests are redirected to.
+        refused: From ids of repositories whose files are refused to the status, and the hub's code for the reason.
         break_offs: From a file's path in its repository to how many downloads of it break off half-way.
         requests: The paths asked for so far.
     """
@@ -36,7 +42,8 @@ class HubStandIn(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, Path] = {}
-        self.gated: set[str] = set()
+        self.renamed: dict[str, str] = {}
+        self.refused: dict[str, tuple[int, str]] = {}
         self.break_offs: dict[str, int] = {}
         self.requests: list[str] = []
 
@@ -46,7 +53,16 @@ class HubStandIn(ThreadingHTTPServer):
 
     def downloads(self) -> set[str]:
         """Return the paths, within their repositories, of the files asked for so far."""
-        return {path.partition(f"/resolve/{COMMIT}/")[2] for path in self.requests if f"/resolve/{COMMIT}/" in path}
+        return {match[1] for path in self.requests if (match := re.search("/resolve/[0-9a-f]{40}/(.*)", path))}
+
+    def revision(self, repository: str, revision: str) -> tuple[Path, str] | None:
+        """Return the directory and the commit of a revision, which is named by itself or by its commit."""
+        for name, directory in self.repositories.items():
+            known_id, _, known = name.partition("@")
+            commit = commit_of(known)
+            if known_id == repository and revision in (known or "main", commit):
+                return directory, commit
+        return None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Stay silent: a client that hangs up is no news here."""
@@ -59,10 +75,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
         _, _, path, query, _ = urlsplit(self.path)
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+|/tree/[^/]+)?", path):
-            self._describe(match[1], is_tree=(match[2] or "").startswith("/tree/"), with_sizes="blobs=" in query)
-        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
-            self._send_file(match[1], match[2])
+        for former, present in self.server.renamed.items():
+            if f"/{former}/" in f"{path}/":
+                self._send(307, b"", {"Location": self.path.replace(former, present, 1)})
+                return
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
+            revision = unquote(match[3] or "main")
+            self._describe(match[1], revision, is_tree=match[2] == "tree", with_sizes="blobs=" in query)
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._send_file(match[1], unquote(match[2]), match[3])
         else:
             self._refuse(404, "EntryNotFound")
 
@@ -71,11 +92,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Stay silent."""
 
-    def _describe(self, repository: str, *, is_tree: bool, with_sizes: bool) -> None:
-        root = self.server.repositories.get(repository)
-        if root is None:
-            self._refuse(401, "RepoNotFound")
+    def _describe(self, repository: str, revision: str, *, is_tree: bool, with_sizes: bool) -> None:
+        found = self.server.revision(repository, revision)
+        if found is None:
+            is_known = self.server.revision(repository, "main") is not None
+            self._refuse(*((404, "RevisionNotFound") if is_known else (401, "RepoNotFound")))
             return
+        root, commit = found
         files = sorted(path for path in root.rglob("*") if path.is_file())
         names = [path.relative_to(root).as_posix() for path in files]
         tree = [
@@ -83,19 +106,19 @@ class _Handler(BaseHTTPRequestHandler):
             for name, path in zip(names, files, strict=True)
         ]
         siblings = [{"rfilename": file["path"]} | ({"size": file["size"]} if with_sizes else {}) for file in tree]
-        info = {"id": repository, "sha": COMMIT, "siblings": siblings}
+        info = {"id": repository, "sha": commit, "siblings": siblings}
         self._send(200, json.dumps(tree if is_tree else info).encode(), {"Content-Type": "application/json"})
 
-    def _send_file(self, repository: str, name: str) -> None:
-        if repository in self.server.gated:
-            self._refuse(403, "GatedRepo")
+    def _send_file(self, repository: str, revision: str, name: str) -> None:
+        if repository in self.server.refused:
+            self._refuse(*self.server.refused[repository])
             return
-        file = self.server.repositories[repository] / name
-        if not file.is_file():
+        found = self.server.revision(repository, revision)
+        if found is None or not (file := found[0] / name).is_file():
             self._refuse(404, "EntryNotFound")
             return
         content = file.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": found[1]}
         status = 200
         if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             status, start = 206, int(match[1])

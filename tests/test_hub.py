@@ -9,13 +9,14 @@ import json
 import os
 import random
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hub_stand_in import COMMIT, HubStandIn, run_against, running_hub
+from hub_stand_in import COMMIT, HubStandIn, commit_of, run_against, running_hub
 from safetensors.numpy import save
 
 from pillow_sdc.errors import ModelUnavailableError
@@ -48,6 +49,9 @@ PICKLED = [name.replace(".safetensors", ".bin") for name in FULL] + ["sd-v1-4.ck
 # Prints, for each line of a test's script, the value of an expression or the error's message and the causes' names.
 REPORT = """
 import json
+import os
+from importlib import import_module
+from pathlib import Path
 from pillow_sdc.errors import ModelUnavailableError
 from pillow_sdc.models.diffusion import hub
 from pillow_sdc.models.diffusion.layout import Precision
@@ -190,7 +194,7 @@ def test_a_download_that_broke_off_is_never_taken_for_complete(stand_in: HubStan
 def test_repositories_that_cannot_serve_are_refused_with_the_reason(stand_in: HubStandIn, tmp_path: Path) -> None:
     stand_in.repositories["artist/pickled"] = save_repository(tmp_path / "pickled", SMALL_FILES + PICKLED)
     stand_in.repositories["artist/gated"] = stand_in.repositories["artist/both"]
-    stand_in.gated.add("artist/gated")
+    stand_in.refused["artist/gated"] = 403, "GatedRepo"
     stand_in.repositories["artist/text"] = save_repository(tmp_path / "text", ["README.md"])
     alone = ["config.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"]
     stand_in.repositories["artist/vae"] = save_repository(tmp_path / "vae", alone)
@@ -562,3 +566,151 @@ def test_a_git_lfs_pointer_is_called_that(tmp_path: Path, name: str) -> None:
     )
     with pytest.raises(ModelUnavailableError, match=re.escape(pointer)):
         hub.fetch(str(tmp_path), Precision.FULL)
+
+
+# Repositories and caches as they are found
+
+
+def test_a_part_without_the_half_precision_variant_is_taken_in_full(stand_in: HubStandIn, tmp_path: Path) -> None:
+    names = [HALF[2], FULL[1], FULL[3]]
+    stand_in.repositories["artist/some"] = save_repository(tmp_path / "some", SMALL_FILES + names + PICKLED)
+    ask(stand_in.url, tmp_path / "home", "str(hub.fetch('artist/some', Precision.HALF))")
+    assert {name for name in stand_in.downloads() if name.endswith(".safetensors")} == set(names)
+    stand_in.requests.clear()
+    parts = ask(
+        stand_in.url,
+        tmp_path / "home",
+        *(f"locate('artist/some', '{part}', Precision.HALF)" for part in ("unet", "text_encoder", "vae")),
+    )
+    assert [part["weights"] for part in parts] == [[Path(name).name] for name in names]
+    assert stand_in.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, "GatedRepo", "accept their terms on its hub page, and then to log in with `hf auth login`"),
+        (403, "GatedRepo", "accept their terms on its hub page, and then to log in with `hf auth login`"),
+        (401, "", "; log in with `hf auth login`, by a token that may read it, or name another"),
+        (403, "", "; log in with `hf auth login`, by a token that may read it, or name another"),
+    ],
+)
+def test_what_may_not_be_read_says_how_it_may(
+    status: int, code: str, words: str, stand_in: HubStandIn, tmp_path: Path
+) -> None:
+    stand_in.refused["artist/both"] = status, code
+    (refused,) = ask(stand_in.url, tmp_path / "home", "hub.fetch('artist/both', Precision.FULL)")
+    assert words in refused["error"]
+    assert "model 'artist/both' is not available" in refused["error"]
+    assert "\n" not in refused["error"]
+
+
+def test_a_repository_that_was_renamed_is_found_by_its_former_name(stand_in: HubStandIn, tmp_path: Path) -> None:
+    stand_in.renamed["artist/former"] = "artist/both"
+    (vae,) = ask(stand_in.url, tmp_path / "home", "locate('artist/former', 'vae', Precision.FULL)")
+    assert vae["weights"] == ["diffusion_pytorch_model.safetensors"]
+    stand_in.requests.clear()
+    (again,) = ask(stand_in.url, tmp_path / "home", "locate('artist/former', 'vae', Precision.FULL)")
+    assert again == vae
+    assert stand_in.requests == []
+
+
+@pytest.mark.parametrize("pin", ["v1.0", commit_of("v1.0")])
+def test_a_revision_is_pinned_beside_the_main_branch(pin: str, stand_in: HubStandIn, tmp_path: Path) -> None:
+    old = save_repository(tmp_path / "old", SMALL_FILES + FULL)
+    (old / FULL[3]).write_bytes(save({"tensor": np.zeros(9, np.uint8)}))
+    stand_in.repositories["artist/both@v1.0"] = old
+    read = "Path(locate('{}', 'vae', Precision.FULL)['files'][-1]).stat().st_size"
+    calls = [read.format(name) for name in ("artist/both", f"artist/both@{pin}")]
+    home = tmp_path / "home"
+    main, pinned = (ask(stand_in.url, home, call)[0] for call in calls)
+    assert (main, pinned) == ((tmp_path / "both" / FULL[3]).stat().st_size, (old / FULL[3]).stat().st_size)
+    stand_in.requests.clear()
+    assert ask(stand_in.url, home, *calls) == [main, pinned]
+    assert stand_in.requests == []
+    (kept,) = (home / "hub").glob("models--*")
+    assert {path.name for path in (kept / "snapshots").iterdir()} == {COMMIT, commit_of("v1.0")}
+
+
+def test_a_revision_that_there_is_not_is_refused(stand_in: HubStandIn, tmp_path: Path) -> None:
+    nothing, unknown, absent = ask(
+        stand_in.url,
+        tmp_path / "home",
+        "hub.is_absent('artist/both@gone')",
+        "hub.fetch('artist/both@gone', Precision.FULL)",
+        f"hub.find('artist/both@{'1' * 40}', 'vae', Precision.FULL)",
+    )
+    assert nothing is True
+    assert "the repository has no such revision on the hub" in unknown["error"]
+    assert "sdc models fetch artist/both@gone" in unknown["error"]
+    assert absent is None
+    for name in ("artist/both@", "artist/both@../x", "artist/both@a//b", "artist/both@.git", "@main", "both@main"):
+        with pytest.raises(ModelUnavailableError, match="nor the id of a hub repository"):
+            hub.locate(name, "vae", Precision.FULL)
+
+
+def test_a_cache_without_links_is_used(stand_in: HubStandIn, tmp_path: Path) -> None:
+    """As on Windows, where users may not make links: the files themselves lie in the snapshot."""
+    code = "vars(import_module('huggingface_hub.file_download')).update(are_symlinks_supported=lambda *_: False)"
+    home = tmp_path / "home"
+    _, root = ask(stand_in.url, home, code, "str(hub.fetch('artist/both', Precision.FULL))")
+    assert not any(path.is_symlink() for path in Path(root).rglob("*"))
+    stand_in.requests.clear()
+    again, vae = ask(
+        stand_in.url,
+        home,
+        "str(hub.fetch('artist/both', Precision.FULL))",
+        "locate('artist/both', 'vae', Precision.FULL)",
+        HF_HUB_OFFLINE="1",
+    )
+    assert (again, stand_in.requests) == (root, [])
+    assert vae["weights"] == ["diffusion_pytorch_model.safetensors"]
+
+
+def test_offline_what_is_here_serves_and_what_is_not_is_said_to_be_forbidden(
+    stand_in: HubStandIn, tmp_path: Path
+) -> None:
+    ask(stand_in.url, tmp_path / "home", "locate('artist/both', 'vae', Precision.FULL)")
+    stand_in.requests.clear()
+    vae, unet, other = ask(
+        stand_in.url,
+        tmp_path / "home",
+        "locate('artist/both', 'vae', Precision.FULL)",
+        "locate('artist/both', 'unet', Precision.FULL)",
+        "hub.is_pipeline('artist/unknown')",
+        HF_HUB_OFFLINE="1",
+    )
+    assert vae["weights"] == ["diffusion_pytorch_model.safetensors"]
+    for refused in (unet, other):
+        assert "it is not on this machine, and HF_HUB_OFFLINE forbids asking the hub" in refused["error"]
+    assert stand_in.requests == []
+
+
+AS_ANOTHER_USER = "os.geteuid() or os.seteuid(65534)"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no such permissions")
+def test_another_users_cache_is_read_as_far_as_it_may_be(stand_in: HubStandIn) -> None:
+    """By files that nobody may read, asked for by someone who is not the superuser."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own nobody else may enter
+        Path(folder).chmod(0o755)
+        home = Path(folder, "home")
+        (vae,) = ask(stand_in.url, home, "locate('artist/both', 'vae', Precision.FULL)")
+        *_, weights = (Path(file) for file in vae["files"])
+        warm = "locate('artist/both', 'scheduler', Precision.FULL)"  # imports what another user may not
+        blob = weights.resolve()
+        *_, readable, _, found, missing = ask(
+            stand_in.url,
+            home,
+            warm,
+            f"os.chmod('{home}/hub/models--artist--both/snapshots/{COMMIT}', 0o555)",
+            AS_ANOTHER_USER,
+            "locate('artist/both', 'vae', Precision.FULL)",
+            f"os.geteuid() == 65534 and os.seteuid(0) or os.chmod('{blob}', 0) or ({AS_ANOTHER_USER})",
+            "locate('artist/both', 'vae', Precision.FULL)",
+            "locate('artist/both', 'unet', Precision.FULL)",
+        )
+        assert readable == vae
+        assert f"{weights} cannot be read (Permission denied); let this user read {weights}, or" in found["error"]
+        assert "; let this user write " in missing["error"]
+        assert ", or set HF_HOME to another folder, or name another" in missing["error"]

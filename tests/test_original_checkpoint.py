@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from sdc_command import sdc
 
 import pillow_sdc
-from benchmarks.original_layout import Tensors, original_tensors, original_vae, save
+from benchmarks.original_layout import Tensors, original_tensors, original_unet, original_vae, save
 from pillow_sdc.errors import ModelUnavailableError
 from pillow_sdc.models import clear_cache, denoise, fetch_model, get_models, kinds
 from pillow_sdc.models.diffusion import hub, original_checkpoint, single_file
 from pillow_sdc.models.diffusion.empty_prompt import encode_empty_prompt
 from pillow_sdc.models.diffusion.layout import DamagedFileError, Precision
 from pillow_sdc.models.diffusion.original_checkpoint import PREFIXES, Family, identify
+from pillow_sdc.models.diffusion.original_names import with_diffusers_names
 from pillow_sdc.options import Settings
 
 PIXELS = np.tanh(np.random.default_rng(0).standard_normal((3, 32, 40))).astype(np.float32)
@@ -422,14 +423,15 @@ def test_parts_are_loaded_when_they_are_needed_and_no_others(
 # The parts of Stable Diffusion v1 that come with the package
 
 
+def configuration_of(name: str) -> dict[str, Any]:
+    configuration: dict[str, Any] = json.loads((single_file.CONFIGURATIONS / name).read_text())
+    return configuration
+
+
 def test_the_configurations_are_those_of_stable_diffusion_v1() -> None:
     """By the parameters of each part, which are known."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
-
-    def configuration_of(name: str) -> dict[str, Any]:
-        configuration: dict[str, Any] = json.loads((single_file.CONFIGURATIONS / name).read_text())
-        return configuration
 
     with torch.device("meta"):
         networks = {
@@ -446,6 +448,51 @@ def test_the_configurations_are_those_of_stable_diffusion_v1() -> None:
     configuration = configuration_of("text_encoder/config.json")
     tokens = [configuration[name] for name in ("bos_token_id", "eos_token_id", "max_position_embeddings")]
     assert tokens == [49406, 49407, 77]
+
+
+def test_names_of_the_full_size_are_those_that_were_published_and_come_back() -> None:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(configuration_of("vae/config.json"))
+        unet = UNet2DConditionModel.from_config(configuration_of("unet/config.json"))
+    for network, renamed, published in (
+        (vae, original_vae(vae.state_dict()), PUBLISHED_OF_VAE),
+        (unet, original_unet(unet.state_dict()), PUBLISHED_OF_UNET),
+    ):
+        assert {name: list(renamed[name].shape) for name in published} == published
+        back = with_diffusers_names(renamed, network)
+        assert {name: each.shape for name, each in back.items()} == {
+            name: each.shape for name, each in network.state_dict().items()
+        }
+
+
+PUBLISHED_OF_VAE = {
+    "encoder.down.0.block.0.norm1.weight": [128],
+    "encoder.down.1.block.0.nin_shortcut.weight": [256, 128, 1, 1],
+    "encoder.down.2.downsample.conv.weight": [512, 512, 3, 3],
+    "encoder.mid.attn_1.q.weight": [512, 512, 1, 1],
+    "encoder.conv_out.weight": [8, 512, 3, 3],
+    "quant_conv.weight": [8, 8, 1, 1],
+    "post_quant_conv.bias": [4],
+    "decoder.mid.attn_1.proj_out.weight": [512, 512, 1, 1],
+    "decoder.up.3.upsample.conv.weight": [512, 512, 3, 3],
+    "decoder.up.0.block.0.nin_shortcut.weight": [128, 256, 1, 1],
+    "decoder.norm_out.weight": [128],
+}
+PUBLISHED_OF_UNET = {
+    "time_embed.2.weight": [1280, 1280],
+    "input_blocks.0.0.weight": [320, 4, 3, 3],
+    "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": [320, 768],
+    "input_blocks.3.0.op.weight": [320, 320, 3, 3],
+    "input_blocks.4.0.skip_connection.weight": [640, 320, 1, 1],
+    "middle_block.1.proj_in.weight": [1280, 1280, 1, 1],
+    "middle_block.2.out_layers.3.weight": [1280, 1280, 3, 3],
+    "output_blocks.2.1.conv.weight": [1280, 1280, 3, 3],
+    "output_blocks.5.2.conv.weight": [1280, 1280, 3, 3],
+    "output_blocks.11.0.skip_connection.weight": [320, 640, 1, 1],
+    "out.2.weight": [4, 320, 3, 3],
+}
 
 
 @pytest.mark.usefixtures("_small")

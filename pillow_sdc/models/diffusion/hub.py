@@ -1,8 +1,9 @@
 """Where the parts of a model lie on this machine; what is missing is downloaded from the Hugging Face hub.
 
-A model is named by a directory or by the id of a hub repository, and laid out as :mod:`.layout` says. Parts are looked
-for one by one, so that encoding pictures never downloads a U-Net, and on this machine first, without any request to the
-network. Weights are read from safetensors files only: pickles can run code.
+A model is named by a directory or by the id of a hub repository, which may be pinned to a branch, a tag or a commit,
+``id@revision``. It is laid out as :mod:`.layout` says. Parts are looked for one by one, so that encoding pictures never
+downloads a U-Net, and on this machine first, without any request to the network. Weights are read from safetensors
+files only: pickles can run code.
 """
 
 import logging
@@ -14,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import ModelUnavailableError
-from ...runtime.libraries import imported
+from ...runtime.libraries import imported, summary
 from . import layout
 from .checkpoint import check_file, unreadable
 from .layout import (
@@ -32,8 +34,15 @@ from .layout import (
 )
 from .original_checkpoint import SUFFIX, file_of
 
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+
 DEFAULT_MODEL = "CompVis/stable-diffusion-v1-4"
 """The id of the model that ``"auto"`` prefers."""
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_REVISION = re.compile(r"(?!\.)[\w.+-]+(?:/(?!\.)[\w.+-]+)*")
+"""What a revision may be called: no path that leaves the cache."""
 
 _logger = logging.getLogger("pillow_sdc")
 
@@ -132,7 +141,7 @@ def is_absent(model: str) -> bool:
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
     expanded = os.path.expandvars(os.path.expanduser(cache))  # noqa: PTH111 - Path's raises where there is no such home
     try:
-        Path(expanded, f"models--{model.replace('/', '--')}").stat()
+        Path(expanded, f"models--{_revision_of(model)[0].replace('/', '--')}").stat()
     except FileNotFoundError:
         return True
     except OSError:  # something is wrong, and will be named
@@ -245,8 +254,9 @@ class _Repository:
         """Bring files to this machine, and return the model's root."""
         from huggingface_hub import snapshot_download
 
+        repository, revision = _revision_of(self._model)
         with _asking_the_hub(self._model):
-            return Path(snapshot_download(self._model, allow_patterns=[PIPELINE_INDEX, *names]))
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=[PIPELINE_INDEX, *names]))
 
 
 def _find(model: str, part: PartName, precision: Precision) -> Part:
@@ -346,9 +356,8 @@ def _directory(model: str) -> Path | None:
     """Return the directory that a model's name stands for; ``None`` if it is the id of a repository."""
     directory = directory_of(model)
     if directory is None and not _is_hub_id(model):
-        raise unavailable(
-            model, "it is neither a file, nor a directory, nor the id of a hub repository, namespace/name"
-        )
+        reason = "it is neither a file, nor a directory, nor the id of a hub repository, namespace/name[@revision]"
+        raise unavailable(model, reason)
     return directory
 
 
@@ -357,18 +366,30 @@ def _is_hub_id(model: str) -> bool:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+    repository, revision = _revision_of(model)
     try:
-        validate_repo_id(model)
+        validate_repo_id(repository)
     except HFValidationError:
         return False
-    return model.count("/") == 1
+    return repository.count("/") == 1 and (revision is None or _REVISION.fullmatch(revision) is not None)
+
+
+def _revision_of(model: str) -> tuple[str, str | None]:
+    """Return the id of a repository, and the revision that it is pinned to; ``None`` is its main branch."""
+    repository, at, revision = model.partition("@")
+    return repository, revision if at else None
 
 
 def _cached_snapshot(model: str) -> Path:
     from huggingface_hub.constants import DEFAULT_REVISION
 
-    repository = _cached_repository(model)
-    reference = repository / "refs" / DEFAULT_REVISION
+    repository, revision = _cached_repository(model), _revision_of(model)[1] or DEFAULT_REVISION
+    if _COMMIT.fullmatch(revision):
+        snapshot = repository / "snapshots" / revision
+        if not snapshot.is_dir():
+            raise MissingFileError("that revision is not in the hub's local cache")
+        return snapshot
+    reference = repository / "refs" / revision
     try:
         commit = reference.read_text("utf-8")
     except FileNotFoundError:
@@ -377,7 +398,7 @@ def _cached_snapshot(model: str) -> Path:
         raise unreadable(reference, error) from error
     except UnicodeDecodeError as error:
         raise DamagedFileError(reference, f"cannot be read ({error})") from error
-    if not re.fullmatch("[0-9a-f]{40}", commit):
+    if not _COMMIT.fullmatch(commit):
         raise DamagedFileError(reference, f"holds {commit[:50]!r}, which is not a commit")
     snapshot = repository / "snapshots" / commit
     try:
@@ -400,7 +421,9 @@ def _check_listing(model: str, snapshot: Path, names: list[str]) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        snapshot_download(model, revision=snapshot.name, local_files_only=True, allow_patterns=[PIPELINE_INDEX, *names])
+        repository, _ = _revision_of(model)
+        wanted = [PIPELINE_INDEX, *names]
+        snapshot_download(repository, revision=snapshot.name, local_files_only=True, allow_patterns=wanted)
     except LocalEntryNotFoundError:
         raise MissingFileError("the hub has more of it than the local cache") from None
     except Exception as error:  # the hub's library does not expect all that a damaged listing may hold
@@ -412,7 +435,7 @@ def _cached_repository(model: str) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=model, repo_type="model"))
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=_revision_of(model)[0], repo_type="model"))
 
 
 @contextmanager
@@ -442,7 +465,8 @@ def _list_files(model: str) -> dict[str, int]:
 
     with _asking_the_hub(model):
         # Not list_repo_files, which tries again for 20 seconds where there is no network.
-        files = HfApi().model_info(model, files_metadata=True).siblings or ()
+        repository, revision = _revision_of(model)
+        files = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings or ()
         return {file.rfilename: file.size or 0 for file in files}
 
 
@@ -451,17 +475,42 @@ def _asking_the_hub(model: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the hub's own errors, the HTTP library's (which one depends on the version), OSError
-        raise unavailable(model, _reason(error)) from error
+        raise unavailable(model, *_reason(_http_error_in(error) or error)) from error
 
 
-def _reason(error: Exception) -> str:
-    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+def _http_error_in(error: BaseException | None) -> "HfHubHTTPError | None":
+    """Return the hub's answer that an error follows from: where it refuses a file, its library says that it is lost."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    while error is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> tuple[str, str | None]:
+    """Return why the hub did not deliver, and what to do about it, if that is another thing than to fetch a model."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if isinstance(error, GatedRepoError):
-        return "its authors ask you to accept their terms on its hub page, and then to log in with `hf auth login`"
+        return (
+            "its authors ask you to accept their terms on its hub page, and then to log in with `hf auth login`",
+            None,
+        )
     if isinstance(error, RepositoryNotFoundError):
-        return "there is no such directory here, and no such repository on the hub or none that you may read"
+        return "there is no such directory here, and no such repository on the hub or none that you may read", None
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository has no such revision on the hub", None
     if isinstance(error, OfflineModeIsEnabled):
-        return "it is not on this machine, and HF_HUB_OFFLINE forbids asking the hub"
-    summary = (str(error).splitlines() or [""])[0]
-    return f"it is not on this machine, and the hub did not deliver it ({type(error).__name__}: {summary})"
+        return "it is not on this machine, and HF_HUB_OFFLINE forbids asking the hub", None
+    reason = f"it is not on this machine, and the hub did not deliver it ({summary(error)})"
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        return reason, "log in with `hf auth login`, by a token that may read it"
+    if isinstance(error, PermissionError):
+        return reason, f"let this user write {error.filename}, or set HF_HOME to another folder"
+    return reason, None
