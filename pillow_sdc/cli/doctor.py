@@ -64,6 +64,7 @@ def doctor(
         checks.kernel()
         with checks.of("decodes"), _without_warnings():
             checks.accelerator()
+            checks.model_folders()
             checks.decoding(settings)
     if checks.failed:
         typer.echo(f"\n{typer.style('Decoding would fail here.', fg=typer.colors.RED)}")
@@ -169,6 +170,19 @@ class _Checks:
         kind = torch.accelerator.current_accelerator().type
         describe = getattr(torch.get_device_module(kind), "get_device_name", lambda: "")
         self.say("ok", "accelerator", f"{kind} {describe()}".rstrip())
+
+    def model_folders(self) -> None:
+        """Tell how many models are in the folders of the environment variable for them."""
+        from . import local_models
+
+        if not os.environ.get(local_models.MODEL_PATH):
+            return
+        folders = local_models.models_in_folders()
+        count = len(folders.checkpoints) + len(folders.pipelines)
+        plural = "" if count == 1 else "s"
+        self.say("ok", "model folders", f"{count} model{plural} that would do; sdc models list shows them")
+        for path, reason in (*folders.unreadable.items(), *folders.damaged.items()):
+            self.say("note", "model folders", reason if path.is_file() else f"{path}: {reason}")
 
     def decoding(self, settings: "Settings") -> None:
         """Encode and decode a small picture, with the model of the settings if it is here, and say what decodes."""
