@@ -11,7 +11,7 @@ from ..runtime.torch_state import isolated
 from .diffusion.layout import Precision
 
 _DTYPES = {CPU: "float32", "cuda": "float16", "mps": "float16", "xpu": "float16"}
-"""What types of devices compute in unless told otherwise: half precision where they are quick in it; ROCm's is CUDA."""
+"""What types of devices compute in by default: half precision where they are quick in it; ROCm's is CUDA."""
 
 _logger = logging.getLogger("pillow_sdc")
 
