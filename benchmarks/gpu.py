@@ -307,6 +307,7 @@ def halve(models: Models, side: int, batch: int) -> dict[str, Any]:
     samples = [np.asarray(Image.fromarray(made_up_picture(seed)).resize((side, side))) for seed in range(batch)]
     files = pillow_sdc.encode_batch(samples, palette_size=16)
     on_cuda = models.device.startswith("cuda")
+    number = torch.device(models.device).index or 0  # which setting a limit wants, unlike the functions around it
     reset_peak(models.device)
     expected = [np.asarray(picture, int) for picture in pillow_sdc.decode_batch(files, batch_size=least)]
     peak = peak_of(models.device)
@@ -323,13 +324,13 @@ def halve(models: Models, side: int, batch: int) -> dict[str, Any]:
     if on_cuda:
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(models.device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, 1.15 * (peak or total) / total), models.device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, 1.15 * (peak or total) / total), number)
     try:
         with mock.patch.object(type(denoiser), "predict_noise", note):
             pictures = pillow_sdc.decode_batch(files, batch_size=batch)
     finally:
         if on_cuda:
-            torch.cuda.set_per_process_memory_fraction(1.0, models.device)
+            torch.cuda.set_per_process_memory_fraction(1.0, number)
     distance = max(int(abs(np.asarray(one, int) - other).max()) for one, other in zip(pictures, expected, strict=True))
     return {"batch": batch, "sizes": sorted(set(sizes), reverse=True), "largest difference": distance}
 
