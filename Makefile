@@ -9,7 +9,7 @@
 # make fuzz         holds mutated files against what SECURITY.md promises, for half a minute, and has a compiler, where
 #                   there is one, check the kernel
 # make gpu          tests and measures on a machine with CUDA, in six minutes; the figures go to out/gpu.json
-# make viewer       builds the decoder for browsers into out/viewer, and holds it against the golden files; needs Node 20
+# make viewer       builds the page that shows files into out/viewer, and tests it with the golden files; needs Node 20
 # make docs         builds the documentation into out/site
 # make clean        removes .venv and out
 # make help         prints this
@@ -65,8 +65,13 @@ fuzz: $(INSTALLED)
 	$(BIN)/python fuzz/fuzz_open.py --seconds 30
 	$(BIN)/python fuzz/fuzz_kernel.py --runs 3000
 
-viewer: viewer/node_modules/.package-lock.json
-	cd viewer && npm test --silent
+viewer: $(INSTALLED) viewer/node_modules/.package-lock.json viewer/public/preview.json
+	cd viewer && npm test --silent && npm run --silent build
+	$(BIN)/python -m pytest tests/test_viewer.py
+
+viewer/public/preview.json: pillow_sdc/pipeline/preview.py | $(INSTALLED)
+	@mkdir -p $(@D)
+	$(BIN)/python -c "import json; from pillow_sdc.pipeline.preview import WEIGHTS; print(json.dumps(WEIGHTS.tolist()))" > $@
 
 viewer/node_modules/.package-lock.json: viewer/package-lock.json
 	cd viewer && npm ci --no-audit --no-fund --silent
