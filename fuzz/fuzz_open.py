@@ -69,7 +69,7 @@ class SmallestAutoencoder:
 
 
 class SmallestModels:
-    name, device, denoiser = "smallest", "cpu", None
+    name, vae, device, denoiser = "smallest", None, "cpu", None
     autoencoder = SmallestAutoencoder()
 
 

@@ -48,10 +48,10 @@ class Settings(NamedTuple):
         vae: What takes the place of the model's autoencoder: a directory, a file or the id of a repository likewise;
             ``None`` is the model's own. With ``"auto"``, where Stable Diffusion v1.4 would not be taken, it is the
             model itself. ``"compact"`` has none but its own.
-        device: ``"auto"`` (CUDA if available, else the CPU) or the name of a torch device; the embedded model runs on
-            CUDA only with onnxruntime-gpu, and otherwise on the CPU.
-        dtype: ``"auto"`` (float16 on CUDA, float32 elsewhere), ``"float32"``, ``"float16"`` or ``"bfloat16"``; the
-            embedded model always computes in 8 bits.
+        device: ``"auto"`` (the accelerator if there is one, else the CPU) or the name of a torch device; the
+            embedded model runs on CUDA only with onnxruntime-gpu, and otherwise on the CPU.
+        dtype: ``"auto"`` (half precision on accelerators, float32 on the CPU), ``"float32"``, ``"float16"`` or
+            ``"bfloat16"``; the embedded model always computes in 8 bits.
         denoise_steps: Evaluations of the denoiser for one picture, 0 (no denoising) to 1,000.
         compile: Whether torch compiles the networks for recurring shapes; no effect on the embedded model.
         codec: The codec of a ``save`` without ``codec`` and without an option of a codec: ``"palette"``, ``"context"``

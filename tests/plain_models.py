@@ -55,6 +55,7 @@ class ZeroDenoiser:
 
 class PlainModels:
     name = "means"
+    vae = None
     device = "cpu"
 
     def __init__(self, denoiser: Denoiser | None = None) -> None:

@@ -242,7 +242,7 @@ def test_autoencoders_take_so_many_pixels_at_a_time_and_the_denoiser_all(
     autoencoder, denoiser = autoencoder_of(tiny_pipeline, device), denoiser_of(tiny_pipeline, device)
     pixels, latents = np.tanh(noise(5, 3, 40, 24)), noise(5, 4, 5, 3)
     encoded, decoded = autoencoder.encode(pixels), autoencoder.decode(latents)
-    name = "PIXELS_IN_A_PASS_ON_CUDA" if device == "cuda" else "PIXELS_IN_A_PASS_ELSEWHERE"
+    name = f"PIXELS_IN_A_PASS_ON_{'ACCELERATORS' if device == 'cuda' else 'THE_CPU'}"
     monkeypatch.setattr(diffusers_models, name, int(40 * 24 * pictures_in_a_pass))
     network = autoencoder._network
     of_encoder, of_decoder, of_unet = (passes_of(n) for n in (network.encoder, network.decoder, denoiser._network))

@@ -3,6 +3,9 @@
 import ast
 import importlib.util
 import inspect
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -72,3 +75,38 @@ def test_a_program_in_a_process_of_its_own_has_the_timer_too(timing: ModuleType)
 def test_a_program_that_fails_ends_the_benchmark(timing: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"code 1:\n(?s:.*)ValueError: no picture"):
         timing.run([sys.executable, "-c", "raise ValueError('no picture')"])
+
+
+def run_gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TORCHDYNAMO_DISABLE": "1"}  # compiling takes a minute
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def test_what_is_to_run_on_cuda_runs_at_small_size(tmp_path: Path) -> None:
+    file = tmp_path / "figures" / "gpu.json"
+    small = "--tiny", "--device", "cpu", "--side", "256", "--dtypes", "float32"
+    done = run_gpu(*small, "--pictures", "2", "--batches", "1", "2", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text("utf-8"))
+    works = [(row["work"], row["dtype"], row["compiled"], [*row["batches"]]) for row in found["rows"]]
+    latents = "pixels to latents", "latents to pixels, 4 steps"
+    files = "pictures to files", "files to pictures, 4 steps"
+    plain = [(work, "float32", False, ["1", "2"]) for work in (*latents, *files)]
+    assert works == plain + [(work, "float32", True, ["1", "2"]) for work in latents[::-1]]
+    assert all(row["plain"] > 0 and row["operations"] > 0 for row in found["rows"])
+    assert all(rate > 0 for row in found["rows"] for rate in row["batches"].values())
+    assert found["halving"] == {"batch": 2, "sizes": [2, 1], "largest difference": 0}
+    assert found["embedded"]["device"] == "cpu"
+    assert "files to pictures, 4 steps" in done.stdout
+
+
+def test_where_there_is_no_cuda_that_is_said_in_a_sentence() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is CUDA")
+    done = run_gpu("--tests")
+    assert done.returncode == 1
+    said = f"torch {torch.__version__} finds no CUDA here; --tiny --device cpu tries the benchmark out\n"
+    assert (done.stdout, done.stderr) == ("", said)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 import pillow_sdc
 import pillow_sdc.cli.info as cli_info
+from pillow_sdc.api import display
 from pillow_sdc.cli import app, sheet
 from pillow_sdc.format import container
 from pillow_sdc.format.codecs import ContextCodec, PaletteCodec, Uint8Codec
@@ -172,7 +173,7 @@ def test_the_sheet_shows_the_channels_as_they_are() -> None:
     data = pillow_sdc.encode(Image.linear_gradient("L"), codec="uint8", model="compact")
     latents = pillow_sdc.read_latents(data)
     channel = latents[1]
-    grey = np.asarray(sheet._grey(channel))
+    grey = np.asarray(display.grey(channel))
     expected = (channel - channel.min()) / (channel.max() - channel.min()) * 255
     assert np.abs(grey - expected).max() <= 0.51
     drawn = np.asarray(sheet.draw(io.BytesIO(data), "gradient.sdc").convert("L"))
@@ -182,7 +183,7 @@ def test_the_sheet_shows_the_channels_as_they_are() -> None:
 
 
 def test_a_channel_of_a_single_value_is_grey() -> None:
-    assert sheet._grey(np.full((3, 2), 0.7, np.float32)).getcolors() == [(6, 128)]
+    assert display.grey(np.full((3, 2), 0.7, np.float32)).getcolors() == [(6, 128)]
 
 
 @pytest.mark.parametrize("arguments", [["-"], ["a.sdc", "-o", "a.jpg"]])

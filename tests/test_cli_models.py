@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from benchmarks.original_layout import original_tensors, save
 from pillow_sdc.cli import app
 from pillow_sdc.models import clear_cache, compact, loading
 from pillow_sdc.models.compact import sessions
@@ -21,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "CODEC", "QUALITY", "AUTOLOAD"):
+    for name in ("MODEL", "DEVICE", "DTYPE", "DENOISE_STEPS", "CODEC", "QUALITY", "AUTOLOAD", "MODEL_PATH", "VAE"):
         monkeypatch.delenv(f"PILLOW_SDC_{name}", raising=False)
 
 
@@ -375,3 +376,60 @@ def test_doctor_downloads_nothing(hub_cache: Path, monkeypatch: pytest.MonkeyPat
     assert offline.exit_code == 1
     assert "fails decodes       nothing: someone/absent is not here, and HF_HUB_OFFLINE forbids" in offline.stdout
     assert not (hub_cache / "hub").exists()
+
+
+# Folders of checkpoints
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models as programs for Stable Diffusion keep it, and one that is not there."""
+    import torch
+
+    models = tmp_path / "models"
+    for name in ("Stable-diffusion/deep", "VAE", "Lora", ".git", "diffusers"):
+        (models / name).mkdir(parents=True)
+    tensors = original_tensors(tiny_pipeline)
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    save(halved, models / "Stable-diffusion" / "deep" / "pruned.safetensors")
+    save(tensors, models / ".git" / "hidden.safetensors")
+    vae = {name: tensor for name, tensor in tensors.items() if name.startswith("first_stage_model.")}
+    save(vae, models / "VAE" / "vae.safetensors")
+    save({"lora_unet_mid.lora_up.weight": torch.zeros(1)}, models / "Lora" / "style.safetensors")
+    (models / "Stable-diffusion" / "old.ckpt").write_bytes(b"PK\x03\x04")
+    (models / "Stable-diffusion" / "cut.safetensors").write_bytes(
+        (models / "VAE" / "vae.safetensors").read_bytes()[:-1]
+    )
+    shutil.copytree(tiny_pipeline, models / "diffusers" / "tiny")
+    (models / "loop").symlink_to(models)
+    (tmp_path / "elsewhere").symlink_to(models / "VAE")
+    folders = models, tmp_path / "elsewhere", tmp_path / "absent"
+    monkeypatch.setenv("PILLOW_SDC_MODEL_PATH", os.pathsep.join(map(str, folders)))
+    return models
+
+
+def test_list_shows_what_would_do_of_folders_of_checkpoints(checkpoints: Path, hub_cache: Path) -> None:
+    result = sdc("models", "list", "--debug")
+    assert result.exit_code == 0
+    lines = {line.split("  ")[0]: line for line in result.stdout.splitlines()}
+    pruned, vae = (checkpoints / name for name in ("Stable-diffusion/deep/pruned.safetensors", "VAE/vae.safetensors"))
+    assert lines[str(pruned)].endswith(" MB  Stable Diffusion v1, float16")
+    assert lines[str(vae)].endswith(" MB  autoencoder alone, for vae, too, float32")
+    assert lines[str(checkpoints / "diffusers" / "tiny")].endswith(" MB  pipeline in diffusers' layout")
+    cut = checkpoints / "Stable-diffusion" / "cut.safetensors"
+    assert f"{cut} is cut short" in lines[str(cut)]
+    assert sum(line.startswith(str(checkpoints)) for line in result.stdout.splitlines()) == 4
+    assert "what would not do, in the folders of PILLOW_SDC_MODEL_PATH: 1 LORA, 1 pickle" in result.stdout
+    absent = checkpoints.parent / "absent"
+    assert f"{absent}, by PILLOW_SDC_MODEL_PATH: No such file or directory" in result.stdout
+
+
+def test_doctor_says_what_is_in_folders_of_checkpoints(checkpoints: Path, hub_cache: Path) -> None:
+    result = sdc("doctor", "--model", "compact")
+    assert result.exit_code == 0
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    said = [line[1] for line in lines if line[1:] and line[1].startswith("model folders")]
+    assert len(said) == 3
+    assert "3 models that would do; sdc models list shows them" in said[0]
+    assert f"{checkpoints.parent / 'absent'}: No such file or directory" in said[1]
+    assert "is cut short" in said[2]

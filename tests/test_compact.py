@@ -27,7 +27,6 @@ from pillow_sdc.models.compact import sessions
 from pillow_sdc.models.diffusion.layout import Precision
 from pillow_sdc.models.kinds import DIFFUSERS
 from pillow_sdc.options import Settings
-from pillow_sdc.runtime import cuda_driver
 
 EMBEDDED = Settings(model="compact", device="cpu")
 CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -334,7 +333,7 @@ def test_cuda_with_onnxruntime_gpu_is_asked_for(
 def test_auto_is_cuda_where_there_is_a_driver_and_onnxruntime_gpu(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, driver: bool, providers: list[str], device: str
 ) -> None:
-    monkeypatch.setattr(cuda_driver, "is_there", lambda: driver)
+    monkeypatch.setattr(sessions, "has_cuda_driver", lambda: driver)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
     assert get_models(Settings(model="compact")).device == device
     assert caplog.records == []

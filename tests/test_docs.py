@@ -360,6 +360,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PILLOW_SDC_MODEL": "compact",
         "HF_HOME": str(tmp_path / "hugging_face"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
     }
 
 

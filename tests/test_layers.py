@@ -147,7 +147,7 @@ def test_the_embedded_model_knows_onnxruntime_alone_and_no_other_module_does() -
             assert packages & HEAVY <= {"onnxruntime"}, module
         else:
             assert "onnxruntime" not in packages, module
-        if module in ("models.arrays", "models.interfaces", "runtime.cuda_driver"):
+        if module in ("models.arrays", "models.interfaces", "runtime.accelerators"):
             assert not packages & HEAVY, module
 
 

@@ -414,7 +414,6 @@ LOAD = """
     import pillow_sdc
     from PIL import Image
     from pillow_sdc.models import devices
-    from pillow_sdc.runtime import cuda_driver
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     file = io.BytesIO()
@@ -471,7 +470,7 @@ def test_a_machine_with_cuda_and_no_hub_decodes_with_the_embedded_model_after_on
         LOAD
         + """
     devices.choose_device = lambda name: "cuda"
-    cuda_driver.is_there = lambda: True
+    devices.may_be_there = lambda: True
     for _ in range(2):
         image = Image.open(file)
         image.load()

@@ -42,8 +42,9 @@ def encode_batch(
         images: Pictures of any sizes and modes, uint8 arrays, or files, as :func:`pillow_sdc.encode` takes them. An
             iterator is read as the work goes on. Pictures, arrays and file objects are read before the next is asked
             for, and may then be closed or used again. Paths are opened in threads, later.
-        batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
-        threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
+        batch_size: The most pictures that the model takes at a time; 8 on an accelerator and 1 on the CPU
+            unless given.
+        threads: How many work side by side; as many as there are cores unless given. On the CPU the model computes
             in them too, and each holds the memory that a picture takes.
         **save_options: Those of ``Image.save`` but for ``progress``, the same for all.
 
@@ -123,8 +124,9 @@ def decode_batch(
         sources: Paths, bytes or file objects, as :func:`pillow_sdc.decode` takes them. An iterator is read as the work
             goes on. File objects are read before the next source is asked for, and may then be closed or used again.
             Paths are opened in threads, later.
-        batch_size: The most pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.
-        threads: How many work side by side; as many as there are cores unless given. Without CUDA the model computes
+        batch_size: The most pictures that the model takes at a time; 8 on an accelerator and 1 on the CPU
+            unless given.
+        threads: How many work side by side; as many as there are cores unless given. On the CPU the model computes
             in them too, and each holds the memory that a picture takes.
 
     Raises:

@@ -41,6 +41,15 @@ class SdcInfo(NamedTuple):
     bits_per_pixel: float
     chunks: tuple[tuple[str, int], ...]
 
+    def _repr_html_(self) -> str:
+        """Return a table, for notebooks."""
+        from .display import table
+
+        chunks = ", ".join(f"{letter} {length:,}" for letter, length in self.chunks)
+        numbers = {"file_bytes": f"{self.file_bytes:,}", "payload_bytes": f"{self.payload_bytes:,}"}
+        shown = {"bits_per_pixel": f"{self.bits_per_pixel:.3f}", "chunks": chunks}
+        return table({name: str(value) for name, value in (self._asdict() | numbers | shown).items()})
+
 
 def encode(image: "Picture", *, progress: ProgressCallback | None = None, **save_options: Any) -> bytes:
     """Return the bytes of an ``.sdc`` file.
@@ -103,17 +112,18 @@ def decode(source: SdcSource, *, progress: ProgressCallback | None = None) -> "I
 def read_latents(source: SdcSource) -> "NDArray[np.float32]":
     """Return a file's latents, float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled: a training sample for latent diffusion.
 
-    No model is loaded, and the latents are the same on every machine. They take a quarter of a byte a pixel, and the
-    file may be much smaller; Pillow's limit on decompression bombs does not apply.
+    Notebooks show them as pictures. No model is loaded, and the latents are the same on every machine. They take a
+    quarter of a byte a pixel, and the file may be much smaller; Pillow's limit on decompression bombs does not apply.
 
     Raises:
         NotSdcError: The file is not an SDC file (also a ``SyntaxError``).
         OSError: The file is damaged.
     """
     from ..pipeline import decoding
+    from .display import Latents
 
     with open_source(source) as fp:
-        return decoding.read_latents(fp, container.read_layout(fp)).latents
+        return decoding.read_latents(fp, container.read_layout(fp)).latents.view(Latents)
 
 
 def read_preview(source: SdcSource) -> "Image.Image":
@@ -141,7 +151,7 @@ def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None
         progress: As :func:`encode` calls it.
 
     Returns:
-        float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled.
+        float32 ``(4, ⌈H/8⌉, ⌈W/8⌉)``, SD-scaled, which notebooks show as pictures.
 
     Raises:
         TypeError: ``image`` is not one of these.
@@ -154,10 +164,11 @@ def encode_latents(image: "Picture", *, progress: ProgressCallback | None = None
 
     from ..pipeline import encoding
     from ..saving import converted
+    from .display import Latents
 
     with as_picture(image) as picture:
         samples = np.asarray(converted(picture))
-    return encoding.encode_latents(samples, options.settings(), progress)
+    return encoding.encode_latents(samples, options.settings(), progress).view(Latents)
 
 
 def decode_latents(

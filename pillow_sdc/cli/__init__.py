@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import batch, compare, decode, doctor, encode, info, models, streams, view
+from . import batch, compare, decode, doctor, encode, info, integrate, models, streams, thumbnail, view
 from .help import prose
 
 EXAMPLES = """[bold]Examples[/]
@@ -74,6 +74,8 @@ app.command(help=prose(decode.decode), epilog=decode.EXAMPLES)(decode.decode)
 app.command(help=prose(batch.batch), epilog=batch.EXAMPLES)(batch.batch)
 app.command(help=prose(info.info), epilog=info.EXAMPLES)(info.info)
 app.command(help=prose(view.view), epilog=view.EXAMPLES)(view.view)
+app.command(help=prose(thumbnail.thumbnail), epilog=thumbnail.EXAMPLES)(thumbnail.thumbnail)
 app.command(help=prose(compare.compare), epilog=compare.EXAMPLES)(compare.compare)
 app.add_typer(models.app, name="models")
 app.command(help=prose(doctor.doctor), epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(help=prose(integrate.integrate), epilog=integrate.EXAMPLES)(integrate.integrate)

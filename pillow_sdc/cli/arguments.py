@@ -153,7 +153,7 @@ Vae = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(
-        help="[bold]auto[/] or a torch device, such as [bold]cpu[/] or [bold]cuda:1[/].",
+        help="[bold]auto[/] or a torch device, such as [bold]cpu[/], [bold]cuda:1[/] or [bold]mps[/].",
         show_default=False,
         rich_help_panel=_MODEL_PANEL,
     ),

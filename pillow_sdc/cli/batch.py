@@ -159,7 +159,7 @@ def batch(
         typer.Option(
             parser=whole_number(1),
             metavar="NUMBER",
-            help="Pictures that the model takes at a time; 8 on CUDA and 1 elsewhere unless given.",
+            help="Pictures that the model takes at a time; 8 on an accelerator and 1 on the CPU unless given.",
             show_default=False,
             rich_help_panel=_WORKERS_PANEL,
         ),

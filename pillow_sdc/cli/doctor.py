@@ -63,7 +63,8 @@ def doctor(
         checks.embedded_weights()
         checks.kernel()
         with checks.of("decodes"), _without_warnings():
-            checks.cuda()
+            checks.accelerator()
+            checks.model_folders()
             checks.decoding(settings)
     if checks.failed:
         typer.echo(f"\n{typer.style('Decoding would fail here.', fg=typer.colors.RED)}")
@@ -149,25 +150,39 @@ class _Checks:
         kernel, reason = context_kernel.selection()
         self.say("ok" if kernel else "note", "context codec", reason)
 
-    def cuda(self) -> None:
+    def accelerator(self) -> None:
+        """Tell what torch could compute on besides the CPU."""
         from ..errors import ModelUnavailableError
-        from ..runtime import cuda_driver
+        from ..runtime import accelerators
         from ..runtime.libraries import imported
 
-        if not cuda_driver.may_be_there():
-            self.say("ok", "CUDA", "none: there is no driver, or torch is not installed")
+        if not accelerators.may_be_there():
+            self.say("ok", "accelerator", "none: there is no driver, or no torch that was built for one")
             return
         try:
             torch = imported("torch")
         except ModelUnavailableError as error:
-            self.say("note", "CUDA", f"only torch knows, and {error}")
+            self.say("note", "accelerator", f"only torch knows, and {error}")
             return
-        if torch.cuda.is_available():
-            self.say("ok", "CUDA", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
-        elif torch.version.cuda is None:
-            self.say("ok", "CUDA", "none: torch was built without it")
-        else:
-            self.say("ok", "CUDA", "none: torch finds no device")
+        if not torch.accelerator.is_available():
+            self.say("ok", "accelerator", "none: torch finds no device that it was built for")
+            return
+        kind = torch.accelerator.current_accelerator().type
+        describe = getattr(torch.get_device_module(kind), "get_device_name", lambda: "")
+        self.say("ok", "accelerator", f"{kind} {describe()}".rstrip())
+
+    def model_folders(self) -> None:
+        """Tell how many models are in the folders of the environment variable for them."""
+        from . import local_models
+
+        if not os.environ.get(local_models.MODEL_PATH):
+            return
+        folders = local_models.models_in_folders()
+        count = len(folders.checkpoints) + len(folders.pipelines)
+        plural = "" if count == 1 else "s"
+        self.say("ok", "model folders", f"{count} model{plural} that would do; sdc models list shows them")
+        for path, reason in (*folders.unreadable.items(), *folders.damaged.items()):
+            self.say("note", "model folders", reason if path.is_file() else f"{path}: {reason}")
 
     def decoding(self, settings: "Settings") -> None:
         """Encode and decode a small picture, with the model of the settings if it is here, and say what decodes."""

@@ -2,16 +2,29 @@
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ModelUnavailableError
 from ..models.diffusion import hub
 from ..models.diffusion.diffusers_models import SCALING_FACTORS
-from ..models.diffusion.layout import PIPELINE_INDEX, Precision
-from ..models.diffusion.original_checkpoint import Family, file_of, identify
+from ..models.diffusion.layout import PIPELINE_INDEX, DamagedFileError, Precision
+from ..models.diffusion.original_checkpoint import (
+    PICKLES,
+    PREFIXES,
+    SUFFIX,
+    CheckpointFile,
+    Family,
+    file_of,
+    identify,
+)
 from ..models.kinds import DIFFUSERS, SINGLE_FILE
 from ..runtime.libraries import imported
+
+MODEL_PATH = "PILLOW_SDC_MODEL_PATH"
+"""Environment variable: folders in which people keep checkpoints, separated as in ``PATH``."""
 
 _EITHER = Precision.FULL
 """Finds weights of any variant; only the order of preference differs."""
@@ -62,6 +75,75 @@ def _find_in_file(model: str, file: Path) -> LocalModel:
     except ModelUnavailableError as error:
         return LocalModel(file, False, (), str(error))
     return LocalModel(file, family is Family.SD_V1, missing)
+
+
+class ModelFolders(NamedTuple):
+    """What is in the folders of :data:`MODEL_PATH` and in those within them.
+
+    Attributes:
+        checkpoints: Those that would do, by path.
+        pipelines: Folders in diffusers' layout.
+        damaged: Files that cannot be read or are damaged, and why.
+        others: How many files would not do, by what they are.
+        unreadable: Folders that are not there or cannot be read, and why.
+    """
+
+    checkpoints: list[CheckpointFile]
+    pipelines: list[Path]
+    damaged: dict[Path, str]
+    others: Counter[str]
+    unreadable: dict[Path, str]
+
+
+def models_in_folders() -> ModelFolders:
+    """Look through the folders of :data:`MODEL_PATH`; of files only headers are read."""
+    found = ModelFolders([], [], {}, Counter(), {})
+    roots = [Path(name).expanduser() for name in os.environ.get(MODEL_PATH, "").split(os.pathsep) if name]
+    for folder, files in _folders_in(roots, found.unreadable):
+        if PIPELINE_INDEX in files:
+            found.pipelines.append(folder)
+            continue
+        for path in (folder / name for name in files):
+            if path.suffix.lower() in PICKLES:
+                found.others["pickle"] += 1
+            elif path.suffix.lower() == SUFFIX:
+                _look_at(path, found)
+    return found
+
+
+def _folders_in(roots: list[Path], unreadable: dict[Path, str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder once and the names of its files, but not what is within a pipeline; links are followed."""
+    seen = set[str]()
+    for root in roots:
+
+        def note(error: OSError) -> None:
+            unreadable[Path(error.filename)] = error.strerror or str(error)
+
+        for folder, names, files in os.walk(root, onerror=note, followlinks=True):
+            place = os.path.realpath(folder)
+            if place in seen or PIPELINE_INDEX in files:
+                names.clear()
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            if place not in seen:
+                seen.add(place)
+                yield Path(folder), sorted(files)
+
+
+def _look_at(path: Path, found: ModelFolders) -> None:
+    try:
+        checkpoint = identify(path)
+    except DamagedFileError as error:
+        found.damaged[path] = str(error)
+        return
+    if checkpoint.family.is_usable:
+        found.checkpoints.append(checkpoint)
+    else:
+        found.others[checkpoint.family.name.replace("_", " ")] += 1
+
+
+def parts_lacking(checkpoint: CheckpointFile) -> list[str]:
+    """Return the parts that a checkpoint of Stable Diffusion lacks."""
+    return [part for part in PREFIXES if part not in checkpoint.parts] if checkpoint.family is Family.SD_V1 else []
 
 
 def cached_models() -> list[tuple[str, LocalModel]]:

@@ -11,13 +11,15 @@ from .help import prose
 from .messages import FAILED, Failures, announce, say
 
 if TYPE_CHECKING:
-    from .local_models import LocalModel
+    from .local_models import LocalModel, ModelFolders
 
 LIST_EXAMPLES = """[bold]Examples[/]
 
 [cyan]sdc models list[/]
 
-[cyan]PILLOW_SDC_MODEL=madebyollin/taesd sdc models list[/]   is that one here, too?"""
+[cyan]PILLOW_SDC_MODEL=madebyollin/taesd sdc models list[/]   is that one here, too?
+
+[cyan]PILLOW_SDC_MODEL_PATH=~/ComfyUI/models sdc models list[/]   which of these checkpoints would do?"""
 
 FETCH_EXAMPLES = """[bold]Examples[/]
 
@@ -55,7 +57,8 @@ def list_models(debug: Debug = False) -> None:
     """List the models that are on this machine, and say which one [bold]auto[/] takes.
 
     Those are the one that comes with the package, those in the Hugging Face hub's cache that are of Stable Diffusion
-    v1's latent space, and the one that the settings name. What is damaged is named. Nothing is downloaded.
+    v1's latent space, the one that the settings name, and those in the folders of [bold]PILLOW_SDC_MODEL_PATH[/], where
+    AUTOMATIC1111, ComfyUI or you keep checkpoints. What is damaged is named. Nothing is downloaded.
     """
     failures = Failures(debug)
     with failures.of():
@@ -74,11 +77,18 @@ def list_models(debug: Debug = False) -> None:
                     rows.append((settings.model, "", f"not here; sdc models fetch {settings.model} brings it"))
                 else:
                     found[settings.model] = named
-        for name, model in found.items():
-            rows.append((name, _megabytes(model.directory), _description(model)))
+        rows += [(name, _megabytes(model.directory), _description(model)) for name, model in found.items()]
+        folders = local_models.models_in_folders()
+        rows += _in_folders(folders)
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         for name, size, text in rows:
             typer.echo(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {text}")
+        for path, reason in folders.unreadable.items():
+            typer.echo(f"\n{path}, by {local_models.MODEL_PATH}: {reason}")
+        if folders.others:
+            ranked = sorted(folders.others.items(), key=lambda item: (-item[1], item[0]))
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in ranked)
+            typer.echo(f"\nwhat would not do, in the folders of {local_models.MODEL_PATH}: {counts}")
         choice = choose_model(settings._replace(model="auto"))
         typer.echo(f"\nauto takes {choice.model} on {choice.device} in {choice.dtype}: {choice.reason}")
         if settings.model != "auto":
@@ -133,6 +143,21 @@ def _description(model: "LocalModel") -> str:
     missing = f", without {', '.join(model.missing)}" if model.missing else ""
     kind = "pipeline" if model.is_pipeline else "autoencoder alone"
     return f"{kind}{missing}, in {model.directory}"
+
+
+def _in_folders(folders: "ModelFolders") -> list[tuple[str, str, str]]:
+    """Return the rows of what is in the folders of people's checkpoints, by what ``model`` takes as a name."""
+    from ..models.diffusion.original_checkpoint import Family
+    from .local_models import parts_lacking
+
+    rows = [(str(path), _megabytes(path), "pipeline in diffusers' layout") for path in folders.pipelines]
+    for checkpoint in folders.checkpoints:
+        lacking = parts_lacking(checkpoint)
+        what = "Stable Diffusion v1" if checkpoint.family is Family.SD_V1 else "autoencoder alone, for vae, too"
+        text = f"{what}, {checkpoint.precision}" + (f", without {', '.join(lacking)}" if lacking else "")
+        rows.append((str(checkpoint.path), f"{checkpoint.size / 1e6:,.1f} MB", text))
+    rows += [(str(path), _megabytes(path), reason) for path, reason in folders.damaged.items()]
+    return sorted(rows)
 
 
 def _megabytes(path: Path) -> str:

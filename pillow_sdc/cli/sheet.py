@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..api.display import grey
 from ..format import container
 from ..format.codecs import CODECS
 from ..format.eight_bit import round_levels, to_levels
@@ -48,19 +49,11 @@ def draw(file: IO[bytes], name: str) -> Image.Image:
     if entries is not None:
         upper.append(_Panel(f"palette of {len(entries)}", _swatches(entries)))
     lower = [
-        _Panel(f"channel {number}: {channel.min():.2f} to {channel.max():.2f}", _scaled(_grey(channel)))
+        _Panel(f"channel {number}: {channel.min():.2f} to {channel.max():.2f}", _scaled(grey(channel)))
         for number, channel in enumerate(latents)
     ]
     title = f"{name}: {header.width} by {header.height}, {header.mode}, {header.codec}, {layout.size:,} bytes"
     return _arranged(title, [upper, lower])
-
-
-def _grey(channel: NDArray[np.float32]) -> Image.Image:
-    """Return a channel from its least value, black, to its greatest, white; one of a single value is grey."""
-    low, high = float(channel.min()), float(channel.max())
-    if low == high:
-        return Image.new("L", (channel.shape[1], channel.shape[0]), 128)
-    return Image.fromarray(np.uint8(np.round((channel - low) * (255 / (high - low)))))
 
 
 def _scaled(picture: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from .. import options
 from ..errors import ModelUnavailableError
 from ..runtime import libraries
+from ..runtime.accelerators import type_of
 from . import compact, devices
 from .diffusion.hub import DEFAULT_MODEL
 from .kinds import DIFFUSERS, kind_of
@@ -47,10 +48,10 @@ class ModelChoice:
 def choose_model(settings: options.Settings) -> ModelChoice:
     """Return what settings come to; nothing is loaded or downloaded.
 
-    ``"auto"`` means: the device is CUDA if there is one, else the CPU; the dtype is float16 on CUDA, else float32;
-    the model is Stable Diffusion v1.4 if the device is CUDA or if its weights are already in the hub's local cache,
-    and if it works; else the embedded one, or the autoencoder that the settings name, as a model of its own. Torch is
-    not imported for the embedded model where that can be seen without it.
+    ``"auto"`` means: the device is the accelerator if there is one, else the CPU; the dtype is half precision on
+    accelerators, else float32; the model is Stable Diffusion v1.4 if the device is CUDA or if its weights are already
+    in the hub's local cache, and if it works; else the embedded one, or the autoencoder that the settings name, as a
+    model of its own. Torch is not imported for the embedded model where that can be seen without it.
 
     Raises:
         OptionError: ``settings.device`` is not the name of a torch device.
@@ -72,7 +73,7 @@ def choose_model(settings: options.Settings) -> ModelChoice:
         missing = DIFFUSERS.missing_parts(DEFAULT_MODEL, devices.precision_for(default.dtype))
     except ModelUnavailableError as error:
         return replace(other, reason=str(error), is_fault=True)
-    if default.device.startswith("cuda"):
+    if type_of(default.device) == "cuda":
         return replace(default, reason=f"the device is {default.device}")
     if not missing:
         return replace(default, reason="it is in the hub's local cache")

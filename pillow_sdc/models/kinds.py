@@ -7,6 +7,7 @@ from typing import Protocol
 from .. import options
 from ..errors import ModelUnavailableError
 from ..runtime import libraries
+from ..runtime.accelerators import type_of
 from . import compact, devices
 from .diffusion import hub, single_file
 from .diffusion.diffusers_models import check_autoencoder, check_denoiser, load_autoencoder, load_denoiser
@@ -84,7 +85,7 @@ class EmbeddedModel:
     def place(self, model: str, settings: options.Settings) -> tuple[str, str]:
         """As :meth:`ModelKind.place`: on the CPU, or on CUDA where onnxruntime can."""
         device = settings.device
-        if device.partition(":")[0] not in ("auto", "cpu", "cuda") and find_spec("torch") is not None:
+        if type_of(device) not in ("auto", "cpu", "cuda") and find_spec("torch") is not None:
             devices.choose_device(device)  # refuses what is not a device, and what is not here
         return compact.usable_device(device), compact.DTYPE
 

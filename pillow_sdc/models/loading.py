@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any, TypeVar
 
 from .. import options
 from ..errors import ModelUnavailableError
+from ..runtime.accelerators import CPU
 from ..runtime.fork_safety import ForkSafeLock, in_forked_children
 from ..runtime.lazy import Lazy
 from . import compact
 from .choice import ModelChoice, choose_model
+from .devices import release_memory
 from .diffusion.hub import DEFAULT_MODEL
 from .interfaces import Autoencoder, Denoiser
 from .kinds import kind_of
@@ -158,13 +159,12 @@ def clear_cache() -> None:
     with _choosing:
         if not _models:
             return
+        used = {models.device for models in _models.values()}
         _models.clear()
         _networks.clear()
     compact.forget()
     gc.collect()  # networks contain reference cycles
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    release_memory(used)
 
 
 def _shared(kind: str, model: str, choice: ModelChoice, load: "Callable[[str, ModelChoice], T]") -> Lazy[T]:
@@ -198,13 +198,13 @@ def _log_choice(choice: ModelChoice) -> None:
     _logger.log(level, "using %s on %s in %s, because %s", *where, choice.reason)
 
 
-def _forget_cuda_models() -> None:
-    """CUDA does not survive a fork; the child chooses and loads anew."""
+def _forget_accelerated_models() -> None:
+    """Accelerators do not survive a fork; the child chooses and loads anew."""
     for asked, models in list(_models.items()):
-        if models.device.startswith("cuda"):
+        if models.device != CPU:
             del _models[asked]
-    for key in [key for key in _networks if key[2].startswith("cuda")]:
+    for key in [key for key in _networks if key[2] != CPU]:
         del _networks[key]
 
 
-in_forked_children(_forget_cuda_models)
+in_forked_children(_forget_accelerated_models)

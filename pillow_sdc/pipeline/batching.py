@@ -16,6 +16,7 @@ from threading import Semaphore
 from typing import Any, Generic, TypeVar
 
 from ..errors import BatchError, ModelFailedError, is_full
+from ..runtime.accelerators import CPU
 
 Item = TypeVar("Item")
 Taken = TypeVar("Taken")
@@ -23,8 +24,8 @@ Prepared = TypeVar("Prepared")
 Computed = TypeVar("Computed")
 Result = TypeVar("Result")
 
-BATCH_SIZE_ON_CUDA = 8
-"""Items that the model takes at a time on CUDA, unless another number is given; elsewhere it is 1."""
+BATCH_SIZE_ON_ACCELERATORS = 8
+"""Items that the model takes at a time on an accelerator, unless another number is given; on the CPU it is 1."""
 
 GROUPS_AHEAD = 4
 """How many groups' worth of items are prepared ahead, and may wait for others of their group."""
@@ -64,7 +65,7 @@ def run(
         stages: What is done with each.
         items: Anything. An iterator is read as the work goes on.
         device: Where the model computes.
-        batch_size: The most items of a group; 8 on CUDA and 1 elsewhere unless given.
+        batch_size: The most items of a group; 8 on accelerators and 1 on the CPU unless given.
         threads: How many work side by side; as many as there are cores unless given.
 
     Raises:
@@ -72,7 +73,7 @@ def run(
         ValueError: ``batch_size`` or ``threads`` is less than 1.
     """
     if batch_size is None:
-        batch_size = BATCH_SIZE_ON_CUDA if device.startswith("cuda") else 1
+        batch_size = 1 if device == CPU else BATCH_SIZE_ON_ACCELERATORS
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     return _Run(stages, batch_size, _Threads.suited(threads, items, device)).results(items)
@@ -208,7 +209,7 @@ class _Threads:
     Attributes:
         count: How many there are.
         cores: How many cores the model's own threads may use in each; ``None`` if the model computes elsewhere, on
-            CUDA, for which a thread of its own waits.
+            an accelerator, for which a thread of its own waits.
     """
 
     count: int
@@ -227,7 +228,7 @@ class _Threads:
 
         available = cores()
         count = count or available
-        if device.startswith("cuda"):
+        if device != CPU:
             return cls(count, None)
         if isinstance(items, Sized):
             count = min(count, max(1, len(items)))

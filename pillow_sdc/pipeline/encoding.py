@@ -196,7 +196,7 @@ def compute(pictures: Sequence[PreparedImage], steps: Steps = UNCOUNTED) -> list
         colours = [colour_of(each) for each in samples]
         latents = networks.encode(colours, header.latent_shape, models.autoencoder, steps)
     return [
-        ComputedLatents(each, models.choice.autoencoder) for each in latents
+        ComputedLatents(each, models.vae or models.name) for each in latents
     ]  # "auto" may have become another while it worked
 
 

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, TypeVar
 
+from ...runtime.accelerators import CPU
 from ...runtime.threads import cores, use_cores_in_process
 from ..manifest import ManifestRow
 from ..storage.stores import Store
@@ -138,14 +139,16 @@ def _places(conversion: Conversion) -> list[str]:
     import pillow_sdc
 
     from ...models import get_models
-    from ...runtime.libraries import imported
+    from ...models.devices import count_devices
 
     with pillow_sdc.configure(**conversion.settings) as settings:
         device = get_models(settings).device
-    if device != "cuda" or find_spec("torch") is None:
-        return [device] * (1 if device.startswith("cuda") else cores())
-    torch = imported("torch")
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if device == CPU:
+        return [device] * cores()
+    if ":" in device or find_spec("torch") is None:
+        return [device]
+    # None of a type that onnxruntime knows, and torch does not.
+    return [f"{device}:{index}" for index in range(count_devices(device))] or [device]
 
 
 @contextmanager
@@ -242,7 +245,7 @@ def _begin(
     threading.Thread(target=_end_with, args=[parent_reader], daemon=True).start()
     device = devices.get()
     threads = None
-    if not device.startswith("cuda"):
+    if device == CPU:
         use_cores_in_process(1)
         threads = 1
     from ..worker import Worker

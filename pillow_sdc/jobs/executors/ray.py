@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import summary_of
+from ...runtime.accelerators import CPU, type_of
 from ...runtime.threads import available_cores, use_cores_in_process
 from ..manifest import ManifestRow
 from ..storage.stores import Store
@@ -125,10 +126,10 @@ class RayEngine:
             ValueError: Workers are to take GPUs, but the device is another.
         """
         gpus = self._gpus_per_worker
-        if gpus and device != "auto" and not device.startswith("cuda"):
+        if gpus and type_of(device) not in ("auto", "cuda"):
             raise ValueError(f"gpus_per_worker is {gpus}, but the device is {device}")
         if gpus is None:
-            gpus = 1.0 if cluster.get("GPU") and (device == "auto" or device.startswith("cuda")) else 0.0
+            gpus = 1.0 if cluster.get("GPU") and type_of(device) in ("auto", "cuda") else 0.0
         if gpus:
             if not cluster.get("GPU"):
                 _logger.warning("the Ray cluster has no GPU yet; workers wait until it has")
@@ -180,7 +181,7 @@ class _Actor:
     """A worker, as Ray Data wants it: called with a table of tasks, it returns one of their results."""
 
     def __init__(self, progress_actor: Any, source: str, target: str, conversion: Conversion) -> None:
-        if conversion.settings["device"].startswith("cuda"):
+        if conversion.settings["device"] != CPU:
             threads = available_cores()  # Ray sets OMP_NUM_THREADS to 1, by which they would be too few beside a GPU
         else:
             use_cores_in_process(1)

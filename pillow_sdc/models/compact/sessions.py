@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelFailedError, ModelUnavailableError, OptionError
-from ...runtime import cuda_driver
+from ...runtime.accelerators import has_cuda_driver, type_of
 from ...runtime.fork_safety import ForkSafeLock, in_forked_children
 from ...runtime.libraries import ONNXRUNTIME, imported, summary
 
@@ -106,7 +106,7 @@ def usable_device(device: str) -> str:
         ModelUnavailableError: onnxruntime is not installed, or broken.
     """
     kind, _, number = device.partition(":")
-    if device == "cpu" or (device == "auto" and not cuda_driver.is_there()):
+    if device == "cpu" or (device == "auto" and not has_cuda_driver()):
         return "cpu"
     if kind == "cuda" and not re.fullmatch(r"cuda(:[0-9]+)?", device):
         raise OptionError(f"device is {device!r}; after 'cuda:' comes the number of the card")
@@ -141,7 +141,7 @@ def _made(name: str, device: str, cores: int) -> Any:
     options.log_severity_level = 4  # what fails is raised
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
+    if type_of(device) == "cuda":
         providers.insert(0, (_ON_CUDA, {"device_id": int(device.partition(":")[2] or 0)}))
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...options import Settings
+from ...runtime.accelerators import CPU, type_of
 from ...runtime.compilation import CompiledOnRecurrence
 from ...runtime.lazy import Lazy
 from ..arrays import PerPicture, for_each
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pillow_sdc")
 
-PIXELS_IN_A_PASS_ON_CUDA = 8 * 512 * 512
-PIXELS_IN_A_PASS_ELSEWHERE = 512 * 512
+PIXELS_IN_A_PASS_ON_ACCELERATORS, PIXELS_IN_A_PASS_ON_THE_CPU = 8 * 512 * 512, 512 * 512
 """Pixels that an autoencoder takes at a time, whatever the batch, but one picture at least.
 
 At full resolution SD's needs half a gigabyte for each 512×512 of them in half precision; eight keep a GPU busy, and a
@@ -137,7 +137,8 @@ class DiffusersAutoencoder:
 
         def apply(network: Any, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
             batch = to_batch(pictures, network)
-            pixels_in_a_pass = PIXELS_IN_A_PASS_ON_CUDA if batch.is_cuda else PIXELS_IN_A_PASS_ELSEWHERE
+            is_on_cpu = batch.device.type == CPU
+            pixels_in_a_pass = PIXELS_IN_A_PASS_ON_THE_CPU if is_on_cpu else PIXELS_IN_A_PASS_ON_ACCELERATORS
             slices = torch.split(batch, max(1, pixels_in_a_pass // pixels_in_a_picture))
             return to_array(torch.cat([transform(network, each) for each in slices]), pictures)
 
@@ -295,6 +296,6 @@ def _place(network: Any, device: str) -> Any:
         network.set_attn_processor(AttnProcessor2_0())
     with computing("moving the model to its device"):
         network.to(device)
-        if torch.device(device).type == "cuda":
+        if type_of(device) == "cuda":
             network.to(memory_format=torch.channels_last)  # the layout that its convolutions compute in
         return network
