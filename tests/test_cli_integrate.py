@@ -151,7 +151,7 @@ def test_the_command_is_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("without_database")
 def test_gnomes_sandbox_is_mentioned_where_it_matters(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for command, matters in (("/usr/bin/sdc", False), ("/home/me/.local/bin/sdc", True)):
+    for command, matters in (("/usr/bin/sdc", False), ("/srv/tools/bin/sdc", True)):
         monkeypatch.setattr(integrate, "_command", lambda command=command: [command])
         assert ("GNOME" in sdc("integrate").stderr) == matters
 
