@@ -72,6 +72,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def choose(page: Any, data: bytes, name: str = "picture.sdc") -> str:
     """Choose a file, wait for the picture or for what is wrong with it, and return what the page says."""
     page.set_input_files("#file", [])
+    page.locator("#status").evaluate("status => status.classList.remove('error')")  # what the last file has left
+    page.locator("#save").evaluate("save => { save.disabled = true; }")
     page.set_input_files("#file", {"name": name, "mimeType": "image/x-sdc", "buffer": data})
     page.wait_for_selector("#save:not([disabled]), #status.error", timeout=120_000)
     return str(page.inner_text("#status"))
