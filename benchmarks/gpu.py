@@ -45,6 +45,7 @@ import pillow_sdc
 from pillow_sdc.errors import ModelFailedError
 from pillow_sdc.format.codecs import PaletteCodec
 from pillow_sdc.models import Models, denoise, get_models
+from pillow_sdc.models.diffusion import diffusers_models
 
 STEPS = 4
 NOISE_VARIANCE = 0.035
@@ -299,7 +300,11 @@ def measure_embedded(device: str, side: int, batches: Sequence[int], pictures: i
 def halve(models: Models, side: int, batch: int) -> dict[str, Any]:
     """Decode a batch with memory for a quarter of it; return the sizes tried, and how far pictures are from before.
 
-    On CUDA the memory is capped; elsewhere the U-Net refuses what is larger.
+    On CUDA the memory is capped; elsewhere the U-Net refuses what is larger. Meanwhile the autoencoder takes single
+    pictures, for eight at a time need more memory than the whole batch does in the U-Net.
+
+    Raises:
+        SystemExit: The batch was not halved.
     """
     import torch
 
@@ -308,8 +313,10 @@ def halve(models: Models, side: int, batch: int) -> dict[str, Any]:
     files = pillow_sdc.encode_batch(samples, palette_size=16)
     on_cuda = models.device.startswith("cuda")
     number = torch.device(models.device).index or 0  # which setting a limit wants, unlike the functions around it
+    single = mock.patch.object(diffusers_models, "PIXELS_IN_A_PASS_ON_ACCELERATORS", side * side)
     reset_peak(models.device)
-    expected = [np.asarray(picture, int) for picture in pillow_sdc.decode_batch(files, batch_size=least)]
+    with single:
+        expected = [np.asarray(picture, int) for picture in pillow_sdc.decode_batch(files, batch_size=least)]
     peak = peak_of(models.device)
     denoiser: Any = models.denoiser
     predict, sizes = type(denoiser).predict_noise, []
@@ -326,11 +333,13 @@ def halve(models: Models, side: int, batch: int) -> dict[str, Any]:
         total = torch.cuda.get_device_properties(models.device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, 1.15 * (peak or total) / total), number)
     try:
-        with mock.patch.object(type(denoiser), "predict_noise", note):
+        with single, mock.patch.object(type(denoiser), "predict_noise", note):
             pictures = pillow_sdc.decode_batch(files, batch_size=batch)
     finally:
         if on_cuda:
             torch.cuda.set_per_process_memory_fraction(1.0, number)
+    if max(sizes) == min(sizes):
+        raise SystemExit(f"a batch of {batch} was not halved, for there was memory for all of it")
     distance = max(int(abs(np.asarray(one, int) - other).max()) for one, other in zip(pictures, expected, strict=True))
     return {"batch": batch, "sizes": sorted(set(sizes), reverse=True), "largest difference": distance}
 

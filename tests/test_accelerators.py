@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from locations import ROOT
 from PIL import Image
 from small_runs import ENCODING
 
@@ -205,6 +208,25 @@ def test_torch_says_itself_what_it_was_built_for() -> None:
     assert ("cuda" in built_for) == (torch.version.cuda is not None)
 
 
+def test_auto_imports_no_torch_on_a_mac_for_the_embedded_model(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+os.environ.update(HF_HOME={str(tmp_path)!r}, PILLOW_SDC_AUTOLOAD="0")
+from pillow_sdc.models import choose_model
+from pillow_sdc.options import Settings
+from pillow_sdc.runtime import accelerators
+class System:
+    platform, modules = "darwin", sys.modules
+accelerators.sys = System
+accelerators.platform.machine = lambda: "arm64"
+assert accelerators.may_be_there()
+print(choose_model(Settings()).model, "torch" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["compact", "False"]
+
+
 # Computing
 
 
@@ -264,6 +286,29 @@ def test_where_its_memory_runs_out_batches_are_halved(
         files = pillow_sdc.encode_batch([gradient()] * 8, codec="uint8")
     assert sizes == [8, 4, 2, 2, 4, 2, 2]  # eight at a time, for it is an accelerator
     assert len(files) == 8
+
+
+@pytest.mark.parametrize("kind", ["mps"])
+def test_what_a_failed_batch_had_allocated_is_gone_when_its_halves_are_tried(
+    stand_in: StandIn, tiny_pipeline: Path
+) -> None:
+    left: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def run_out(network: Any, pixels: Any) -> Any:
+        alive.append(sum(reference() is not None for reference in left))
+        if len(pixels) > 1:
+            activations = pixels.repeat(1, 4, 1, 1)
+            left.extend(map(weakref.ref, (pixels, activations)))
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 17.00 GB, max allowed: 18.13 GB).")
+        return pixels[:, :1, ::8, ::8].expand(-1, 4, -1, -1).float()
+
+    autoencoder: Any = get_models(Settings(model=str(tiny_pipeline))).autoencoder
+    autoencoder._encode = run_out
+    with pillow_sdc.configure(model=str(tiny_pipeline)):
+        assert len(pillow_sdc.encode_batch([gradient()] * 4, codec="uint8")) == 4
+    assert len(left) == 6
+    assert alive == [0] * 7
 
 
 @pytest.mark.parametrize("kind", ["mps"])

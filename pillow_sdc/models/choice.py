@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from .. import options
 from ..errors import ModelUnavailableError
 from ..runtime import libraries
-from ..runtime.accelerators import type_of
+from ..runtime.accelerators import supports_cuda, type_of
 from . import compact, devices
-from .diffusion.hub import DEFAULT_MODEL
+from .diffusion.hub import DEFAULT_MODEL, is_absent
 from .kinds import DIFFUSERS, kind_of
 
 
@@ -63,6 +63,9 @@ def choose_model(settings: options.Settings) -> ModelChoice:
     other = _named(settings.vae or compact.NAME, settings._replace(vae=None))
     if lacking := libraries.lacking():
         return replace(other, reason=f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not installed")
+    no_cuda = f"the device is not CUDA, and {DEFAULT_MODEL} is"
+    if settings.device == "auto" and not supports_cuda() and is_absent(DEFAULT_MODEL):  # no reason to import torch
+        return replace(other, reason=f"{no_cuda} not in the hub's local cache")
     try:
         if devices.needs_torch(settings.device):
             libraries.imported("torch")
@@ -78,7 +81,7 @@ def choose_model(settings: options.Settings) -> ModelChoice:
     if not missing:
         return replace(default, reason="it is in the hub's local cache")
     lack = "not in the hub's local cache" if "vae" in missing else f"there without its {' and '.join(missing)}"
-    return replace(other, reason=f"the device is not CUDA, and {DEFAULT_MODEL} is {lack}")
+    return replace(other, reason=f"{no_cuda} {lack}")
 
 
 def _named(model: str, settings: options.Settings) -> ModelChoice:

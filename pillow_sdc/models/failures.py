@@ -1,5 +1,6 @@
 """The two gates to torch, diffusers and transformers: what goes wrong behind them is an error of this package."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +41,8 @@ def computing(what: str) -> Iterator[None]:
         with isolated():
             yield
     except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
+        # What is computed next, such as half the batch, has to fit beside all that the error's frames still refer to.
+        traceback.clear_frames(error.__traceback__)
         raise ModelFailedError(f"{what} failed ({summary(error)})") from error
 
 

@@ -33,6 +33,11 @@ def may_be_there() -> bool:
     return bool(backends)  # builds for ROCm and for XPU are nobody's who has not chosen them
 
 
+def supports_cuda() -> bool:
+    """Tell whether there is CUDA or ROCm for this system at all."""
+    return sys.platform != "darwin"
+
+
 @cache
 def has_cuda_driver() -> bool:
     """Tell whether there is a driver of CUDA."""

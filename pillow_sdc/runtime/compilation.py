@@ -101,6 +101,8 @@ def _errors_as_unavailable(network: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # of the compilers behind torch: not all their errors are wrapped
+        if isinstance(error, RuntimeError) and "out of memory" in str(error):  # MPS has no class of its own for it
+            raise
         raise ModelUnavailableError(
             f"{network} cannot be compiled here ({summary(error)}); do without, by pillow_sdc.configure(compile=False)"
             " or the environment variable PILLOW_SDC_COMPILE=0"
